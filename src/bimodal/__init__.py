@@ -1,0 +1,58 @@
+"""Bimodal: one trained model, predicted in batch or served in real time, with one answer.
+
+The names below are imported when they are first used, so that `import bimodal` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bimodal.batch import predict_batches, predict_file
+    from bimodal.client import Client
+    from bimodal.model import Model, load
+    from bimodal.realtime.server import serve
+    from bimodal.rows import Rows
+    from bimodal.signature import Field, Signature
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "Field",
+    "Model",
+    "Rows",
+    "Signature",
+    "__version__",
+    "load",
+    "predict_batches",
+    "predict_file",
+    "serve",
+]
+
+_HOMES = {
+    "Client": "bimodal.client",
+    "Field": "bimodal.signature",
+    "Model": "bimodal.model",
+    "Rows": "bimodal.rows",
+    "Signature": "bimodal.signature",
+    "load": "bimodal.model",
+    "predict_batches": "bimodal.batch",
+    "predict_file": "bimodal.batch",
+    "serve": "bimodal.realtime.server",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module where it lives."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'bimodal' has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

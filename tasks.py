@@ -1,0 +1,106 @@
+"""Every task of the project, under one verb each: python tasks.py check | fix | test | bench | docs
+
+check   what must pass before a change lands: ruff, mypy, import-linter, all tests
+fix     let ruff mend and format what it can
+test    the tests alone; what follows goes to pytest (python tasks.py test -k csv)
+bench   a comparison: python tasks.py bench realtime | batch | start [options]
+docs    run the code of README.md and docs/
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def tool(module: str, *options: str) -> list[str]:
+    """The command that runs a Python tool with this interpreter."""
+    return [sys.executable, "-m", module, *options]
+
+
+def succeeds(command: list[str]) -> bool:
+    """Run a command in the project's folder, showing it and what it prints."""
+    print("$", *command, flush=True)
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def install_browser() -> bool:
+    """See that a Chromium is there for the browser tests: Debian's, by apt-get, where that is possible."""
+    if any(shutil.which(name) for name in BROWSERS):
+        return True
+    rights = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
+    if not shutil.which("apt-get") or (rights and not shutil.which("sudo")):
+        print("The browser tests need Chromium: install it so that the command `chromium` is found.", file=sys.stderr)
+        return False
+    apt = [*rights, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+        print("$", *apt, *step, flush=True)
+        done = subprocess.run([*apt, *step], env=environment, stdout=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            print("The browser tests need Chromium, and apt-get could not install it (see above).", file=sys.stderr)
+            return False
+    return True
+
+
+def check(arguments: list[str]) -> int:
+    """Run every check to its end, then say which failed. pytest comes last, so that its closing line does too."""
+    steps: dict[str, Callable[[], bool]] = {
+        "ruff check": lambda: succeeds(tool("ruff", "check")),
+        "ruff format": lambda: succeeds(tool("ruff", "format", "--check")),
+        "mypy": lambda: succeeds(tool("mypy")),
+        "import-linter": lambda: succeeds([str(Path(sys.executable).with_name("lint-imports"))]),
+        "chromium": install_browser,
+        "pytest": lambda: succeeds(tool("pytest", *arguments)),
+    }
+    failed = [name for name, step in steps.items() if not step()]
+    if failed:
+        print(f"check failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def fix(_: list[str]) -> int:
+    """Mend and format what ruff can."""
+    mended = succeeds(tool("ruff", "check", "--fix"))
+    return 0 if succeeds(tool("ruff", "format")) and mended else 1
+
+
+def test(arguments: list[str]) -> int:
+    """Run pytest alone."""
+    return 0 if succeeds(tool("pytest", *arguments)) else 1
+
+
+def bench(arguments: list[str]) -> int:
+    """Run one comparison of bench/."""
+    names = sorted(path.stem for path in (ROOT / "bench").glob("[a-z]*.py"))
+    if not arguments or arguments[0] not in names:
+        print(f"Which comparison? python tasks.py bench {' | '.join(names)}", file=sys.stderr)
+        return 2
+    return 0 if succeeds([sys.executable, str(ROOT / "bench" / f"{arguments[0]}.py"), *arguments[1:]]) else 1
+
+
+def docs(arguments: list[str]) -> int:
+    """Run the code that the documents show."""
+    return 0 if succeeds(tool("pytest", "tests/test_docs.py", *arguments)) else 1
+
+
+TASKS: dict[str, Callable[[list[str]], int]] = {"check": check, "fix": fix, "test": test, "bench": bench, "docs": docs}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the task that is named first; the rest is its own."""
+    if not arguments or arguments[0] not in TASKS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return TASKS[arguments[0]](arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
