@@ -1,0 +1,212 @@
+"""Every error of Bimodal, with a stable code.
+
+An error knows what happened, where (row and column), and what to do about it; it does not know the wire it leaves on. Each wire
+(`realtime/app.py`, the CLI) has one table from code to status. A message never repeats a value of the caller's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one row: the same words in every door.
+
+    `row` counts from 1 (the first row of data), None where the whole input is meant; `column` is the feature's name.
+    """
+
+    code: str
+    message: str
+    row: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part
+            for part in (
+                f"row {self.row}" if self.row is not None else "",
+                f"column {self.column!r}" if self.column is not None else "",
+            )
+            if part
+        )
+        return f"{place}: {self.message}" if place else self.message
+
+    def at(self, row: int) -> Problem:
+        """The same problem, told of another row number."""
+        return Problem(self.code, self.message, row, self.column)
+
+
+class BimodalError(Exception):
+    """The base of every error that Bimodal raises on purpose."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, row: int | None = None, column: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.row = row
+        self.column = column
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(BimodalError):
+    """The command or the call is wrong: an unknown option, an output that exists, two options that exclude each other."""
+
+    code = "usage"
+
+
+class OutputExists(UsageError):
+    """Something stands at the output already."""
+
+    code = "output_exists"
+
+
+class InputError(BimodalError):
+    """The caller's rows do not fit the model's signature (or are no rows at all)."""
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, *, row: int | None = None, column: str | None = None, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message, row=row, column=column)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> InputError:
+        """The error that tells the first problem, and how many more there are."""
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        error = cls(f"{first}{more}", row=first.row, column=first.column, problems=problems)
+        error.code = first.code
+        return error
+
+
+class MalformedInput(InputError):
+    """The bytes are not what they claim to be: broken JSON, CSV, Parquet, Arrow."""
+
+    code = "malformed"
+
+
+class TooLarge(InputError):
+    """A limit on size was passed: body, rows, depth."""
+
+    code = "too_large"
+
+
+class UnsupportedMedia(InputError):
+    """A content type that is not understood."""
+
+    code = "unsupported_media_type"
+
+
+class SourceError(BimodalError):
+    """A file or table to read is absent, unreadable or broken."""
+
+    code = "source"
+
+
+class SinkError(BimodalError):
+    """The output cannot be written: no space, no rights, no such folder."""
+
+    code = "sink"
+
+
+class TooManyRejects(BimodalError):
+    """More rows were refused than `--max-rejects` allows; nothing was published."""
+
+    code = "too_many_rejects"
+
+
+class BooksDoNotBalance(BimodalError):
+    """Rows in are not rows predicted plus rows rejected: a fault of Bimodal, found before anything is published."""
+
+    code = "books_do_not_balance"
+
+
+class ModelError(BimodalError):
+    """The model cannot be loaded or cannot say what it needs."""
+
+    code = "model"
+
+
+class ModelNotFound(ModelError):
+    """No model of that name (or no file at that path)."""
+
+    code = "model_not_found"
+
+
+class MissingCode(ModelError):
+    """The saved model needs Python code that is not there; `--code` adds it."""
+
+    code = "model_code_missing"
+
+
+class MissingLibrary(BimodalError):
+    """An optional library is not installed; the message is the install command."""
+
+    code = "library_missing"
+
+
+class ModelFailed(BimodalError):
+    """The model raised an error on these rows."""
+
+    code = "model_failed"
+
+
+class ModelCrashed(BimodalError):
+    """The process that ran the model died (segmentation fault, killed, out of memory)."""
+
+    code = "model_crashed"
+
+
+class NotFound(BimodalError):
+    """No such route, version or run."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(BimodalError):
+    """The route exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class Overloaded(BimodalError):
+    """The queue is full: try again after `retry_after` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(BimodalError):
+    """Draining, starting, or without a worker: try again after `retry_after` seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(BimodalError):
+    """The deadline passed before the answer was ready."""
+
+    code = "deadline_exceeded"
+
+
+class ServerUnreachable(BimodalError):
+    """The client could not reach the server."""
+
+    code = "server_unreachable"
+
+
+class PortTaken(UsageError):
+    """Another program listens on the port."""
+
+    code = "port_taken"

@@ -1,0 +1,78 @@
+"""One request and its response, as the app sees them: no socket, no event loop.
+
+`http.py` makes a Request from the wire and puts a Response on it; `asgi.py` does the same for an ASGI server. The app
+(`app.py`) answers by calling `respond` exactly once, at once or later on the same event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+JSON = b"application/json"
+
+
+@dataclass(slots=True)
+class Request:
+    """A whole request. `headers` has lower-case names; a header sent twice is joined with a comma."""
+
+    method: str
+    path: str  # percent-decoded, without the query
+    query: str  # raw, without the question mark
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    received: float  # time.monotonic() when the head was complete
+
+
+@dataclass(slots=True)
+class Response:
+    """A whole response. Content-Length, Date-like and connection headers are the wire's business, not the app's."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Respond = Callable[[Response], None]
+
+
+class Writer(Protocol):
+    """A response whose body is sent in pieces (chunked on HTTP/1.1). Calls after the caller left do nothing."""
+
+    def start(self, response: Response) -> None:
+        """Send status, headers and, where not empty, the first piece of the body."""
+
+    def write(self, piece: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+    async def ready(self) -> None:
+        """Wait until the caller has taken what was written (write flow control)."""
+
+
+class Intake(Protocol):
+    """What the app gives for a request whose body it wants in pieces, as it arrives."""
+
+    def feed(self, piece: bytes) -> None: ...
+
+    def finish(self) -> None:
+        """The body is complete."""
+
+    def abort(self) -> None:
+        """The caller left, or the body broke a limit: stop the work."""
+
+
+class App(Protocol):
+    """What a wire drives. All calls come from the event loop's thread."""
+
+    def __call__(self, request: Request, respond: Respond) -> Callable[[], None] | None:
+        """Answer a whole request: call `respond` exactly once, at once or later.
+
+        Returns None when it was answered at once, else a function that cancels it (called when the caller left).
+        """
+
+    def stream(self, request: Request, writer: Writer) -> Intake | None:
+        """Asked when the head is complete, before the body (`request.body` is empty): the taker of the pieces, or None to
+        have the body collected and given to `__call__`."""

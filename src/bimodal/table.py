@@ -1,0 +1,391 @@
+"""Arrow tables as Rows: which column feeds which input, the verdict on every cell, and results as flat columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from bimodal.errors import InputError, Problem, UsageError
+from bimodal.rows import Array, Column, Dictionary, Rows
+from bimodal.signature import EXACT, FLOATS, INTEGERS, Field, Signature, listed, nearest, wrong_width
+
+ARROW_TYPES = {"string": pa.string(), "bool": pa.string(), "timestamp": pa.string(), **dict.fromkeys(INTEGERS, pa.string())}
+INTEGER_TEXT = re.compile(r"[+-]?\d+")
+Faults = list[tuple[NDArray[np.bool_], Problem]]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Which columns of a table feed the model, made once per source from its column names.
+
+    features: the source's columns in the order of the model's inputs (or of the vector's places). kept: the columns that are no
+    feature. mapping: one sentence to print where columns were taken by position.
+    """
+
+    signature: Signature
+    features: tuple[str, ...]
+    kept: tuple[str, ...]
+    mapping: str | None = None
+
+    @classmethod
+    def bind(
+        cls,
+        signature: Signature,
+        names: Sequence[str],
+        *,
+        features: Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        target: str | None = None,
+    ) -> Binding:
+        """Find the features among the column names, or raise InputError naming the first that is not there.
+
+        features: the columns, in the order in which the model was trained. rename: from a column's name to the feature's.
+        target: a column that is never a feature.
+        """
+        _refuse_unknown(names, [*(features or ()), *(rename or ()), *([target] if target else ())])
+        twice = {name for name in names if list(names).count(name) > 1}
+        if twice:
+            raise InputError(f"two columns are called {sorted(twice)[0]!r}; rename one of them", column=sorted(twice)[0])
+        free = [name for name in names if name != target]
+        if features is not None:
+            chosen, mapping = _positions(signature, list(features), list(features)), None
+        elif signature.named:
+            chosen, mapping = _by_name(signature, free, rename or {}), None
+        else:
+            chosen = _positions(signature, free, free)
+            mapping = f"columns are taken by position: {', '.join(chosen)}" if not signature.open else None
+        return cls(signature, tuple(chosen), tuple(name for name in names if name not in set(chosen)), mapping)
+
+    def field(self, place: int) -> Field:
+        """What the model needs in the feature column at this place."""
+        vector = self.signature.vector
+        if vector is not None and (len(self.features) > 1 or vector.shape[0] in (1, -1)):
+            return replace(vector, name=self.features[place], shape=())
+        return self.signature.inputs[place]
+
+    def arrow_types(self) -> dict[str, pa.DataType]:
+        """As what to read each feature column of a text file: numbers typed, all else as text."""
+        fields = {name: self.field(i) for i, name in enumerate(self.features)}
+        return {name: ARROW_TYPES.get(each.type, pa.float64()) for name, each in fields.items() if each.type != "any"}
+
+    def rows(self, table: pa.Table, first_row: int = 1, *, text: bool = False) -> tuple[Rows, NDArray[np.bool_], list[Problem]]:
+        """Judge a table: the Rows of its good rows, which those are (bool [n]), and the Problems with the others.
+
+        first_row: the number of the table's first row. text: the table was read from a text file, so text in a number's column
+        is read as a number before it is judged.
+        """
+        good = np.ones(table.num_rows, bool)
+        faults: Faults = []
+        columns: dict[str, Column] = {}
+        for place, name in enumerate(self.features):
+            each = self.field(place)
+            columns[name] = _take(each, table.column(name), faults, text=text)
+        for bad, _ in faults:
+            good &= ~bad
+        rows = self._inputs(columns)
+        problems = sorted(_spread(faults, first_row), key=lambda problem: problem.row or 0)
+        return (rows if good.all() else rows.take(good)), good, problems
+
+    def _inputs(self, columns: Mapping[str, Column]) -> Rows:
+        vector = self.signature.vector
+        if vector is not None and not (len(self.features) == 1 and self.field(0).shape):
+            stacked = [column.decode() if isinstance(column, Dictionary) else column for column in columns.values()]
+            return Rows({vector.name: np.column_stack(stacked).astype(vector.dtype, copy=False)})
+        inputs = self.signature.inputs
+        return Rows({each.name: column for each, column in zip(inputs, columns.values(), strict=True)})
+
+
+def _refuse_unknown(names: Sequence[str], asked: Sequence[str]) -> None:
+    for name in asked:
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"; did you mean {near!r}?" if near else f"; the columns are {listed(list(names))}"
+            raise UsageError(f"the input has no column {name!r}{hint}")
+
+
+def _by_name(signature: Signature, names: Sequence[str], rename: Mapping[str, str]) -> list[str]:
+    found = {rename.get(name, name): name for name in names}
+    missing = [each for each in signature.inputs if each.name not in found]
+    if missing:
+        raise InputError.of([each.missing(signature.spare(list(found))) for each in missing])
+    return [found[each.name] for each in signature.inputs]
+
+
+def _positions(signature: Signature, chosen: list[str], names: Sequence[str]) -> list[str]:
+    width = signature.width
+    if width in (-1, len(chosen)) or (len(chosen) == 1 and signature.vector is not None):
+        return chosen
+    problem = wrong_width(width, len(chosen))
+    example = ",".join(list(names)[:width]) or "a,b,c"
+    raise InputError(f"{problem.message}; name the columns in the order of training: --features {example}")
+
+
+def _spread(faults: Faults, first_row: int) -> list[Problem]:
+    """One Problem a bad row: the first that was found."""
+    told: dict[int, Problem] = {}
+    for bad, problem in faults:
+        for place in np.flatnonzero(bad):
+            told.setdefault(int(place), problem.at(first_row + int(place)))
+    return list(told.values())
+
+
+# -- one column ---------------------------------------------------------------------------------------------------------
+
+
+def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -> Column:
+    """The column as the model takes it; what is wrong goes to `faults`."""
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.nulls(0, column.type)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type) and each.type not in ("string", "any"):
+        array = array.dictionary_decode()
+    if text and each.type not in ("string", "any") and _is_text(array.type):
+        return _by_value(each, [_parsed(each, value) for value in array.to_pylist()], faults)
+    taker = _vectors if each.shape else _TAKERS.get(each.type, _integers if each.type in INTEGERS else _numbers)
+    return taker(each, array, faults)
+
+
+def _fault(faults: Faults, bad: Array, problem: Problem) -> None:
+    if bad.any():
+        faults.append((bad, problem))
+
+
+def _nulls(array: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(array.is_null(nan_is_null=True)) if array.null_count or pa.types.is_floating(array.type) else np.zeros(len(array), bool)
+
+
+def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
+    kind = array.type
+    null = _nulls(array)
+    if not each.nullable:
+        _fault(faults, null, each.null())
+    if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        array = array.cast(pa.float64())
+    elif pa.types.is_integer(kind):
+        values = np.asarray(array.fill_null(0)) if array.null_count else array.to_numpy(zero_copy_only=False)
+        _fault(faults, (values > EXACT) | ((values < -EXACT) if values.dtype.kind == "i" else False), each.inexact())
+        floats = values.astype(each.dtype)
+        floats[null] = np.nan
+        return floats
+    elif not pa.types.is_floating(kind):
+        _fault(faults, ~null, each.wrong(_kind(kind)))
+        return np.zeros(len(array), each.dtype)
+    values = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
+    if each.finite:
+        _fault(faults, np.isinf(values), each.infinite())
+    return values
+
+
+def _integers(each: Field, array: pa.Array, faults: Faults) -> Column:
+    if pa.types.is_integer(array.type) and not array.null_count:
+        limits, values = np.iinfo(each.type), array.to_numpy(zero_copy_only=False)
+        bad = np.zeros(len(values), bool)
+        if limits.min > np.iinfo(values.dtype).min:
+            bad |= values < limits.min
+        if limits.max < np.iinfo(values.dtype).max:
+            bad |= values > limits.max
+        _fault(faults, bad, each.outside())
+        return values.astype(each.dtype)
+    return _by_value(each, array.to_pylist(), faults)
+
+
+def _texts(each: Field, array: pa.Array, faults: Faults) -> Column:
+    kind = array.type
+    if not (_is_text(kind) or pa.types.is_null(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type))):
+        null = _nulls(array)
+        _fault(faults, ~null, each.wrong(_kind(kind)))
+        if not each.nullable:
+            _fault(faults, null, each.null())
+        return Dictionary(np.full(len(array), -1, np.int32), np.empty(0, object))
+    column = _dictionary(array)
+    if not each.nullable:
+        _fault(faults, column.codes < 0, each.null())
+    if each.closed:
+        strange = np.array([value not in each.known for value in column.values] + [False], bool)
+        _fault(faults, strange[column.codes], each.unknown())
+    return column
+
+
+def _dictionary(array: pa.Array) -> Dictionary:
+    if pa.types.is_null(array.type):
+        return Dictionary(np.full(len(array), -1, np.int32), np.empty(0, object))
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    values = np.empty(len(array.dictionary), object)
+    values[:] = array.dictionary.to_pylist()
+    indices = array.indices
+    codes = np.asarray(indices.fill_null(-1) if indices.null_count else indices).astype(np.int32, copy=False)
+    if any(value is None for value in values):
+        kept = np.array([value is not None for value in values])
+        place = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1).astype(np.int32)
+        return Dictionary(place[codes], values[kept])
+    return Dictionary(codes, values)
+
+
+def _booleans(each: Field, array: pa.Array, faults: Faults) -> Column:
+    if pa.types.is_boolean(array.type) and not array.null_count:
+        return array.to_numpy(zero_copy_only=False)
+    return _by_value(each, array.to_pylist(), faults)
+
+
+def _times(each: Field, array: pa.Array, faults: Faults) -> Column:
+    kind = array.type
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return _by_value(each, array.to_pylist(), faults)
+    if not each.nullable:
+        _fault(faults, _nulls(array), each.null())
+    plain = pa.timestamp("us")
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        array = array.cast(pa.timestamp("us", kind.tz), safe=False)
+    values: Array = array.cast(plain, safe=False).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _anything(each: Field, array: pa.Array, faults: Faults) -> Column:
+    kind = array.type
+    if _is_text(kind) or pa.types.is_null(kind) or pa.types.is_dictionary(kind):
+        if pa.types.is_dictionary(kind) and not _is_text(kind.value_type):
+            array = array.dictionary_decode()
+        else:
+            return _texts(each, array, faults)
+    if pa.types.is_integer(array.type) and not array.null_count:
+        return np.asarray(array)
+    if pa.types.is_boolean(array.type) and not array.null_count:
+        return np.asarray(array)
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        return _times(each, array, faults)
+    return _numbers(replace(each, type="float64"), array, faults)
+
+
+def _vectors(each: Field, array: pa.Array, faults: Faults) -> Column:
+    """A list column: every row a list of the field's shape."""
+    kind = array.type
+    plain = len(each.shape) == 1 and (pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind))
+    if plain and not array.null_count and pa.types.is_floating(kind.value_type):
+        lengths = np.asarray(pc.list_value_length(array))
+        flat = array.flatten()
+        if len(lengths) and (lengths == lengths[0]).all() and each.shape[0] in (-1, lengths[0]) and not flat.null_count:
+            values = flat.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False).reshape(len(array), -1)
+            if np.isfinite(values).all():
+                return np.asarray(values)
+    return _by_value(each, array.to_pylist(), faults)
+
+
+_TAKERS: dict[str, Callable[[Field, pa.Array, Faults], Column]] = {
+    "string": _texts,
+    "bool": _booleans,
+    "timestamp": _times,
+    "any": _anything,
+}
+
+
+def _by_value(each: Field, values: Sequence[Any], faults: Faults) -> Array:
+    """The verdict value by value: slower, and the same as on JSON."""
+    problems: dict[Problem, NDArray[np.bool_]] = {}
+    judged = []
+    for place, value in enumerate(values):
+        good, problem = each.judge(value)
+        if problem is not None:
+            problems.setdefault(problem, np.zeros(len(values), bool))[place] = True
+            good = each.filler
+        judged.append(good)
+    faults.extend((bad, problem) for problem, bad in problems.items())
+    if not judged:
+        return np.empty((0, *(max(n, 0) for n in each.shape)), each.dtype)
+    return np.array(judged, each.dtype)
+
+
+def _parsed(each: Field, text: str | None) -> object:
+    """A cell of a text file as the value it spells, or the text itself."""
+    if text is None:
+        return None
+    word = text.strip()
+    if each.type == "timestamp":
+        return word
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    if INTEGER_TEXT.fullmatch(word):
+        return int(word)
+    try:
+        return float(word) if "_" not in word else text
+    except ValueError:
+        return text
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _kind(kind: pa.DataType) -> str:
+    """What the values of an Arrow type are, in the words of `signature.kind`."""
+    if _is_text(kind):
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "a boolean"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "a number"
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return "a date"
+    if pa.types.is_nested(kind):
+        return "an object" if pa.types.is_struct(kind) else "a list"
+    return "a value of another type"
+
+
+# -- results ------------------------------------------------------------------------------------------------------------
+
+
+def flat(outputs: Rows, signature: Signature) -> pa.Table:
+    """The model's outputs as flat columns: `prediction`, `probability_<class>`, one column for each place of a vector."""
+    columns: dict[str, pa.Array] = {}
+    for name in outputs:
+        column = outputs[name]
+        array = column.decode() if isinstance(column, Dictionary) else column
+        if array.ndim == 1:
+            columns[name] = arrow_column(array)
+            continue
+        wide = array.reshape(len(array), -1)
+        for place, label in enumerate(labels(name, wide.shape[1], signature)):
+            columns[f"{name}_{label}"] = arrow_column(np.ascontiguousarray(wide[:, place]))
+    return pa.table(columns)
+
+
+def flat_schema(names: Sequence[str], signature: Signature) -> pa.Schema:
+    """The columns that `flat` gives, known before anything is predicted (for an output without rows)."""
+    fields = [signature.output(name) for name in names]
+    empty = Rows({each.name: np.empty((0, *(max(n, 0) for n in each.shape)), each.dtype) for each in fields})
+    schema = flat(empty, signature).schema
+    return pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in schema])
+
+
+def labels(name: str, width: int, signature: Signature) -> list[str]:
+    """The names of a vector output's places: the classes for probabilities, else 0, 1, …"""
+    classes = signature.classes
+    if classes and name.startswith("probability"):
+        own = classes[int(name.rpartition("_")[2])] if name != "probability" else classes
+        if len(own) == width:
+            return [str(each) for each in own]
+    return [str(place) for place in range(width)]
+
+
+def arrow_column(array: Array) -> pa.Array:
+    """A result column as Arrow; NaN stays NaN (it is what the model said), None is null."""
+    if array.dtype == object:
+        return pa.array(array.tolist())
+    return pa.array(array)
+
+
+def from_frame(frame: Any) -> pa.Table:
+    """A pandas frame as an Arrow table, without its index."""
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(f"the frame cannot be read: {str(error).splitlines()[-1]}") from error
