@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -352,7 +353,7 @@ def flat(outputs: Rows, signature: Signature) -> pa.Table:
         if array.ndim == 1:
             columns[name] = arrow_column(array)
             continue
-        wide = array.reshape(len(array), -1)
+        wide = array.reshape(len(array), math.prod(array.shape[1:]))
         for place, label in enumerate(labels(name, wide.shape[1], signature)):
             columns[f"{name}_{label}"] = arrow_column(np.ascontiguousarray(wide[:, place]))
     return pa.table(columns)

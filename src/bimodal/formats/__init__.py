@@ -1,0 +1,47 @@
+"""How saved models are recognised and loaded: one file a format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bimodal.errors import ModelError, ModelNotFound
+from bimodal.formats.contract import Format
+from bimodal.formats.onnx import Onnx
+from bimodal.formats.python import Python
+from bimodal.formats.sklearn import Sklearn
+from bimodal.signature import nearest
+
+FORMATS: tuple[Format, ...] = (Python(), Onnx(), Sklearn())
+
+
+def named(name: str) -> Format:
+    return next(each for each in FORMATS if each.name == name)
+
+
+def recognise(path: str) -> Format:
+    """The format of the model at `path`, by its content; raises ModelNotFound or ModelError saying what is supported."""
+    head = _head(path)
+    for each in FORMATS:
+        if each.matches(path, head):
+            return each
+    if not Path(path).exists():
+        raise ModelNotFound(f"there is no file {path}{_near(Path(path))}")
+    supported = "; ".join(each.describes for each in FORMATS)
+    what = "is empty" if Path(path).is_file() and not head else "is not a model that Bimodal knows"
+    raise ModelError(f"{path} {what}; supported are {supported}")
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
+
+
+def _near(path: Path) -> str:
+    try:
+        near = nearest(path.name, [each.name for each in path.parent.iterdir()])
+    except OSError:
+        return f"; the folder {path.parent} does not exist"
+    return f"; did you mean {path.parent / near}?" if near else ""

@@ -1,0 +1,63 @@
+"""Format: how one kind of saved model is recognised and loaded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bimodal.runtimes.contract import Runtime
+from bimodal.signature import Field, Signature
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: all that another process needs to load the same one.
+
+    path: the file (or `file.py:attribute`, `module:attribute`). code: files and folders with the user's own classes.
+    sample: the columns of the user's sample as Fields, for what the model cannot say itself. features: `--features`.
+    """
+
+    path: str
+    code: tuple[str, ...] = ()
+    sample: tuple[Field, ...] | None = None
+    features: tuple[str, ...] | None = None
+
+    @property
+    def file(self) -> Path:
+        return Path(self.path)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model as its own library loaded it: in the child process, or in this one where the format is proven.
+
+    versions: of the libraries it needs. costs: measured seconds of one call, by number of rows. warnings: to show the user.
+    """
+
+    runtime: Runtime
+    signature: Signature
+    versions: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # for `inspect`: estimator, opset, …
+
+
+class Format(ABC):
+    """One kind of saved model. `matches` runs anywhere and imports no library; `load` runs in a child process.
+
+    name: as `inspect` shows it. describes: one line for "what is supported". inline: once it loaded and answered in a child,
+    it may be loaded in the process that holds the connections.
+    """
+
+    name: str
+    describes: str
+    inline: bool = False
+
+    @abstractmethod
+    def matches(self, path: str, head: bytes) -> bool:
+        """Whether the file looks like this format. head: its first 64 bytes (empty where the path is no file)."""
+
+    @abstractmethod
+    def load(self, source: Source) -> Loaded:
+        """Load it with its own library. Raises ModelError (what it is not), MissingCode, MissingLibrary."""

@@ -1,0 +1,36 @@
+"""Runtime: what executes a model."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from bimodal.rows import Rows
+
+
+class Runtime(ABC):
+    """Predicts Rows. Every method is thread-safe.
+
+    name: as `inspect` shows it (native, onnx, …). proven: it may be called in the process that holds the callers' connections.
+    releases_gil: several threads may run it side by side.
+    """
+
+    name: str
+    proven: bool = False
+    releases_gil: bool = False
+
+    @abstractmethod
+    def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        """The named outputs, one row for each row given, in their order. Never called without rows.
+
+        Raises ModelFailed where the model refuses the rows, ModelCrashed where its process died.
+        """
+
+    async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        """The same without blocking the event loop."""
+        return await asyncio.to_thread(self.run, rows, outputs)
+
+    def close(self) -> None:
+        """Give back what it holds. A closed runtime is not used again."""
+        return None

@@ -1,0 +1,78 @@
+"""Messages between a process and the child that runs its model: a fixed layout, never a pickle.
+
+    u32 header length · u64 body length · header (MessagePack) · body (the columns' buffers, one after another)
+
+The header is a plain dict; under "columns" it tells each column's name, kind and shape. A text column goes as the codes of its
+Dictionary (body) and the values (header); other object columns go in the header.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bimodal.rows import Column, Dictionary, Rows
+
+PREFIX = struct.Struct("<IQ")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+def encode(message: Mapping[str, Any], rows: Rows | None = None) -> list[bytes | memoryview]:
+    """The message as buffers to be sent one after another."""
+    header = dict(message)
+    buffers: list[memoryview] = []
+    if rows is not None:
+        header["count"] = rows.count
+        header["columns"] = [_column(name, column, buffers) for name, column in rows.items()]
+    head = _encode(header)
+    return [PREFIX.pack(len(head), sum(buffer.nbytes for buffer in buffers)) + head, *buffers]
+
+
+def _column(name: str, column: Column, buffers: list[memoryview]) -> dict[str, Any]:
+    if isinstance(column, Dictionary):
+        buffers.append(_bytes(column.codes))
+        return {"name": name, "kind": "text", "shape": [len(column)], "values": column.values.tolist()}
+    if column.dtype == object or column.dtype.kind in "US":
+        return {"name": name, "kind": "values", "shape": list(column.shape), "values": column.tolist()}
+    buffers.append(_bytes(column))
+    return {"name": name, "kind": column.dtype.str, "shape": list(column.shape)}
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def decode_header(data: bytes | memoryview) -> dict[str, Any]:
+    header: dict[str, Any] = _decode(data)
+    return header
+
+
+def decode_rows(header: Mapping[str, Any], body: memoryview) -> Rows | None:
+    """The Rows that came with a header, on the body's own memory."""
+    if "columns" not in header:
+        return None
+    columns: dict[str, Column] = {}
+    at = 0
+    for told in header["columns"]:
+        shape = told["shape"]
+        if told["kind"] == "values":
+            columns[told["name"]] = _objects(told["values"], shape)
+            continue
+        dtype = np.dtype(np.int32 if told["kind"] == "text" else told["kind"])
+        size = math.prod(shape) * dtype.itemsize
+        array = np.frombuffer(body[at : at + size], dtype).reshape(shape)
+        at += size
+        columns[told["name"]] = Dictionary(array, _objects(told["values"], [-1])) if told["kind"] == "text" else array
+    return Rows(columns, header["count"])
+
+
+def _objects(values: list[Any], shape: list[int]) -> np.ndarray[Any, Any]:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array if len(shape) == 1 else np.array(values, object).reshape(shape)
