@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+COMPARISONS = ("realtime", "batch", "start")
 
 
 def tool(module: str, *options: str) -> list[str]:
@@ -79,11 +80,10 @@ def test(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Run one comparison of bench/."""
-    names = sorted(path.stem for path in (ROOT / "bench").glob("[a-z]*.py"))
-    if not arguments or arguments[0] not in names:
-        print(f"Which comparison? python tasks.py bench {' | '.join(names)}", file=sys.stderr)
+    if not arguments or arguments[0] not in COMPARISONS:
+        print(f"Which comparison? python tasks.py bench {' | '.join(COMPARISONS)}", file=sys.stderr)
         return 2
-    return 0 if succeeds([sys.executable, str(ROOT / "bench" / f"{arguments[0]}.py"), *arguments[1:]]) else 1
+    return 0 if succeeds(tool(f"bench.{arguments[0]}", *arguments[1:])) else 1
 
 
 def docs(arguments: list[str]) -> int:

@@ -1,0 +1,26 @@
+-- Cycles through the bodies of the file that BODIES names (one a line); without it, GET. Prints one line of JSON.
+local requests, turn = {}, 0
+
+function init()
+  local bodies = os.getenv("BODIES")
+  if not bodies then
+    requests[1] = wrk.format("GET")
+    return
+  end
+  for body in io.lines(bodies) do
+    requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, body)
+  end
+end
+
+function request()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+
+function done(summary, latency)
+  local e = summary.errors
+  print(string.format(
+    '{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "refused": %d, "broken": %d}',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    e.status, e.connect + e.read + e.write + e.timeout))
+end

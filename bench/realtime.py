@@ -1,0 +1,110 @@
+"""Real time, side by side: one core for the server, one for the load, one row a request, answers checked first.
+
+    python tasks.py bench realtime                 everything, three rounds of four seconds each
+    python tasks.py bench realtime --only mixed    linear, mixed or empty
+    python tasks.py bench realtime --seconds 2 --rounds 1
+
+Needs wrk, taskset and nginx (Debian: apt-get install wrk nginx-light) and `pip install flask gunicorn`. All servers of a
+table run at once, idle but for the one that is asked, and take turns in every round, so that a noisy neighbour hits all
+alike. Believe the ratios of one run, not the figures of two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from bench import load, models, servers
+from bench.load import Measure
+from bench.models import Case
+from bench.servers import Server
+
+CONNECTIONS = (1, 32, 128)
+Results = dict[tuple[str, int], Measure]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--only", choices=("linear", "mixed", "empty"), action="append")
+    options.add_argument("--seconds", type=int, default=4, help="length of one load")
+    options.add_argument("--rounds", type=int, default=3, help="loads for each figure, of which the median is shown")
+    options.add_argument("--peers-alone", action="store_true", help="leave Bimodal out")
+    chosen = options.parse_args()
+    tables = chosen.only or ["linear", "mixed", "empty"]
+    if "linear" in tables:
+        compare_models(models.linear(), chosen)
+    if "mixed" in tables:
+        compare_models(models.mixed(), chosen)
+    if "empty" in tables:
+        compare_empty(chosen)
+
+
+def compare_models(case: Case, chosen: argparse.Namespace) -> None:
+    """The same model behind every server."""
+    with ExitStack() as stack:
+        first = case.bodies[0]
+        rivals = [
+            stack.enter_context(servers.flask(f"flask_{case.name}", case.model, first)),
+            stack.enter_context(servers.gunicorn(f"flask_{case.name}", case.model, first)),
+        ]
+        if not chosen.peers_alone:
+            rivals.append(stack.enter_context(servers.bimodal("Bimodal, native", case.model, body=first)))
+        if case.onnx and not chosen.peers_alone:
+            rivals.append(stack.enter_context(servers.bimodal("Bimodal, ONNX", case.onnx, body=first)))
+        for server in rivals:
+            check_answers(server, case)
+        results = measure(rivals, CONNECTIONS, case.bodies, chosen)
+    show(f"{case.name}: {case.model.name}, one row a request", rivals, CONNECTIONS, results)
+
+
+def compare_empty(chosen: argparse.Namespace) -> None:
+    """A route without a model, against nginx answering a fixed body."""
+    with ExitStack() as stack:
+        rivals = [stack.enter_context(servers.nginx())]
+        if not chosen.peers_alone:
+            model = models.linear().model
+            rivals.append(stack.enter_context(servers.bimodal("Bimodal, /health/live", model, "/health/live")))
+        results = measure(rivals, (128,), (), chosen)
+    show("empty route", rivals, (128,), results)
+
+
+def check_answers(server: Server, case: Case) -> None:
+    """Every body of the load, once: the label must be the model's own."""
+    for body, label in zip(case.bodies, case.labels, strict=True):
+        told = json.loads(servers.answer(server.url, body))["prediction"]
+        if told != [label]:
+            raise SystemExit(f"{server.name} answers {told} where the model itself says {[label]}")
+
+
+def measure(
+    rivals: Sequence[Server], connections: Sequence[int], bodies: Sequence[bytes], chosen: argparse.Namespace
+) -> Results:
+    """Warm up each server, then let them take turns."""
+    for server in rivals:
+        load.press(server, 32, 1, bodies)
+    runs: dict[tuple[str, int], list[Measure]] = {}
+    for _ in range(chosen.rounds):
+        for count in connections:
+            for server in rivals:
+                seen = load.press(server, count, chosen.seconds, bodies)
+                runs.setdefault((server.name, count), []).append(seen)
+    return {key: Measure.middle(seen) for key, seen in runs.items()}
+
+
+def show(title: str, rivals: Sequence[Server], connections: Sequence[int], results: Results) -> None:
+    """A table in Markdown; `×` is the throughput over that of the first server with as many connections."""
+    print(f"\n{title}\n\n| server | connections | requests/s | × | p50, ms | p99, ms | not 2xx | broken |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for count in connections:
+        base = results[rivals[0].name, count].rate
+        for server in rivals:
+            seen = results[server.name, count]
+            times = f"{seen.rate / base:.2f}" if base else "-"
+            figures = f"{seen.rate:,.0f} | {times} | {seen.p50:.2f} | {seen.p99:.2f} | {seen.refused} | {seen.broken}"
+            print(f"| {server.name} | {count} | {figures} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

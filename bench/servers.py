@@ -1,0 +1,155 @@
+"""Servers under comparison: each a command, pinned to one core, watched, stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import IO
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+SERVER_CORE = 0
+LOAD_CORE = 1
+PEERS = Path(__file__).parent / "peers"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # one core: more threads would only fight for it
+
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+  server {{
+    listen 127.0.0.1:{port} reuseport; default_type application/json;
+    location / {{ return 200 '{{"status":"live"}}'; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and the address it answers on."""
+
+    name: str
+    url: str
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def pinned(command: Sequence[str], core: int) -> list[str]:
+    """The command on one core, as far as the system can."""
+    taskset = shutil.which("taskset")
+    return [taskset, "-c", str(core), *command] if taskset else list(command)
+
+
+def answer(url: str, body: bytes | None = None) -> bytes:
+    """One request, its answer; errors of the connection and of the server are raised."""
+    with urlopen(Request(url, body, {"Content-Type": "application/json"}), timeout=30) as response:
+        return bytes(response.read())
+
+
+@contextmanager
+def running(
+    name: str,
+    command: Sequence[str],
+    url: str,
+    *,
+    body: bytes | None = None,
+    environment: Mapping[str, str] = ONE_THREAD,
+) -> Iterator[Server]:
+    """The server, from its first answer to the end of the block."""
+    with TemporaryFile() as log:
+        process = subprocess.Popen(
+            pinned(command, SERVER_CORE),
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            _wait_for(process, url, body, log)
+            yield Server(name, url)
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def bimodal(name: str, model: Path, path: str = "/predict", body: bytes | None = None) -> Iterator[Server]:
+    """`bimodal serve` with one worker."""
+    port = free_port()
+    command = [sys.executable, "-m", "bimodal", "serve", str(model), "--port", str(port), "--workers", "1"]
+    with running(name, command, f"http://127.0.0.1:{port}{path}", body=body) as server:
+        yield server
+
+
+@contextmanager
+def flask(script: str, model: Path, body: bytes) -> Iterator[Server]:
+    """A first user's script, started as its last line starts it: Flask's own development server, threaded."""
+    port = free_port()
+    environment = {**ONE_THREAD, "MODEL": str(model), "PORT": str(port)}
+    command = [sys.executable, str(PEERS / f"{script}.py")]
+    with running("Flask", command, f"http://127.0.0.1:{port}/predict", body=body, environment=environment) as server:
+        yield server
+
+
+@contextmanager
+def gunicorn(script: str, model: Path, body: bytes) -> Iterator[Server]:
+    """The same script behind gunicorn: one worker with eight threads, connections kept alive."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--workers", "1", "--threads", "8", "--keep-alive", "60"]
+    command += ["--bind", f"127.0.0.1:{port}", "--chdir", str(PEERS), "--log-level", "error", f"{script}:app"]
+    environment = {**ONE_THREAD, "MODEL": str(model)}
+    url = f"http://127.0.0.1:{port}/predict"
+    with running("Flask on gunicorn", command, url, body=body, environment=environment) as server:
+        yield server
+
+
+@contextmanager
+def nginx() -> Iterator[Server]:
+    """nginx with one worker, answering a fixed body."""
+    port = free_port()
+    with TemporaryDirectory() as folder:
+        settings = Path(folder, "nginx.conf")
+        settings.write_text(NGINX.format(folder=folder, port=port))
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        with running("nginx", [program, "-c", str(settings)], f"http://127.0.0.1:{port}/") as server:
+            yield server
+
+
+def _wait_for(process: subprocess.Popen[bytes], url: str, body: bytes | None, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            answer(url, body)
+        except (URLError, ConnectionError):
+            time.sleep(0.05)
+        else:
+            return
+    log.seek(0)
+    raise SystemExit(f"{' '.join(map(str, process.args))}: no answer at {url}\n{log.read().decode(errors='replace')}")  # type: ignore[arg-type] # we gave a list
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
