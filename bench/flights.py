@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import joblib
@@ -64,7 +65,7 @@ def _write_parquet(features: pa.Table, rows: int, folder: Path) -> None:
     unfinished = folder.with_name(folder.name + ".part")
     unfinished.mkdir(exist_ok=True)
     borders = np.linspace(0, rows, FILES + 1).astype(int)
-    for number, (start, stop) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(borders)):
         pq.write_table(_part(features, int(start), int(stop)), unfinished / f"part-{number:02}.parquet")
     unfinished.rename(folder)
 

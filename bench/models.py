@@ -35,7 +35,7 @@ class Case:
 
 
 def mixed_pipeline(numbers: tuple[str, ...], texts: tuple[str, ...]) -> Pipeline:
-    """Named columns as most people have them: numbers imputed and scaled, texts one-hot encoded, a linear classifier."""
+    """Named columns as most people have them: numbers imputed and scaled, texts one-hot encoded, a linear model."""
     prepare = ColumnTransformer(
         [
             ("numbers", make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), list(numbers)),

@@ -4,9 +4,9 @@
     python tasks.py bench realtime --only mixed    linear, mixed or empty
     python tasks.py bench realtime --seconds 2 --rounds 1
 
-Needs wrk, taskset and nginx (Debian: apt-get install wrk nginx-light) and `pip install flask gunicorn`. All servers of a
-table run at once, idle but for the one that is asked, and take turns in every round, so that a noisy neighbour hits all
-alike. Believe the ratios of one run, not the figures of two.
+Needs wrk, taskset and nginx (Debian: apt-get install wrk nginx-light) and `pip install flask gunicorn`. All servers of
+a table run at once, idle but for the one that is asked, and take turns in every round, so that a noisy neighbour hits
+all alike. Believe the ratios of one run, not the figures of two.
 """
 
 from __future__ import annotations
