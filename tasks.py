@@ -17,7 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PROGRAMS = {  # what the tests call beside Python: Debian's package, and the names under which it may be there already
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
+    "curl": ("curl",),
+}
 COMPARISONS = ("realtime", "batch", "start")
 
 
@@ -32,21 +35,22 @@ def succeeds(command: list[str]) -> bool:
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
-def install_browser() -> bool:
-    """See that a Chromium is there for the browser tests: Debian's, by apt-get, where that is possible."""
-    if any(shutil.which(name) for name in BROWSERS):
+def install_programs() -> bool:
+    """See that the tests find a browser and curl: Debian's, by apt-get, where that is possible."""
+    missing = [package for package, names in PROGRAMS.items() if not any(shutil.which(name) for name in names)]
+    if not missing:
         return True
     rights = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
     if not shutil.which("apt-get") or (rights and not shutil.which("sudo")):
-        print("The browser tests need Chromium: install it so that the command `chromium` is found.", file=sys.stderr)
+        print(f"The tests need {' and '.join(missing)}: install what is missing, then run this again.", file=sys.stderr)
         return False
     apt = [*rights, "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+    for step in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
         print("$", *apt, *step, flush=True)
         done = subprocess.run([*apt, *step], env=environment, stdout=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
-            print("The browser tests need Chromium, and apt-get could not install it (see above).", file=sys.stderr)
+            print(f"The tests need {' and '.join(missing)}, and apt-get failed (see above).", file=sys.stderr)
             return False
     return True
 
@@ -58,7 +62,7 @@ def check(arguments: list[str]) -> int:
         "ruff format": lambda: succeeds(tool("ruff", "format", "--check")),
         "mypy": lambda: succeeds(tool("mypy")),
         "import-linter": lambda: succeeds([str(Path(sys.executable).with_name("lint-imports"))]),
-        "chromium": install_browser,
+        "chromium and curl": install_programs,
         "pytest": lambda: succeeds(tool("pytest", *arguments)),
     }
     failed = [name for name, step in steps.items() if not step()]
