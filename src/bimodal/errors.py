@@ -1,7 +1,8 @@
 """Every error of Bimodal, with a stable code.
 
-An error knows what happened, where (row and column), and what to do about it; it does not know the wire it leaves on. Each wire
-(`realtime/app.py`, the CLI) has one table from code to status. A message never repeats a value of the caller's data.
+An error knows what happened, where (row and column), and what to do about it; it does not know the wire it leaves
+on. Each wire (`realtime/app.py`, the CLI) has one table from code to status. A message never repeats a value of the
+caller's data.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class BimodalError(Exception):
 
 
 class UsageError(BimodalError):
-    """The command or the call is wrong: an unknown option, an output that exists, two options that exclude each other."""
+    """The command or the call is wrong: an unknown option, an output that exists, two options that exclude each
+    other.
+    """
 
     code = "usage"
 
@@ -70,7 +73,9 @@ class InputError(BimodalError):
 
     code = "invalid_input"
 
-    def __init__(self, message: str, *, row: int | None = None, column: str | None = None, problems: Sequence[Problem] = ()) -> None:
+    def __init__(
+        self, message: str, *, row: int | None = None, column: str | None = None, problems: Sequence[Problem] = ()
+    ) -> None:
         super().__init__(message, row=row, column=column)
         self.problems = tuple(problems)
 
@@ -210,3 +215,25 @@ class PortTaken(UsageError):
     """Another program listens on the port."""
 
     code = "port_taken"
+
+
+def told(error: BimodalError) -> dict[str, object]:
+    """The error as plain values, to be raised again in another process by `retold`."""
+    return {
+        "kind": type(error).__name__,
+        "code": error.code,
+        "message": error.message,
+        "row": error.row,
+        "column": error.column,
+    }
+
+
+def retold(values: dict[str, object]) -> BimodalError:
+    """The error that `told` described."""
+    kind = globals().get(str(values["kind"]), BimodalError)
+    error: BimodalError = kind(str(values["message"]))
+    error.code = str(values["code"])
+    row, column = values.get("row"), values.get("column")
+    error.row = row if isinstance(row, int) else None
+    error.column = str(column) if column is not None else None
+    return error

@@ -34,7 +34,9 @@ class Dictionary:
 
     def decode(self) -> NDArray[np.object_]:
         """The rows' values: object [n], None where null. Equal values are one object."""
-        return np.append(self.values, None)[self.codes]
+        with_null = np.empty(len(self.values) + 1, object)
+        with_null[:-1] = self.values
+        return with_null[self.codes]
 
     @classmethod
     def encode(cls, values: Sequence[str | None] | Array) -> Dictionary:

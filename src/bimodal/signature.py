@@ -1,7 +1,7 @@
 """Field and Signature: what a model takes and gives, and the one verdict on every row.
 
-`Field.judge` looks at Python values (JSON, records); `table.py` looks at Arrow columns by the same rules. Both make their Problems
-with the functions of this file, so that the same bad row reads the same in every door.
+`Field.judge` looks at Python values (JSON, records); `table.py` looks at Arrow columns by the same rules. Both make
+their Problems with the functions of this file, so that the same bad row reads the same in every door.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ NEAR = 0.72  # how alike two names are (difflib's ratio) to be taken for a slip
 class Field:
     """One named input or output of a model.
 
-    type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken. nullable: a missing
-    value is taken. finite: infinity is refused. categories: the values the model knows; closed: it takes no others.
+    type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken.
+    nullable: a missing value is taken. finite: infinity is refused. categories: the values the model knows; closed:
+    it takes no others.
     """
 
     name: str
@@ -68,23 +69,35 @@ class Field:
         return frozenset(self.categories or ())
 
     def null(self) -> Problem:
-        return Problem("null", f"null where {self.needs} is needed; the model takes no missing value here", column=self.name)
+        return Problem(
+            "null", f"null where {self.needs} is needed; the model takes no missing value here", column=self.name
+        )
 
     def wrong(self, seen: str) -> Problem:
         """`seen`: what stands there, in words (`kind` says it of a Python value)."""
         return Problem("wrong_type", f"{seen} where {self.needs} is needed", column=self.name)
 
     def infinite(self) -> Problem:
-        return Problem("not_finite", f"infinity where {self.needs} is needed; the model takes finite numbers only", column=self.name)
+        return Problem(
+            "not_finite",
+            f"infinity where {self.needs} is needed; the model takes finite numbers only",
+            column=self.name,
+        )
 
     def inexact(self) -> Problem:
-        return Problem("inexact_integer", f"an integer beyond 2**53 cannot be held exactly as {self.type}", column=self.name)
+        return Problem(
+            "inexact_integer", f"an integer beyond 2**53 cannot be held exactly as {self.type}", column=self.name
+        )
 
     def outside(self) -> Problem:
         return Problem("out_of_range", f"an integer that does not fit {self.type}", column=self.name)
 
     def unknown(self) -> Problem:
-        return Problem("unknown_category", f"a value the model does not know; it knows {listed(self.categories or ())}", column=self.name)
+        return Problem(
+            "unknown_category",
+            f"a value the model does not know; it knows {listed(self.categories or ())}",
+            column=self.name,
+        )
 
     def missing(self, names: Sequence[str] = ()) -> Problem:
         """The column is not there at all; `names` are the unused ones that are."""
@@ -92,11 +105,15 @@ class Field:
         if near is None:
             return Problem("missing_column", "the column is missing", column=self.name)
         return Problem(
-            "missing_column", f"the column is missing; {near!r} is near: rename it ({near}={self.name})", column=self.name
+            "missing_column",
+            f"the column is missing; {near!r} is near: rename it ({near}={self.name})",
+            column=self.name,
         )
 
     def judge(self, value: object) -> tuple[Any, Problem | None]:
-        """One Python value as the column holds it, or the Problem with it. Shapes other than () are judged elementwise."""
+        """One Python value as the column holds it, or the Problem with it. Shapes other than () are judged
+        elementwise.
+        """
         if self.shape:
             return _vector(self, value)
         return _JUDGES.get(self.type, _number)(self, value)
@@ -207,7 +224,7 @@ def _timestamp(field: Field, value: object) -> tuple[Any, Problem | None]:
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
         value = value.astimezone(datetime.UTC).replace(tzinfo=None)
     if isinstance(value, datetime.date | np.datetime64):
-        return np.datetime64(value, "us"), None
+        return np.datetime64(value).astype("datetime64[us]"), None
     return None, field.wrong(kind(value))
 
 
@@ -262,8 +279,8 @@ class Signature:
     """A model's inputs and outputs.
 
     named: columns are found by name; otherwise (a model trained on arrays) a table's columns are taken by position.
-    open: rows of numbers of any one width are taken (a model that cannot say its width). classes: the labels, in the order of
-    the columns of `probability`; None where there are none.
+    open: rows of numbers of any one width are taken (a model that cannot say its width). classes: the labels, in the
+    order of the columns of `probability`; None where there are none.
     """
 
     inputs: tuple[Field, ...]
@@ -302,21 +319,68 @@ class Signature:
         if self.named:
             unknown = [name for name in names if name not in {each.name for each in self.inputs}]
             if unknown:
-                raise UsageError(f"--features {unknown[0]!r}: the model's features are {listed([f.name for f in self.inputs])}")
+                raise UsageError(
+                    f"--features {unknown[0]!r}: the model's features are {listed([f.name for f in self.inputs])}"
+                )
             return self
         if self.vector is not None:
             example = self.vector.example if isinstance(self.vector.example, list | tuple) else [None] * len(names)
-            inputs = [replace(self.vector, name=name, shape=(), example=value) for name, value in zip(names, example, strict=True)]
+            inputs = [
+                replace(self.vector, name=name, shape=(), example=value)
+                for name, value in zip(names, example, strict=True)
+            ]
         else:
             inputs = [replace(each, name=name) for each, name in zip(self.inputs, names, strict=True)]
         return replace(self, inputs=tuple(inputs), named=True, open=False, _cache={})
+
+    def example(self) -> Any:
+        """One row that the model takes, as JSON would carry it: an object for named columns, else a list (or one
+        value).
+        """
+        values = [each.filler if each.example is None else each.example for each in self.inputs]
+        if self.named:
+            return dict(zip([each.name for each in self.inputs], values, strict=True))
+        if len(values) == 1:
+            return values[0].tolist() if isinstance(values[0], np.ndarray) else values[0]
+        return values
+
+    def example_rows(self, count: int = 1) -> Rows:
+        """The example, `count` times over."""
+        rows, _, problems = self.check([self.example()] * count)
+        require(problems)
+        return rows
+
+    def empty_outputs(self, names: Sequence[str]) -> Rows:
+        """The outputs for no rows."""
+        return _empty([self.output(name) for name in names])
+
+    def told(self) -> dict[str, Any]:
+        """The signature as plain values, for another process; `Signature.retold` reads them."""
+        values: dict[str, Any] = msgspec.to_builtins(
+            {
+                "inputs": self.inputs,
+                "outputs": self.outputs,
+                "classes": self.classes,
+                "named": self.named,
+                "open": self.open,
+            },
+            enc_hook=_plain_value,
+        )
+        return values
+
+    @classmethod
+    def retold(cls, values: Mapping[str, Any]) -> Signature:
+        inputs = msgspec.convert(values["inputs"], tuple[Field, ...])
+        outputs = msgspec.convert(values["outputs"], tuple[Field, ...])
+        return cls(inputs, outputs, classes=_tuples(values["classes"]), named=values["named"], open=values["open"])
 
     # -- the verdict on Python values -------------------------------------------------------------------------------
 
     def check(self, records: Sequence[object]) -> tuple[Rows, NDArray[np.bool_], list[Problem]]:
         """Judge rows given as Python values: dicts by name, lists by position, a scalar for a model of one feature.
 
-        Returns the Rows of the good ones, which of the records they are (bool [n]), and the Problems (rows count from 1).
+        Returns the Rows of the good ones, which of the records they are (bool [n]), and the Problems (rows count
+        from 1).
         """
         if not records:
             return self.empty(), np.zeros(0, bool), [EMPTY]
@@ -340,23 +404,33 @@ class Signature:
         """The same for named columns: a mapping from name to a list of values."""
         for name, column in columns.items():
             if not isinstance(column, list | tuple | np.ndarray):
-                return self.empty(), np.zeros(0, bool), [Problem("wrong_type", f"{kind(column)} where a list of values is needed", column=name)]
+                return (
+                    self.empty(),
+                    np.zeros(0, bool),
+                    [Problem("wrong_type", f"{kind(column)} where a list of values is needed", column=name)],
+                )
         lists = {name: column for name, column in columns.items() if isinstance(column, list | tuple | np.ndarray)}
         lengths = {name: len(column) for name, column in lists.items()}
         if len(set(lengths.values())) > 1:
             sizes = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-            return self.empty(), np.zeros(0, bool), [Problem("ragged", f"columns of one length are needed, not {sizes}")]
+            return (
+                self.empty(),
+                np.zeros(0, bool),
+                [Problem("ragged", f"columns of one length are needed, not {sizes}")],
+            )
         missing = [each.missing(self.spare(list(lists))) for each in self.inputs if each.name not in lists]
         if missing and not (self.vector is not None and not self.named and self.width in (-1, len(lists))):
             return self.empty(), np.zeros(0, bool), missing
         if missing:
             return self.check([list(row) for row in zip(*lists.values(), strict=True)])
         wanted = [lists[each.name] for each in self.inputs]
-        return self.check([dict(zip([each.name for each in self.inputs], row, strict=True)) for row in zip(*wanted, strict=True)])
+        return self.check(
+            [dict(zip([each.name for each in self.inputs], row, strict=True)) for row in zip(*wanted, strict=True)]
+        )
 
     def empty(self) -> Rows:
         """No rows, with all columns."""
-        return Rows({each.name: np.empty((0, *(max(n, 0) for n in each.shape)), each.dtype) for each in self.inputs})
+        return _empty(self.inputs)
 
     def spare(self, names: Sequence[str]) -> list[str]:
         """The names that are no features."""
@@ -375,14 +449,18 @@ class Signature:
     def _row(self, record: object) -> tuple[list[Any], Problem | None]:
         if isinstance(record, Mapping):
             given = [record.get(each.name) for each in self.inputs]
-        elif self.vector is not None or (len(self.inputs) == 1 and (self.inputs[0].shape or not isinstance(record, list | tuple))):
+        elif self.vector is not None or (
+            len(self.inputs) == 1 and (self.inputs[0].shape or not isinstance(record, list | tuple))
+        ):
             given = [record]
         elif isinstance(record, list | tuple | np.ndarray):
             if len(record) != len(self.inputs):
                 return [], wrong_width(len(self.inputs), len(record))
             given = list(record)
         else:
-            return [], Problem("wrong_type", f"{kind(record)} where a row is needed: an object or a list of {self.width} values")
+            return [], Problem(
+                "wrong_type", f"{kind(record)} where a row is needed: an object or a list of {self.width} values"
+            )
         row = []
         for each, value in zip(self.inputs, given, strict=True):
             judged, problem = each.judge(value)
@@ -406,7 +484,9 @@ class Signature:
 
     def columns(self, rows: Sequence[Sequence[Any]]) -> Rows:
         """Judged rows as columns."""
-        return Rows({each.name: column_of(each, [row[i] for row in rows]) for i, each in enumerate(self.inputs)}, len(rows))
+        return Rows(
+            {each.name: column_of(each, [row[i] for row in rows]) for i, each in enumerate(self.inputs)}, len(rows)
+        )
 
     # -- the generated type: decoding and checking a request in one C call -------------------------------------------
 
@@ -435,6 +515,20 @@ class Signature:
                 return None
             columns[each.name] = column
         return Rows(columns, len(rows))
+
+
+def _empty(fields: Sequence[Field]) -> Rows:
+    return Rows({each.name: np.empty((0, *(max(n, 0) for n in each.shape)), each.dtype) for each in fields}, 0)
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a signature cannot hold a {type(value).__name__}")
+
+
+def _tuples(values: Any) -> Any:
+    return tuple(_tuples(value) for value in values) if isinstance(values, list | tuple) else values
 
 
 def scalar_type(each: Field) -> Any:

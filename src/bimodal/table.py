@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
 from bimodal.rows import Array, Column, Dictionary, Rows
-from bimodal.signature import EXACT, FLOATS, INTEGERS, Field, Signature, listed, nearest, wrong_width
+from bimodal.signature import EXACT, INTEGERS, Field, Signature, listed, nearest, wrong_width
 
-ARROW_TYPES = {"string": pa.string(), "bool": pa.string(), "timestamp": pa.string(), **dict.fromkeys(INTEGERS, pa.string())}
+ARROW_TYPES = {
+    "string": pa.string(),
+    "bool": pa.string(),
+    "timestamp": pa.string(),
+    **dict.fromkeys(INTEGERS, pa.string()),
+}
 INTEGER_TEXT = re.compile(r"[+-]?\d+")
 Faults = list[tuple[NDArray[np.bool_], Problem]]
 
@@ -26,8 +31,8 @@ Faults = list[tuple[NDArray[np.bool_], Problem]]
 class Binding:
     """Which columns of a table feed the model, made once per source from its column names.
 
-    features: the source's columns in the order of the model's inputs (or of the vector's places). kept: the columns that are no
-    feature. mapping: one sentence to print where columns were taken by position.
+    features: the source's columns in the order of the model's inputs (or of the vector's places). kept: the columns
+    that are no feature. mapping: one sentence to print where columns were taken by position.
     """
 
     signature: Signature
@@ -47,13 +52,15 @@ class Binding:
     ) -> Binding:
         """Find the features among the column names, or raise InputError naming the first that is not there.
 
-        features: the columns, in the order in which the model was trained. rename: from a column's name to the feature's.
-        target: a column that is never a feature.
+        features: the columns, in the order in which the model was trained. rename: from a column's name to the
+        feature's. target: a column that is never a feature.
         """
         _refuse_unknown(names, [*(features or ()), *(rename or ()), *([target] if target else ())])
         twice = {name for name in names if list(names).count(name) > 1}
         if twice:
-            raise InputError(f"two columns are called {sorted(twice)[0]!r}; rename one of them", column=sorted(twice)[0])
+            raise InputError(
+                f"two columns are called {sorted(twice)[0]!r}; rename one of them", column=sorted(twice)[0]
+            )
         free = [name for name in names if name != target]
         if features is not None:
             chosen, mapping = _positions(signature, list(features), list(features)), None
@@ -76,11 +83,13 @@ class Binding:
         fields = {name: self.field(i) for i, name in enumerate(self.features)}
         return {name: ARROW_TYPES.get(each.type, pa.float64()) for name, each in fields.items() if each.type != "any"}
 
-    def rows(self, table: pa.Table, first_row: int = 1, *, text: bool = False) -> tuple[Rows, NDArray[np.bool_], list[Problem]]:
+    def rows(
+        self, table: pa.Table, first_row: int = 1, *, text: bool = False
+    ) -> tuple[Rows, NDArray[np.bool_], list[Problem]]:
         """Judge a table: the Rows of its good rows, which those are (bool [n]), and the Problems with the others.
 
-        first_row: the number of the table's first row. text: the table was read from a text file, so text in a number's column
-        is read as a number before it is judged.
+        first_row: the number of the table's first row. text: the table was read from a text file, so text in a
+        number's column is read as a number before it is judged.
         """
         good = np.ones(table.num_rows, bool)
         faults: Faults = []
@@ -137,7 +146,7 @@ def _spread(faults: Faults, first_row: int) -> list[Problem]:
     return list(told.values())
 
 
-# -- one column ---------------------------------------------------------------------------------------------------------
+# -- one column ------------------------------------------------------------------------------------------------------
 
 
 def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -> Column:
@@ -161,7 +170,11 @@ def _fault(faults: Faults, bad: Array, problem: Problem) -> None:
 
 
 def _nulls(array: pa.Array) -> NDArray[np.bool_]:
-    return np.asarray(array.is_null(nan_is_null=True)) if array.null_count or pa.types.is_floating(array.type) else np.zeros(len(array), bool)
+    return (
+        np.asarray(array.is_null(nan_is_null=True))
+        if array.null_count or pa.types.is_floating(array.type)
+        else np.zeros(len(array), bool)
+    )
 
 
 def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
@@ -180,7 +193,7 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     elif not pa.types.is_floating(kind):
         _fault(faults, ~null, each.wrong(_kind(kind)))
         return np.zeros(len(array), each.dtype)
-    values = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
+    values: Array = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
     if each.finite:
         _fault(faults, np.isinf(values), each.infinite())
     return values
@@ -195,7 +208,7 @@ def _integers(each: Field, array: pa.Array, faults: Faults) -> Column:
         if limits.max < np.iinfo(values.dtype).max:
             bad |= values > limits.max
         _fault(faults, bad, each.outside())
-        return values.astype(each.dtype)
+        return np.asarray(values, each.dtype)
     return _by_value(each, array.to_pylist(), faults)
 
 
@@ -234,7 +247,7 @@ def _dictionary(array: pa.Array) -> Dictionary:
 
 def _booleans(each: Field, array: pa.Array, faults: Faults) -> Column:
     if pa.types.is_boolean(array.type) and not array.null_count:
-        return array.to_numpy(zero_copy_only=False)
+        return np.asarray(array)
     return _by_value(each, array.to_pylist(), faults)
 
 
@@ -341,11 +354,13 @@ def _kind(kind: pa.DataType) -> str:
     return "a value of another type"
 
 
-# -- results ------------------------------------------------------------------------------------------------------------
+# -- results ---------------------------------------------------------------------------------------------------------
 
 
 def flat(outputs: Rows, signature: Signature) -> pa.Table:
-    """The model's outputs as flat columns: `prediction`, `probability_<class>`, one column for each place of a vector."""
+    """The model's outputs as flat columns: `prediction`, `probability_<class>`, one column for each place of a
+    vector.
+    """
     columns: dict[str, pa.Array] = {}
     for name in outputs:
         column = outputs[name]
@@ -361,9 +376,7 @@ def flat(outputs: Rows, signature: Signature) -> pa.Table:
 
 def flat_schema(names: Sequence[str], signature: Signature) -> pa.Schema:
     """The columns that `flat` gives, known before anything is predicted (for an output without rows)."""
-    fields = [signature.output(name) for name in names]
-    empty = Rows({each.name: np.empty((0, *(max(n, 0) for n in each.shape)), each.dtype) for each in fields})
-    schema = flat(empty, signature).schema
+    schema = flat(signature.empty_outputs(names), signature).schema
     return pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in schema])
 
 
@@ -390,3 +403,10 @@ def from_frame(frame: Any) -> pa.Table:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"the frame cannot be read: {str(error).splitlines()[-1]}") from error
+
+
+def as_table(data: Any) -> pa.Table:
+    """Any of Arrow's tabular kinds (table, record batch, reader) as a table."""
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    return data.read_all() if isinstance(data, pa.RecordBatchReader) else data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from bimodal.errors import ModelError, ModelNotFound
@@ -19,7 +20,9 @@ def named(name: str) -> Format:
 
 
 def recognise(path: str) -> Format:
-    """The format of the model at `path`, by its content; raises ModelNotFound or ModelError saying what is supported."""
+    """The format of the model at `path`, by its content; raises ModelNotFound or ModelError saying what is
+    supported.
+    """
     head = _head(path)
     for each in FORMATS:
         if each.matches(path, head):
@@ -45,3 +48,18 @@ def _near(path: Path) -> str:
     except OSError:
         return f"; the folder {path.parent} does not exist"
     return f"; did you mean {path.parent / near}?" if near else ""
+
+
+def stem(path: str) -> str:
+    """The model's name by default: the file's stem, or the attribute of a Python model."""
+    file = Path(path)
+    return file.stem if file.exists() else path.rpartition(":")[2]
+
+
+def digest(path: str) -> str:
+    """SHA-256 of the model's file (of a Python model: of the file before the colon, or of its address)."""
+    file = Path(path) if Path(path).exists() else Path(path.rpartition(":")[0])
+    if not file.is_file():
+        return hashlib.sha256(path.encode()).hexdigest()
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

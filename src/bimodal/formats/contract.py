@@ -33,7 +33,8 @@ class Source:
 class Loaded:
     """A model as its own library loaded it: in the child process, or in this one where the format is proven.
 
-    versions: of the libraries it needs. costs: measured seconds of one call, by number of rows. warnings: to show the user.
+    versions: of the libraries it needs. costs: measured seconds of one call, by number of rows. warnings: to show
+    the user.
     """
 
     runtime: Runtime
@@ -46,8 +47,8 @@ class Loaded:
 class Format(ABC):
     """One kind of saved model. `matches` runs anywhere and imports no library; `load` runs in a child process.
 
-    name: as `inspect` shows it. describes: one line for "what is supported". inline: once it loaded and answered in a child,
-    it may be loaded in the process that holds the connections.
+    name: as `inspect` shows it. describes: one line for "what is supported". inline: once it loaded and answered in
+    a child, it may be loaded in the process that holds the connections.
     """
 
     name: str

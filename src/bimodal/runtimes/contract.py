@@ -12,8 +12,8 @@ from bimodal.rows import Rows
 class Runtime(ABC):
     """Predicts Rows. Every method is thread-safe.
 
-    name: as `inspect` shows it (native, onnx, …). proven: it may be called in the process that holds the callers' connections.
-    releases_gil: several threads may run it side by side.
+    name: as `inspect` shows it (native, onnx, …). proven: it may be called in the process that holds the callers'
+    connections. releases_gil: several threads may run it side by side.
     """
 
     name: str
@@ -33,4 +33,4 @@ class Runtime(ABC):
 
     def close(self) -> None:
         """Give back what it holds. A closed runtime is not used again."""
-        return None
+        return

@@ -2,13 +2,14 @@
 
     u32 header length · u64 body length · header (MessagePack) · body (the columns' buffers, one after another)
 
-The header is a plain dict; under "columns" it tells each column's name, kind and shape. A text column goes as the codes of its
-Dictionary (body) and the values (header); other object columns go in the header.
+The header is a plain dict; under "columns" it tells each column's name, kind and shape. A text column goes as the
+codes of its Dictionary (body) and the values (header); other object columns go in the header.
 """
 
 from __future__ import annotations
 
 import math
+import socket
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +46,7 @@ def _column(name: str, column: Column, buffers: list[memoryview]) -> dict[str, A
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def decode_header(data: bytes | memoryview) -> dict[str, Any]:
@@ -76,3 +77,27 @@ def _objects(values: list[Any], shape: list[int]) -> np.ndarray[Any, Any]:
     array = np.empty(len(values), object)
     array[:] = values
     return array if len(shape) == 1 else np.array(values, object).reshape(shape)
+
+
+def send(channel: socket.socket, message: Mapping[str, Any], rows: Rows | None = None) -> None:
+    """Send a message on a blocking socket."""
+    for buffer in encode(message, rows):
+        channel.sendall(buffer)
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any], Rows | None]:
+    """The next message from a blocking socket; EOFError where the other side is gone."""
+    head, body = PREFIX.unpack(_exactly(channel, PREFIX.size))
+    header = decode_header(_exactly(channel, head))
+    return header, decode_rows(header, _exactly(channel, body))
+
+
+def _exactly(channel: socket.socket, size: int) -> memoryview:
+    data = memoryview(bytearray(size))
+    at = 0
+    while at < size:
+        read = channel.recv_into(data[at:])
+        if not read:
+            raise EOFError
+        at += read
+    return data

@@ -1,0 +1,85 @@
+"""The process that runs a native model: `python -m bimodal.runtimes.child FD`, started by `runtimes/process.py`
+alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from bimodal import formats
+from bimodal.errors import BimodalError, ModelFailed, told
+from bimodal.formats.contract import Loaded, Source
+from bimodal.rows import Rows
+from bimodal.runtimes import wire
+from bimodal.runtimes.process import measure
+
+log = logging.getLogger("bimodal.model")
+ORPHANED = 2.0  # seconds between looks whether the parent is still there
+
+
+def main() -> None:
+    # The parent decides when the child ends (it closes the socket); a signal to the whole group must not cut a drain
+    # short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    loaded: Loaded | None = None
+    while True:
+        try:
+            header, rows = wire.receive(channel)
+        except (EOFError, ConnectionError):
+            os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
+        if header["op"] == "load":
+            loaded, reply = _load(header)
+            wire.send(channel, reply)
+        elif loaded is not None and rows is not None:
+            wire.send(channel, *_run(loaded, rows, header["outputs"]))
+
+
+def _leave_with_parent(parent: int) -> None:
+    """Leave when the parent is gone, also in the middle of a long prediction."""
+    while os.getppid() == parent:
+        time.sleep(ORPHANED)
+    os._exit(0)
+
+
+def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
+    try:
+        loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
+        costs = measure(loaded.runtime, loaded.signature) if not loaded.signature.open else {}
+    except BimodalError as error:
+        return None, {"error": told(error)}
+    return loaded, {
+        "signature": loaded.signature.told(),
+        "versions": loaded.versions,
+        "warnings": loaded.warnings,
+        "facts": loaded.facts,
+        "costs": list(costs.items()),
+    }
+
+
+def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any], Rows | None]:
+    try:
+        return {}, loaded.runtime.run(rows, outputs)
+    except BimodalError as error:
+        return {"error": told(error)}, None
+    except (
+        Exception
+    ) as error:  # whatever the user's model raises is the model's failure, told to the caller by its type
+        log.exception("the model failed")
+        return {"error": told(ModelFailed(f"the model raised {type(error).__name__} on these rows"))}, None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Any runtime, in a child process: a crash of the model costs an error, never the process that called it.
+
+The child is started as `python -m bimodal.runtimes.child` on one end of a private socket pair. It ends when the
+other end is closed, so it never outlives its parent, and it is started again when it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bimodal.errors import BimodalError, ModelCrashed, ModelError, retold
+from bimodal.formats.contract import Source
+from bimodal.rows import Rows
+from bimodal.runtimes import wire
+from bimodal.runtimes.contract import Runtime
+from bimodal.signature import Signature
+
+LOAD_TIMEOUT = 600.0  # seconds for a model to load; a model that takes longer than that is taken to hang
+BUFFER = 1 << 20
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the child found when it loaded the model."""
+
+    signature: Signature
+    versions: dict[str, str]
+    warnings: tuple[str, ...]
+    facts: dict[str, Any]
+    costs: dict[int, float]  # seconds of one call, by number of rows
+
+
+class Child:
+    """One child process and the socket to it."""
+
+    def __init__(self, *, work: str | None = None) -> None:
+        mine, theirs = socket.socketpair()
+        for end in (mine, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "bimodal.runtimes.child", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what the model prints must not end up among the predictions
+                env=_environment(),
+                cwd=work,
+            )
+        finally:
+            theirs.close()
+        self.socket = mine
+        self.end = weakref.finalize(self, _end, self.process, mine)
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    async def call(
+        self, loop: asyncio.AbstractEventLoop, message: dict[str, Any], rows: Rows
+    ) -> tuple[dict[str, Any], Rows | None]:
+        """`send` and `receive` without blocking the loop. The socket must be non-blocking."""
+        for buffer in wire.encode(message, rows):
+            await loop.sock_sendall(self.socket, buffer)
+        head, size = wire.PREFIX.unpack(await self._exactly_async(loop, wire.PREFIX.size))
+        header = wire.decode_header(await self._exactly_async(loop, head))
+        return header, wire.decode_rows(header, await self._exactly_async(loop, size))
+
+    async def _exactly_async(self, loop: asyncio.AbstractEventLoop, size: int) -> memoryview:
+        data = memoryview(bytearray(size))
+        at = 0
+        while at < size:
+            read = await loop.sock_recv_into(self.socket, data[at:])
+            if not read:
+                raise EOFError
+            at += read
+        return data
+
+    def fate(self) -> str:
+        """How the child ended, in words."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
+        code = self.process.poll()
+        if code is None:
+            return "closed its connection"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+    channel.close()  # the child reads the end of its input and leaves
+    try:
+        process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """One thread a child unless the user says otherwise: side by side they would only wait for each other."""
+    return {**dict.fromkeys(THREADS, "1"), **os.environ}
+
+
+class ProcessRuntime(Runtime):
+    """A model behind a child process. The child is started by `load` and again after it died."""
+
+    name = "native"
+    releases_gil = True
+
+    def __init__(self, kind: str, source: Source) -> None:
+        self._load = {"op": "load", "format": kind, "source": msgspec.to_builtins(source)}
+        self._lock = threading.Lock()
+        self._turn: asyncio.Lock | None = None
+        self._revival: asyncio.Task[None] | None = None
+        self._child, self.report = self._start()
+
+    def _start(self) -> tuple[Child, Report]:
+        child = Child()
+        child.socket.settimeout(LOAD_TIMEOUT)
+        try:
+            wire.send(child.socket, self._load)
+            header, _ = wire.receive(child.socket)
+        except TimeoutError as error:
+            child.end()
+            raise ModelError(f"the model did not load within {LOAD_TIMEOUT:.0f} s") from error
+        except (EOFError, OSError) as error:
+            raise ModelCrashed(f"the process that loaded the model {child.fate()}") from error
+        if "error" in header:
+            child.end()
+            raise retold(header["error"])
+        child.socket.settimeout(None)
+        report = Report(
+            Signature.retold(header["signature"]),
+            header["versions"],
+            tuple(header["warnings"]),
+            header["facts"],
+            {int(count): seconds for count, seconds in header["costs"]},
+        )
+        return child, report
+
+    @property
+    def pid(self) -> int:
+        """The process that runs the model now."""
+        return self._child.process.pid
+
+    def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        with self._lock:
+            if not self._child.alive():
+                self._child, _ = self._start()
+            self._child.socket.setblocking(True)
+            try:
+                wire.send(self._child.socket, {"op": "run", "outputs": list(outputs)}, rows)
+                return _answer(*wire.receive(self._child.socket))
+            except (EOFError, OSError) as error:
+                raise self._crashed() from error
+
+    async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        loop = asyncio.get_running_loop()
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            await self._revived()
+            self._child.socket.setblocking(False)
+            try:
+                return _answer(*await self._child.call(loop, {"op": "run", "outputs": list(outputs)}, rows))
+            except (EOFError, OSError) as error:
+                crash = self._crashed()
+                self._revival = loop.create_task(self._revive())
+                raise crash from error
+            except asyncio.CancelledError:
+                self._child.process.kill()  # its answer would be taken for the next one's
+                raise
+
+    async def _revived(self) -> None:
+        if self._revival is not None:
+            revival, self._revival = self._revival, None
+            await revival
+        elif not self._child.alive():
+            await self._revive()
+
+    async def _revive(self) -> None:
+        self._child, _ = await asyncio.to_thread(self._start)
+
+    def _crashed(self) -> ModelCrashed:
+        fate = self._child.fate()
+        self._child.end()
+        return ModelCrashed(f"the process that ran the model {fate}")
+
+    def close(self) -> None:
+        self._child.end()
+
+
+def _answer(header: dict[str, Any], rows: Rows | None) -> Rows:
+    if "error" in header:
+        raise retold(header["error"])
+    if rows is None:
+        raise BimodalError("the model's process gave no rows")
+    return rows
+
+
+def measure(runtime: Runtime, signature: Signature, counts: Sequence[int] = (1, 64)) -> dict[int, float]:
+    """Seconds of one call by number of rows, on the example row; the first call of each is the warm-up."""
+    outputs = [each.name for each in signature.outputs[:1]]
+    costs: dict[int, float] = {}
+    for count in counts:
+        rows = signature.example_rows(count)
+        spans = []
+        for _ in range(4):
+            start = time.perf_counter()
+            runtime.run(rows, outputs)
+            spans.append(time.perf_counter() - start)
+        costs[count] = min(spans[1:])
+    return costs
