@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +30,18 @@ class Model:
     its process at once.
     """
 
-    def __init__(self, name: str, kind: Format, source: Source, digest: str, runtime: Runtime, report: Report) -> None:
-        self.name = name
-        self.format = kind.name
-        self.source = source
-        self.digest = digest
-        self.version = digest[:12]
+    def __init__(self, location: Location, runtime: Runtime, report: Report) -> None:
+        self.location = location
+        self.name = location.name
+        self.digest = location.digest
+        self.version = location.digest[:12]
+        self.format = location.kind.name
         self.runtime = runtime
         self.signature = report.signature
         self.versions = report.versions
         self.warnings = report.warnings
         self.facts = report.facts
         self.costs = report.costs
-        self._format = kind
-        self._report = report
 
     def __repr__(self) -> str:
         return f"<Model {self.name} {self.version}: {self.format}, {self.runtime.name}>"
@@ -63,20 +59,11 @@ class Model:
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process loads the same model (`from_spec`)."""
-        sample = None if self.source.sample is None else Signature(self.source.sample, ()).told()["inputs"]
-        return {
-            "path": str(Path(self.source.path).absolute()) if Path(self.source.path).exists() else self.source.path,
-            "code": [str(Path(each).absolute()) for each in self.source.code],
-            "sample": sample,
-            "features": self.source.features,
-            "name": self.name,
-            "format": self.format,
-            "digest": self.digest,
-        }
+        return self.location.spec()
 
     def clones(self, count: int) -> list[Model]:
         """Further Models of the same file, each with a process of its own."""
-        return [_open(self.name, self._format, self.source, self.digest) for _ in range(count)]
+        return [self.location.open() for _ in range(count)]
 
     def warm_up(self) -> None:
         """Predict the example once, so that the first real row finds everything in place."""
@@ -240,7 +227,100 @@ def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:
     return frame
 
 
-# -- loading ---------------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model is, before anything of it is loaded: from it a server and its workers start.
+
+    folder: the private folder of a model that came from memory; it goes when nothing refers to it any more.
+    """
+
+    name: str
+    kind: Format
+    source: Source
+    digest: str
+    folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def find(
+        cls,
+        source: Any,
+        *,
+        sample: Any = None,
+        code: str | Path | Sequence[str | Path] = (),
+        features: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> Location:
+        """The arguments are those of `load`."""
+        paths = (code,) if isinstance(code, str | Path) else tuple(code)
+        for path in paths:
+            if not Path(path).exists():
+                raise UsageError(f"--code {path}: there is no such file or folder")
+        absolute = tuple(str(Path(path).absolute()) for path in paths)
+        told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
+        if not isinstance(source, str | Path):
+            return cls._in_memory(source, told, name)
+        path = str(source)
+        kind = formats.recognise(path)
+        place = str(Path(path).absolute()) if Path(path).exists() else path
+        return cls(name or formats.stem(path), kind, replace(told, path=place), formats.digest(path))
+
+    @classmethod
+    def _in_memory(cls, thing: Any, told: Source, name: str | None) -> Location:
+        """A model in memory is written into a private folder and read from there, as if it had been saved."""
+        if not any(hasattr(thing, verb) for verb in ("predict", "transform")):
+            raise ModelError(
+                f"a {type(thing).__name__} has neither predict nor transform; give a model or the path of one"
+            )
+        folder = tempfile.TemporaryDirectory(prefix="bimodal-")
+        name = name or type(thing).__name__.lower()
+        path = Path(folder.name, f"{name}.pkl")
+        path.write_bytes(cloudpickle.dumps(thing))
+        return cls(name, formats.recognise(str(path)), replace(told, path=str(path)), formats.digest(str(path)), folder)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Location:
+        """The place that `spec` described, in another process."""
+        fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
+        features = None if spec["features"] is None else tuple(spec["features"])
+        source = Source(spec["path"], tuple(spec["code"]), fields, features)
+        return cls(spec["name"], formats.named(spec["format"]), source, spec["digest"])
+
+    def spec(self) -> dict[str, Any]:
+        """Plain values from which another process finds the same model."""
+        sample = None if self.source.sample is None else Signature(self.source.sample, ()).told()["inputs"]
+        return {
+            "name": self.name,
+            "format": self.kind.name,
+            "digest": self.digest,
+            "path": self.source.path,
+            "code": list(self.source.code),
+            "sample": sample,
+            "features": None if self.source.features is None else list(self.source.features),
+        }
+
+    def open(self) -> Model:
+        """Load in a child; a format that is proven once it answered there is then loaded here."""
+        child = ProcessRuntime(self.kind.name, self.source)
+        if not self.kind.inline:
+            return Model(self, child, child.report)
+        child.close()
+        loaded = self.kind.load(self.source)
+        costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
+        return Model(self, loaded.runtime, replace(child.report, costs=costs))
+
+
+_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
+
+
+def _sample(data: Any) -> Any:
+    if data is None:
+        return None
+    from bimodal import sample  # brings Arrow along, which a server that loads a saved model does without
+
+    return sample.fields(data)
 
 
 def load(
@@ -262,67 +342,9 @@ def load(
     """
     if isinstance(source, Model):
         return source
-    paths = (code,) if isinstance(code, str | Path) else tuple(code)
-    for path in paths:
-        if not Path(path).exists():
-            raise UsageError(f"--code {path}: there is no such file or folder")
-    told = Source(
-        path="",
-        code=tuple(str(path) for path in paths),
-        sample=_sample(sample),
-        features=tuple(features) if features is not None else None,
-    )
-    if isinstance(source, str | Path):
-        path = str(source)
-        kind = formats.recognise(path)
-        return _open(name or formats.stem(path), kind, replace(told, path=path), formats.digest(path))
-    return _load_object(source, told, name)
+    return Location.find(source, sample=sample, code=code, features=features, name=name).open()
 
 
 def from_spec(spec: Mapping[str, Any]) -> Model:
     """The model that `Model.spec` described, in another process."""
-    fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
-    features = None if spec["features"] is None else tuple(spec["features"])
-    source = Source(spec["path"], tuple(spec["code"]), fields, features)
-    return _open(spec["name"], formats.named(spec["format"]), source, spec["digest"])
-
-
-_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
-
-
-def _sample(data: Any) -> Any:
-    if data is None:
-        return None
-    from bimodal import sample  # brings Arrow along, which a server that loads a saved model does without
-
-    return sample.fields(data)
-
-
-def _load_object(thing: Any, told: Source, name: str | None) -> Model:
-    """A model in memory is written into a private folder and read from there, as if it had been saved."""
-    if not any(hasattr(thing, verb) for verb in ("predict", "transform")):
-        raise ModelError(
-            f"a {type(thing).__name__} has neither predict nor transform; a model or the path of one is needed"
-        )
-    folder = tempfile.mkdtemp(prefix="bimodal-")
-    name = name or type(thing).__name__.lower()
-    path = Path(folder, f"{name}.pkl")
-    try:
-        path.write_bytes(cloudpickle.dumps(thing))
-        model = _open(name, formats.recognise(str(path)), replace(told, path=str(path)), formats.digest(str(path)))
-    except BaseException:
-        shutil.rmtree(folder)
-        raise
-    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
-    return model
-
-
-def _open(name: str, kind: Format, source: Source, digest: str) -> Model:
-    """Load in a child; a format that is proven once it answered there is then loaded here."""
-    child = ProcessRuntime(kind.name, source)
-    if not kind.inline:
-        return Model(name, kind, source, digest, child, child.report)
-    child.close()
-    loaded = kind.load(source)
-    costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
-    return Model(name, kind, source, digest, loaded.runtime, replace(child.report, costs=costs))
+    return Location.from_spec(spec).open()

@@ -179,6 +179,7 @@ def _nulls(array: pa.Array) -> NDArray[np.bool_]:
 
 def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     kind = array.type
+    values: Array
     null = _nulls(array)
     if not each.nullable:
         _fault(faults, null, each.null())
@@ -193,7 +194,7 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     elif not pa.types.is_floating(kind):
         _fault(faults, ~null, each.wrong(_kind(kind)))
         return np.zeros(len(array), each.dtype)
-    values: Array = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
+    values = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
     if each.finite:
         _fault(faults, np.isinf(values), each.infinite())
     return values
