@@ -44,14 +44,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name from the module where it lives."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'bimodal' has no attribute {name!r}")
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker must see that a misspelt name is not there
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from the module where it lives."""
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'bimodal' has no attribute {name!r}")
+        value: object = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
