@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import bimodal
-from bimodal import errors
+from bimodal import errors, settings
 from bimodal.realtime.limits import Limits
 from tests.documents import Block, blocks, commands, compare, reading
 
@@ -70,6 +70,12 @@ def test_the_changelog_knows_the_version() -> None:
 def test_every_extra_is_in_the_reference() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert unlisted(project["optional-dependencies"]) == []
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    known = [*settings.SERVE, *settings.PREDICT]
+    assert unlisted(each.flag for each in known) == []
+    assert unlisted(each.variable for each in known) == []
 
 
 def test_every_limit_is_in_the_reference() -> None:
