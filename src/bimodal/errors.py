@@ -237,3 +237,12 @@ def retold(values: dict[str, object]) -> BimodalError:
     error.row = row if isinstance(row, int) else None
     error.column = str(column) if column is not None else None
     return error
+
+
+def by_code(code: str) -> type[BimodalError]:
+    """The class of a stable code; the codes of Problems belong to InputError."""
+    return next((kind for kind in _kinds(BimodalError) if kind.code == code), InputError)
+
+
+def _kinds(base: type[BimodalError]) -> list[type[BimodalError]]:
+    return [base, *(kind for child in base.__subclasses__() for kind in _kinds(child))]

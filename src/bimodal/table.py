@@ -411,3 +411,17 @@ def as_table(data: Any) -> pa.Table:
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     return data.read_all() if isinstance(data, pa.RecordBatchReader) else data
+
+
+def to_stream(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_stream(data: bytes) -> pa.Table:
+    """The table of an Arrow IPC stream; pa.ArrowInvalid where it is none."""
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all()
