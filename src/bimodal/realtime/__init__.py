@@ -1,0 +1,1 @@
+"""Real time: one model behind HTTP, in one or several worker processes."""

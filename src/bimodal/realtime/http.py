@@ -1,0 +1,676 @@
+"""HTTP/1.1 on an asyncio event loop: connections, limits and deadlines, driving an App.
+
+`Listener` accepts on one socket, `Connection` reads requests and keeps their answers in order, `Exchange` is one
+request's answer on its way out. Callers repeat the same bytes from request to request, so a small table of the heads
+already seen saves most of the parsing. Timeouts cost a request nothing: one sweep looks at all connections, so they
+come up to `Listener.pace` seconds late.
+
+A caller that closes its sending side while it waits has left: its request is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from socket import socket
+from time import monotonic
+from typing import cast
+
+from bimodal.realtime.chunks import Chunks
+from bimodal.realtime.exchange import App, Intake, Request, Response
+from bimodal.realtime.head import CHUNKED, Head, check_start, long_head, parse
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.refusal import Refusal, expired, internal, late, new_id, overloaded, too_large
+from bimodal.realtime.rendering import CONTINUE, LAST_CHUNK, Rendering, chunk, has_body
+
+log = logging.getLogger("bimodal.realtime")
+
+LINGER = 5.0  # seconds that a closing connection is still read, so that the caller finds its answer and no reset
+DRAIN_QUIET = 0.5  # seconds without a request after which a connection counts as idle in a drain
+_HEADS = 1024  # heads remembered
+_HEAD_BYTES = 2048  # a longer head is not remembered
+
+_OPEN, _STARTED, _DONE, _GONE = range(4)  # states of an Exchange
+_IDLE, _HEAD, _BODY, _CLOSING = range(4)  # phases of a Connection
+
+
+class Listener:
+    """The HTTP server of one process: an app, its limits, its connections, and what they share."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+        self.rendering = Rendering()
+        self.heads: dict[bytes, Head] = {}  # those already seen
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.bodies = 0  # bytes of unfinished bodies, of all connections
+        shortest = min(limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.deadline)
+        self.pace = min(1.0, shortest / 4)
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, listening: socket) -> None:
+        """Accept connections on a bound socket, which stays the caller's: it is duplicated."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self, loop), sock=listening.dup(), backlog=self.limits.backlog
+        )
+        self._timer = loop.call_later(self.pace, self._sweep, loop)
+
+    async def drain(self, grace: float) -> None:
+        """Accept no more, answer what is in flight, close. What is not done after `grace` seconds is cut off."""
+        end = monotonic() + grace
+        self.draining = True
+        await asyncio.sleep(0.02)  # those whom the system queued before the drain are still let in
+        self._stop()
+        while self.connections and monotonic() < end:
+            self._check()
+            await asyncio.sleep(0.02)
+        if self.connections:
+            log.warning("%d connections cut off after %g s of draining", len(self.connections), grace)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close everything now."""
+        self._stop()
+        for connection in list(self.connections):
+            connection.abort()
+        await asyncio.sleep(0)  # transports tell their connections in the next turn
+
+    def parse(self, raw: bytes) -> Head:
+        """The head that these bytes say, which is not among those seen. Raises Refusal."""
+        if len(raw) > self.limits.header_bytes:
+            raise long_head(self.limits.header_bytes)
+        head = parse(raw, self.limits.header_fields)
+        if len(raw) <= _HEAD_BYTES:
+            if len(self.heads) >= _HEADS:
+                self.heads.clear()
+            self.heads[raw] = head
+        return head
+
+    def _stop(self) -> None:
+        """Accept no more, sweep no more."""
+        if self._server is not None:
+            self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._check()
+        self._timer = loop.call_later(self.pace, self._sweep, loop)
+
+    def _check(self) -> None:
+        self.rendering.set_date()
+        now = monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
+
+
+class Connection(asyncio.Protocol):
+    """One connection: reads requests, gives them to the app, sends the answers in the order of the requests."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self.listener = listener
+        self.queue: deque[Exchange] = deque()  # requests in flight, oldest first
+        self._loop = loop
+        self._app = listener.app
+        self._limits = listener.limits
+        self._heads = listener.heads
+        self._take: Callable[[bytes], bytes] = self._take_head  # takes its part of what arrives, returns the rest
+        self._held = b""  # arrived, not taken yet
+        self._more = False  # more had arrived with the request taken last
+        self._phase = _IDLE
+        self._since = monotonic()  # when the phase began, or last went on
+        self._cork: list[bytes] | None = None  # gathers the answers to requests that arrived together
+        self._blocked = False  # the caller does not read its answers
+        self._unsent = 0  # bytes that it had not read when last looked at
+        self._stalled = False  # requests have arrived that wait for earlier ones
+        self._paused = False  # the app wants no more of the body for now
+        self._waiters: list[asyncio.Future[None]] = []
+        self._body: Body | None = None  # the one that is arriving
+
+    # What the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
+        self.listener.connections.add(self)
+        if len(self.listener.connections) > self._limits.connections:
+            self._refuse(overloaded("too many open connections"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
+        try:
+            data = self._take(data)
+            if data:
+                self._take_more(data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self._since = monotonic()
+        self._set_reading()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._since = monotonic()
+        self._wake()
+        self._go_on()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.listener.connections.discard(self)
+        self.end_requests()
+        self._drop_requests()
+
+    # Reading: each taker takes its part of the data and returns the rest
+
+    def _take_more(self, data: bytes) -> None:
+        """The rest of what arrived at once: further requests, whose answers leave in one piece."""
+        self._cork = []
+        try:
+            while data:
+                data = self._take(data)
+        finally:
+            self._uncork()
+
+    def _take_head(self, data: bytes) -> bytes:
+        if self._blocked or len(self.queue) >= self._limits.pipeline:
+            return self._stall(data)
+        end = data.find(b"\r\n\r\n") + 4
+        if end == 3:
+            return self._hold_head(data)
+        raw = data[:end]
+        head = self._heads.get(raw) or self.listener.parse(raw)
+        received = monotonic()
+        self._phase = _IDLE
+        exchange = Exchange(self, head)
+        self.queue.append(exchange)
+        request = Request(head.method, head.path, head.query, head.headers, b"", received)
+        length = head.length
+        if length > self._limits.body_bytes:
+            return self._refuse_body(exchange, long_body(self._limits.body_bytes))
+        intake = exchange.ask(self._app, request)
+        stop = end + length
+        if intake is not None or length < 0 or stop > len(data):
+            return self._begin_body(Body(exchange, request, head, self.listener), data[end:])
+        self._more = stop < len(data)
+        if not head.keep_alive:
+            self._take = self._discard
+        if length:
+            request.body = data[end:stop]
+        exchange.call(self._app, request)
+        return data[stop:]
+
+    def _hold_head(self, data: bytes) -> bytes:
+        """The head is not complete yet."""
+        if len(data) > self._limits.header_bytes:
+            raise long_head(self._limits.header_bytes)
+        check_start(data)
+        if self._phase != _HEAD:
+            self._phase, self._since = _HEAD, monotonic()
+        self._held = data
+        return b""
+
+    def _stall(self, data: bytes) -> bytes:
+        """Too much is in flight: keep the data, read no more until `_go_on`."""
+        self._held = data
+        self._stalled = True
+        self._set_reading()
+        return b""
+
+    def _begin_body(self, body: Body, data: bytes) -> bytes:
+        exchange = body.exchange
+        if exchange.state >= _DONE and exchange.closes:
+            return b""
+        self._body = body
+        self._phase, self._since = _BODY, body.request.received
+        self._take = self._take_body
+        if data or not body.head.length:
+            return self._take_body(data)
+        self._continue()
+        return b""
+
+    def _take_body(self, data: bytes) -> bytes:
+        body = self._body
+        assert body is not None
+        rest = body.feed(data)
+        if self._body is not body:  # the app has answered, or failed, before the end of the body
+            return b""
+        if body.exchange.intake is not None:
+            self._since = monotonic()
+        if rest is None:
+            return b""
+        self._leave_body()
+        self._phase = _IDLE
+        self._more = bool(rest)
+        self._take = self._take_head if body.head.keep_alive else self._discard
+        body.finish(self._app)
+        return rest
+
+    def _discard(self, data: bytes) -> bytes:
+        return b""
+
+    def _continue(self) -> None:
+        """Tell a caller that waits for it to send the body; not before the answers to its earlier requests."""
+        body = self._body
+        if body is not None and body.awaits_continue and self.queue and self.queue[0] is body.exchange:
+            body.awaits_continue = False
+            self._send(CONTINUE)
+
+    # Answers
+
+    def put(self, exchange: Exchange, data: bytes) -> None:
+        """Send a piece of an answer, or keep it until its turn has come."""
+        if self.queue[0] is exchange:
+            self._send(data)
+        else:
+            exchange.kept.append(data)
+
+    def advance(self) -> None:
+        """An answer is complete: send those that waited for it."""
+        queue = self.queue
+        while queue and queue[0].state == _DONE:
+            if queue.popleft().closes:
+                return self._finish()
+            if queue and queue[0].kept:
+                self._send(b"".join(queue[0].kept))
+                queue[0].kept.clear()
+        if not queue:
+            self._since = monotonic()
+        elif self._waiters:
+            self._wake()
+        if self._stalled:
+            self._loop.call_soon(self._go_on)
+        if self._body is not None:
+            self._continue()
+        return None
+
+    def may_close_after(self, exchange: Exchange) -> bool:
+        """In a drain: whether this answer can be the last one, since nothing has arrived after it."""
+        return self._phase == _IDLE and not self._held and not self._more and self.queue[-1] is exchange
+
+    def is_receiving(self, exchange: Exchange) -> bool:
+        """Whether the body of this request is still arriving."""
+        return self._body is not None and self._body.exchange is exchange
+
+    def end_requests(self) -> None:
+        """Read no further requests, nor the rest of a body."""
+        self._leave_body()
+        self._phase = _IDLE
+        self._take = self._discard
+        self._held = b""
+
+    def is_ready(self, exchange: Exchange) -> bool:
+        """Whether a piece of this answer would go out now."""
+        return not self._blocked and bool(self.queue) and self.queue[0] is exchange
+
+    def wait(self) -> asyncio.Future[None]:
+        """Done when `is_ready` may have changed."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def pause(self, paused: bool) -> None:
+        """Stop and resume reading, for an app that is given the body faster than it can work."""
+        self._paused = paused
+        self._since = monotonic()
+        self._set_reading()
+
+    def abort(self) -> None:
+        """Close without another word."""
+        self._transport.abort()
+
+    def _send(self, data: bytes) -> None:
+        if self._cork is None:
+            self._transport.write(data)
+        else:
+            self._cork.append(data)
+
+    def _uncork(self) -> None:
+        cork, self._cork = self._cork, None
+        if cork:
+            self._transport.write(b"".join(cork))
+
+    def _finish(self) -> None:
+        """The last answer is written. Close once the caller has done so, or LINGER seconds later: if unread bytes were
+        left, the system would send a reset, and the caller might lose its answer."""
+        self._uncork()
+        self.end_requests()
+        self._drop_requests()
+        if not self._transport.is_closing():
+            self._phase, self._since = _CLOSING, monotonic()
+            self._stalled = self._paused = False
+            self._unsent = self._transport.get_write_buffer_size()
+            self._set_reading()
+            self._transport.write_eof()
+
+    def _drop_requests(self) -> None:
+        self._leave_body()
+        while self.queue:
+            self.queue.popleft().abandon()
+        self._wake()
+
+    def _leave_body(self) -> None:
+        if self._body is not None:
+            self.listener.bodies -= len(self._body.held)
+            self._body = None
+
+    # Refusals and time
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer with an error in the place of the request that is arriving, then close."""
+        body = self._body
+        if body is not None:
+            exchange = body.exchange
+        else:
+            exchange = Exchange(self, None)
+            self.queue.append(exchange)
+        self._refuse_body(exchange, refusal)
+
+    def _refuse_body(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        self.end_requests()
+        exchange.refuse(refusal)
+        return b""
+
+    def check(self, now: float) -> None:
+        """Called by the sweep: end what takes too long."""
+        quiet = now - self._since
+        if self._phase == _CLOSING:
+            self._check_closing(quiet)
+        elif self._blocked:
+            self._check_reader(now, quiet)
+        elif self.queue and self.queue[0].called:
+            self._check_deadlines(now)
+        elif self._transport.is_reading():
+            self._check_caller(quiet)
+
+    def _check_caller(self, quiet: float) -> None:
+        limits = self._limits
+        if self._phase == _HEAD:
+            if quiet > limits.header_timeout:
+                self._refuse(late(f"the head of the request took over {limits.header_timeout:g} s"))
+        elif self._phase == _BODY:
+            if quiet > limits.body_timeout:
+                self._refuse(late(f"the body of the request took over {limits.body_timeout:g} s"))
+        elif not self.queue and quiet > (DRAIN_QUIET if self.listener.draining else limits.idle_timeout):
+            self._finish()
+
+    def _check_deadlines(self, now: float) -> None:
+        for exchange in list(self.queue):
+            if exchange.state == _OPEN and exchange.called and now - exchange.called > self._limits.deadline:
+                exchange.expire(self._limits.deadline)
+
+    def _check_reader(self, now: float, quiet: float) -> None:
+        """The caller does not read: it may take long, but not do nothing for long."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._since, self._unsent = now, unsent
+        elif quiet > self._limits.idle_timeout:
+            self.abort()
+
+    def _check_closing(self, quiet: float) -> None:
+        if self._transport.get_write_buffer_size():
+            self._check_reader(self._since + quiet, quiet)
+        elif quiet > LINGER:
+            self.abort()
+
+    # Flow
+
+    def _go_on(self) -> None:
+        """Take what was held back, and read on."""
+        if self._stalled and not self._blocked and len(self.queue) < self._limits.pipeline:
+            self._stalled = False
+            held, self._held = self._held, b""
+            if held:
+                self.data_received(held)
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        reads = self._phase == _CLOSING or not (self._blocked or self._stalled or self._paused)
+        if reads == self._transport.is_reading() or self._transport.is_closing():
+            return
+        if reads:
+            self._since = monotonic()
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Exchange:
+    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer."""
+
+    __slots__ = ("_cancel", "_chunked", "_connection", "_head", "called", "closes", "intake", "kept", "state")
+
+    def __init__(self, connection: Connection, head: Head | None) -> None:
+        self._connection = connection
+        self._head = head
+        self._cancel: Callable[[], None] | None = None
+        self._chunked = False
+        self.intake: Intake | None = None
+        self.called = 0.0  # when the app was given the whole request, if it did not answer at once
+        self.closes = head is None or not head.keep_alive  # no request is answered after this one
+        self.kept: list[bytes] = []  # waits for the answers to earlier requests
+        self.state = _OPEN
+
+    # What the app calls
+
+    def __call__(self, response: Response) -> None:
+        """Respond."""
+        if self.state == _OPEN:
+            self._answer(response)
+        elif self.state != _GONE and self.called >= 0:
+            log.error("a request was answered twice; the second answer is dropped")
+
+    def start(self, response: Response) -> None:
+        if self.state != _OPEN:
+            return
+        has_content = has_body(response.status) and not self._is_head()
+        old = self._head is None or self._head.old
+        self._chunked = has_content and not old
+        self.closes |= (has_content and old) or self._ends_connection()
+        rendering = self._connection.listener.rendering
+        data = rendering.beginning(self._head, response, chunked=self._chunked, closes=self.closes)
+        self.state = _STARTED
+        self._connection.put(self, data)
+        self.write(response.body)
+
+    def write(self, piece: bytes) -> None:
+        if self.state == _STARTED and piece and not self._is_head():
+            self._connection.put(self, chunk(piece) if self._chunked else piece)
+
+    def end(self) -> None:
+        if self.state != _STARTED:
+            return
+        if self._chunked:
+            self._connection.put(self, LAST_CHUNK)
+        self.closes |= self._connection.is_receiving(self)
+        self._complete()
+
+    async def ready(self) -> None:
+        while self.state < _DONE and not self._connection.is_ready(self):
+            await self._connection.wait()
+
+    def pause(self) -> None:
+        """Read no more of the body for now."""
+        if self.state < _DONE:
+            self._connection.pause(True)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.state < _DONE:
+            self._connection.pause(False)
+
+    # What the connection calls
+
+    def ask(self, app: App, request: Request) -> Intake | None:
+        """Whether the app takes the body in pieces."""
+        try:
+            self.intake = app.stream(request, self)
+        except Exception:
+            self._fail()
+        return self.intake
+
+    def call(self, app: App, request: Request) -> None:
+        """Give the app the whole request."""
+        if self.state != _OPEN:
+            return
+        try:
+            cancel = app(request, self)
+        except Exception:
+            self._fail()
+        else:
+            if self.state == _OPEN:
+                self._cancel, self.called = cancel, monotonic()
+
+    def feed(self, piece: bytes) -> None:
+        """Give the app a piece of the body."""
+        if self.intake is not None and self.state < _DONE:
+            try:
+                self.intake.feed(piece)
+            except Exception:
+                self._fail()
+
+    def finish(self) -> None:
+        """Tell the app that it has the whole body."""
+        if self.intake is not None and self.state < _DONE:
+            try:
+                self.intake.finish()
+            except Exception:
+                self._fail()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer for the app, and close."""
+        self.closes = True
+        self._stop()
+        if self.state == _OPEN:
+            self._answer(refusal.response(self._given_id()))
+        else:
+            self._connection.abort()
+
+    def expire(self, deadline: float) -> None:
+        """The app took too long."""
+        self._stop()
+        if self.state == _OPEN:
+            self._answer(expired(deadline).response(self._given_id()))
+        self.called = -1.0  # the app may not know, and answer yet
+
+    def abandon(self) -> None:
+        """The caller left."""
+        if self.state < _DONE:
+            self.state = _GONE
+            self._stop()
+
+    def _answer(self, response: Response) -> None:
+        self.closes |= self._ends_connection()
+        rendering = self._connection.listener.rendering
+        try:
+            data = rendering.whole(self._head, response, closes=self.closes)
+        except ValueError:
+            log.exception("a response cannot be sent")
+            data = rendering.whole(self._head, internal().response(None), closes=self.closes)
+        self._connection.put(self, data)
+        self._complete()
+
+    def _complete(self) -> None:
+        self.state = _DONE
+        self._cancel = None
+        if self.closes:
+            self._connection.end_requests()
+        self._connection.advance()
+
+    def _ends_connection(self) -> bool:
+        connection = self._connection
+        return connection.is_receiving(self) or (connection.listener.draining and connection.may_close_after(self))
+
+    def _fail(self) -> None:
+        """An exception of the app: all of it to the log, a fixed sentence to the caller."""
+        name = self._given_id() or new_id()
+        log.exception("request %s failed", name.decode("ascii"))
+        self.closes = True
+        self._stop()
+        if self.state == _OPEN:
+            self._answer(internal().response(name))
+        elif self.state == _STARTED:
+            self._connection.abort()
+
+    def _stop(self) -> None:
+        """Have the app stop its work."""
+        cancel, self._cancel = self._cancel, None
+        intake, self.intake = self.intake, None
+        try:
+            if intake is not None:
+                intake.abort()
+            if cancel is not None:
+                cancel()
+        except Exception:
+            log.exception("stopping a request failed")
+
+    def _given_id(self) -> bytes | None:
+        return self._head.request_id if self._head is not None else None
+
+    def _is_head(self) -> bool:
+        return self._head is not None and self._head.method == "HEAD"
+
+
+class Body:
+    """A request's body while it arrives: counted, and collected or handed on piece by piece."""
+
+    def __init__(self, exchange: Exchange, request: Request, head: Head, listener: Listener) -> None:
+        self.exchange = exchange
+        self.request = request
+        self.head = head
+        self.awaits_continue = head.awaits_continue
+        self.held = bytearray()
+        self._listener = listener
+        self._size = 0
+        self._left = head.length
+        self._chunks = Chunks(listener.limits.chunk_bytes) if head.length == CHUNKED else None
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take what is the body's; returns the rest once it is complete, else None. Raises Refusal."""
+        if self._chunks is not None:
+            return self._chunks.feed(data, self._take)
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if piece:
+            self._take(piece)
+        return None if self._left else data[len(piece) :]
+
+    def finish(self, app: App) -> None:
+        """The body is complete: give it to the app, or tell it so."""
+        if self.exchange.intake is not None:
+            self.exchange.finish()
+        else:
+            self.request.body = bytes(self.held)
+            self.exchange.call(app, self.request)
+
+    def _take(self, piece: bytes) -> None:
+        limits = self._listener.limits
+        self._size += len(piece)
+        if self._size > limits.body_bytes:
+            raise long_body(limits.body_bytes)
+        if self.exchange.intake is not None:
+            self.exchange.feed(piece)
+            return
+        self.held += piece
+        self._listener.bodies += len(piece)
+        if self._listener.bodies > limits.bodies_bytes:
+            raise overloaded("too many bodies are being received at once")
+
+
+def long_body(most: int) -> Refusal:
+    """A body over its limit."""
+    return too_large(f"the body of the request is over {most} bytes")

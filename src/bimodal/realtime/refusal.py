@@ -1,0 +1,74 @@
+"""A request that the wire itself refuses, and the JSON body that every refusal has."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+
+from bimodal.realtime.exchange import Response
+
+REQUEST_ID = b"x-request-id"
+INTERNAL = "internal error"
+
+_sane = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+
+
+class Refusal(Exception):
+    """The wire refuses a request: an HTTP status, a stable code, a sentence that repeats nothing of the request."""
+
+    def __init__(self, status: int, code: str, sentence: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+        self.sentence = sentence
+        self.headers = headers
+
+    def response(self, request_id: bytes | None) -> Response:
+        """The answer; an id is made where the caller sent none."""
+        name = request_id or new_id()
+        body = msgspec.json.encode({"error": self.sentence, "code": self.code, "request_id": name.decode("ascii")})
+        return Response(self.status, body, headers=((REQUEST_ID, name), *self.headers))
+
+
+def malformed(sentence: str) -> Refusal:
+    """Not HTTP as the standard has it."""
+    return Refusal(400, "malformed", sentence)
+
+
+def too_large(sentence: str) -> Refusal:
+    """A body over its limit."""
+    return Refusal(413, "too_large", sentence)
+
+
+def late(sentence: str) -> Refusal:
+    """A caller too slow in sending."""
+    return Refusal(408, "request_timeout", sentence)
+
+
+def overloaded(sentence: str) -> Refusal:
+    """No room: try again in a second."""
+    return Refusal(503, "overloaded", sentence, (b"retry-after", b"1"))
+
+
+def expired(seconds: float) -> Refusal:
+    """No answer within the deadline."""
+    return Refusal(504, "deadline_exceeded", f"no answer within the deadline of {seconds:g} s")
+
+
+def internal() -> Refusal:
+    """A fault of ours: the log has it in full, under the same request id."""
+    return Refusal(500, "internal", INTERNAL)
+
+
+def given_id(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The caller's own request id, if it is short and plain."""
+    given = headers.get(REQUEST_ID)
+    return given if given is not None and _sane(given) else None
+
+
+def new_id() -> bytes:
+    """A request id of our own: 16 hexadecimal digits."""
+    return secrets.token_hex(8).encode("ascii")

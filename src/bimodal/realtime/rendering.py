@@ -1,0 +1,93 @@
+"""Responses as HTTP/1.1 bytes: what is the same every time is made once."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+
+from bimodal.realtime.exchange import Response
+from bimodal.realtime.head import Head
+from bimodal.realtime.refusal import REQUEST_ID
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+_STARTS = 256  # pairs of status and content type remembered
+
+
+class Rendering:
+    """Makes the bytes of responses; `set_date` is to be called every second."""
+
+    def __init__(self) -> None:
+        self._starts: dict[tuple[int, bytes], bytes] = {}
+        self.set_date()
+
+    def set_date(self) -> None:
+        """The time is now."""
+        self._end = b"date: %b\r\n\r\n" % formatdate(usegmt=True).encode("ascii")
+
+    def whole(self, head: Head | None, response: Response, *, closes: bool) -> bytes:
+        """A response with its body. `head` is None where the request's could not be read.
+
+        Raises ValueError if a header field holds a line end.
+        """
+        if head is not None and head.plain and not closes and not response.headers:
+            start = self._starts.get((response.status, response.content_type))
+            if start is not None:
+                return b"%bcontent-length: %d\r\n%b%b" % (start, len(response.body), self._end, response.body)
+        start = self._start(response)
+        fields = _fields(head, response, closes)
+        if not has_body(response.status):
+            return b"%b%b%b" % (start, fields, self._end)
+        body = b"" if head is not None and head.method == "HEAD" else response.body
+        return b"%b%bcontent-length: %d\r\n%b%b" % (start, fields, len(response.body), self._end, body)
+
+    def beginning(self, head: Head | None, response: Response, *, chunked: bool, closes: bool) -> bytes:
+        """The head of a response whose body comes in pieces. Raises ValueError as `whole` does."""
+        coding = b"transfer-encoding: chunked\r\n" if chunked else b""
+        return b"%b%b%b%b" % (self._start(response), _fields(head, response, closes), coding, self._end)
+
+    def _start(self, response: Response) -> bytes:
+        """The status line and the content type."""
+        start = b"HTTP/1.1 %d %b\r\n" % (response.status, _phrase(response.status))
+        if has_body(response.status):
+            start += _line(b"content-type", response.content_type)
+            if len(self._starts) >= _STARTS:
+                self._starts.clear()
+            self._starts[response.status, response.content_type] = start
+        return start
+
+
+def has_body(status: int) -> bool:
+    """Whether a response of this status may have a body."""
+    return status not in (204, 304)
+
+
+def chunk(piece: bytes) -> bytes:
+    """A piece of a chunked body; it must not be empty, which would end the body."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def _fields(head: Head | None, response: Response, closes: bool) -> bytes:
+    """The header fields that not every response has."""
+    lines = [_line(name, value) for name, value in response.headers]
+    if head is not None and head.request_id is not None and all(name != REQUEST_ID for name, _ in response.headers):
+        lines.append(_line(REQUEST_ID, head.request_id))
+    if closes:
+        lines.append(b"connection: close\r\n")
+    elif head is not None and head.old:
+        lines.append(b"connection: keep-alive\r\n")
+    return b"".join(lines)
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    line = b"%b: %b\r\n" % (name, value)
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1:
+        raise ValueError(f"header field {name!r} holds a line end")
+    return line
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b"Status"
