@@ -193,7 +193,7 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
         return floats
     elif not pa.types.is_floating(kind):
         _fault(faults, ~null, each.wrong(_kind(kind)))
-        return np.zeros(len(array), each.dtype)
+        return np.full(len(array), np.nan, each.dtype)
     values = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
     if each.finite:
         _fault(faults, np.isinf(values), each.infinite())
