@@ -1,0 +1,50 @@
+"""Optional libraries: imported where a format needs them, and the command that installs one that is missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from bimodal.errors import MissingLibrary
+
+INSTALL = {
+    "onnxruntime": "bimodal[onnx]",
+    "joblib": "bimodal[sklearn]",
+    "pandas": "bimodal[sklearn]",
+    "sklearn": "bimodal[sklearn]",
+}
+CALLED = {
+    "sklearn": "scikit-learn",
+    "imblearn": "imbalanced-learn",
+    "skopt": "scikit-optimize",
+    "category_encoders": "category-encoders",
+}
+MODELS = (
+    "sklearn",
+    "imblearn",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "skopt",
+    "category_encoders",
+    "torch",
+    "scipy",
+    "pandas",
+    "polars",
+)
+
+
+def library(name: str) -> ModuleType:
+    """Import it, or raise MissingLibrary with the install command."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise missing(error.name or name) from error
+
+
+def missing(module: str) -> MissingLibrary:
+    """What to say when a library's module is not there."""
+    root = module.partition(".")[0]
+    package = INSTALL.get(root)
+    command = f'pip install "{package}"' if package else f"pip install {CALLED.get(root, root)}"
+    return MissingLibrary(f"{CALLED.get(root, root)} is not installed; install it with: {command}")

@@ -1,0 +1,123 @@
+"""Asking an estimator, with made-up rows, what it takes: nulls, infinity, unknown categories. Its behaviour decides, no rule."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bimodal.errors import ModelFailed
+from bimodal.formats.routes import Feature
+from bimodal.rows import Array, Column, Rows
+from bimodal.runtimes.estimator import Feed
+from bimodal.signature import FLOATS, Field
+
+MOST = 60  # calls of the model
+LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
+STRANGE = "\x00unknown"  # a text that no encoder has seen
+
+
+def example_rows(fields: Sequence[Field], count: int = 1) -> Rows:
+    """The fields' examples, `count` times the same row."""
+    return Rows({each.name: _column(each, [each.example] * count) for each in fields}, count)
+
+
+def _column(each: Field, values: list[Any]) -> Column:
+    if each.type in ("string", "any") and not each.shape:
+        column: Array = np.empty(len(values), object)
+        column[:] = values
+        return column
+    return np.array(values, each.dtype)
+
+
+class Probe:
+    """Asks one method of an estimator; counts its calls and their time."""
+
+    def __init__(self, model: Any, method: str, feed: Feed, *, bare: bool) -> None:
+        self._model = model
+        self._method = method
+        self._feed = feed
+        self._bare = bare  # the answers may be NaN where the input was: a transformer's
+        self._calls = 0
+        self._seconds = 0.0
+
+    def takes(self, rows: Rows) -> bool:
+        """Whether the model answers these rows, and with numbers."""
+        if self._calls >= MOST or self._seconds > LONGEST:
+            return False
+        self._calls += 1
+        start = time.perf_counter()
+        try:
+            answer = getattr(self._model, self._method)(self._feed(rows))
+        except Exception:  # what a model raises on rows it does not take is its own choice
+            return False
+        finally:
+            self._seconds += time.perf_counter() - start
+        return self._bare or _is_number(answer)
+
+    def settle(self, fields: Sequence[Field], features: Sequence[Feature]) -> tuple[Field, ...]:
+        """The fields with what the model was seen to take. features: what is known of each, in the same order."""
+        groups: dict[object, list[int]] = {}
+        for place, feature in enumerate(features):
+            groups.setdefault(feature.group, []).append(place)
+        settled = list(fields)
+        for places in groups.values():
+            for place, each in zip(places, self._group(settled, [settled[place] for place in places]), strict=True):
+                settled[place] = each
+        return tuple(settled)
+
+    def _group(self, fields: Sequence[Field], group: list[Field]) -> list[Field]:
+        nullable = self._with(fields, group, None)
+        numeric = all(each.type in FLOATS or each.type == "any" for each in group)
+        boundless = numeric and self._with(fields, group, np.inf)
+        known = [each for each in group if each.categories is not None]
+        closed = bool(known) and not self._with(fields, known, STRANGE)
+        return [
+            replace(each, nullable=nullable, finite=not boundless, closed=closed and each.categories is not None)
+            for each in group
+        ]
+
+    def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any) -> bool:
+        """Whether the model takes the example row with this value in the group's columns."""
+        rows = dict(example_rows(fields))
+        for each in group:
+            changed = _changed(each, value)
+            if changed is None:
+                return False
+            rows[each.name] = changed
+        return self.takes(Rows(rows))
+
+
+def _changed(each: Field, value: Any) -> Column | None:
+    """A column of one row with the value in it, None where it cannot hold such a value."""
+    if each.shape:
+        row = np.array([each.example], each.dtype)
+        row[:] = np.nan if value is None else value
+        return row
+    if each.type in FLOATS:
+        return np.array([np.nan if value is None else -1.25e9 if value is STRANGE else value], each.dtype)
+    if each.type in ("string", "any"):
+        return _column(each, [value])
+    if value is None:
+        return np.array(["NaT"], each.dtype) if each.type == "timestamp" else None
+    if value is STRANGE and each.dtype.kind == "i":
+        return np.array([np.iinfo(each.dtype).max // 3], each.dtype)
+    return None
+
+
+def _is_number(answer: Any) -> bool:
+    values = np.asarray(answer[0] if isinstance(answer, list) else answer)
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def works(model: Any, method: str, data: Any) -> ModelFailed | None:
+    """None where the method answers; else the error, with the model's own words: the rows are made up, nothing private is in them."""
+    try:
+        getattr(model, method)(data)
+    except Exception as error:  # a model may raise anything
+        first = (str(error).strip().splitlines() or [""])[0]
+        return ModelFailed(f"{type(error).__name__}: {first}"[:300])
+    return None

@@ -1,0 +1,65 @@
+"""Models written in Python: `file.py:attribute`, `module:attribute`, or an object with predict(), from a notebook."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from bimodal.errors import MissingCode, ModelError, ModelNotFound
+from bimodal.formats.code import import_file, make_importable
+from bimodal.formats.contract import Format, Loaded, Source
+from bimodal.formats.written import Written
+from bimodal.signature import nearest
+
+PLACE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
+
+
+class Python(Format):
+    name = "python"
+    describes = "models written in Python (file.py:attribute, module:attribute)"
+
+    def matches(self, path: str, head: bytes) -> bool:
+        return PLACE.fullmatch(path) is not None or path.endswith(".py")
+
+    def load(self, source: Source) -> Loaded:
+        found = PLACE.fullmatch(source.path)
+        if found is None:
+            raise ModelError(f"{source.path}: name the model in the file: {source.path}:{_candidate(source.file)}")
+        module = found["module"]
+        make_importable(Path(module) if module.endswith(".py") else Path.cwd() / module, source.code)
+        loaded = _file(Path(module)) if module.endswith(".py") else _module(module)
+        if not hasattr(loaded, found["name"]):
+            near = nearest(found["name"], [name for name in vars(loaded) if not name.startswith("_")])
+            raise ModelError(f"{module} has no {found['name']}" + (f"; did you mean {near}?" if near else ""))
+        return adapt(getattr(loaded, found["name"]), source)
+
+
+def adapt(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
+    """A class, an object or a function that predicts."""
+    return Written.of(model, source.path).loaded(source, told)
+
+
+def _file(file: Path) -> Any:
+    if not file.is_file():
+        raise ModelNotFound(f"there is no file {file}")
+    return import_file(file)
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingCode(f"there is no module {error.name} here; give its folder with --code DIR") from error
+    except Exception as error:  # the module's own code raises what it likes
+        raise ModelError(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _candidate(file: Path) -> str:
+    """A class with predict in the file, or a placeholder."""
+    if not file.is_file():
+        raise ModelNotFound(f"there is no file {file}")
+    named = re.findall(r"^class (\w+)", file.read_text("utf-8", "replace"), re.MULTILINE)
+    return named[-1] if named else "MODEL"

@@ -1,0 +1,150 @@
+"""scikit-learn models saved with joblib or pickle, and whatever else a pickle holds that can predict."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from bimodal.errors import BimodalError, ModelError
+from bimodal.formats import estimators
+from bimodal.formats.code import make_importable, missing_module, missing_name
+from bimodal.formats.contract import Format, Loaded, Source
+from bimodal.formats.fitted import understand
+from bimodal.formats.library import MODELS, library, missing
+from bimodal.formats.python import adapt
+
+log = logging.getLogger("bimodal.model")
+SUFFIXES = (".pkl", ".pickle", ".joblib", ".sav", ".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4", ".model")
+LOST = re.compile(
+    r"(?:Can't get attribute|module '(?P<of>[\w.]+)' has no attribute) '(?P<name>[\w.]+)'(?: on <module '(?P<on>[\w.]+)')?"
+)
+SUPPORTED = "an estimator of scikit-learn with predict or transform, or an object with a predict method"
+
+
+class Sklearn(Format):
+    name = "sklearn"
+    describes = (
+        "scikit-learn models and other Python objects with predict(), saved with joblib or pickle (.joblib, .pkl)"
+    )
+
+    def matches(self, path: str, head: bytes) -> bool:
+        pickled = len(head) > 2 and head[0] == 0x80 and head[1] <= 5
+        return bool(head) and (pickled or Path(path).suffix.lower() in SUFFIXES)
+
+    def load(self, source: Source) -> Loaded:
+        make_importable(source.file, source.code)
+        model, told = unpickle(source)
+        if estimators.is_estimator(model):
+            return understand(model, source, told)
+        if callable(getattr(model, "predict", None)) or isinstance(model, type) or _is_function(model):
+            return adapt(model, source, told)
+        raise ModelError(f"{source.path} {_what(model)}; supported is {SUPPORTED}")
+
+
+def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
+    """The object in the file, and what is to be told of it. Raises ModelError, MissingCode, MissingLibrary."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model = _read(source.file)
+        except BimodalError:
+            raise
+        except ModuleNotFoundError as error:
+            raise _absent(source.file, error.name or "") from error
+        except AttributeError as error:
+            raise _lost(source.file, error) from error
+        except Exception as error:  # a damaged pickle raises anything
+            raise ModelError(f"{source.path} {_damage(source.file, error)}") from error
+    for warning in caught:
+        log.warning("%s", warning.message)
+    return model, _versions(caught)
+
+
+def _read(file: Path) -> Any:
+    with file.open("rb") as opened:
+        head = opened.read(8)
+    if head[:1] == b"\x80":
+        try:
+            with file.open("rb") as opened:
+                return pickle.load(opened)
+        except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError):
+            pass  # joblib's own layout is no plain pickle
+    return library("joblib").load(file)
+
+
+def _absent(file: Path, module: str) -> BimodalError:
+    root = module.partition(".")[0]
+    if root == "numpy":
+        return ModelError(
+            f"{file} was saved under another major version of NumPy ({module} is not in this one); upgrade NumPy"
+        )
+    if root in MODELS:
+        try:
+            library(root)
+        except BimodalError:
+            return missing(root)
+        return ModelError(f"{file} was saved under another version of {root}, whose module {module} is not in this one")
+    return missing_module(file, module)
+
+
+def _lost(file: Path, error: AttributeError) -> BimodalError:
+    found = LOST.search(str(error))
+    if found is None:
+        return ModelError(f"{file} cannot be unpickled: {type(error).__name__}: {error}")
+    name, module = found["name"], found["on"] or found["of"] or "__main__"
+    root = module.partition(".")[0]
+    if root in MODELS or root == "numpy":
+        return ModelError(f"{file} was saved under another version of {root}, whose {module}.{name} is not in this one")
+    return missing_name(file, name, module)
+
+
+def _damage(file: Path, error: Exception) -> str:
+    """What is wrong with a file that cannot be unpickled."""
+    with file.open("rb") as opened:
+        head = opened.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the model itself; fetch it with: git lfs pull"
+    if head.startswith(b"PK\x03\x04"):
+        return "is a zip archive, not a pickle"
+    compressed = head.startswith((b"\x78", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x5d\x00\x00", b"\x04\x22\x4d\x18"))
+    if head[:1] == b"\x80" or compressed:
+        return f"is a damaged or truncated pickle ({type(error).__name__}); save it again"
+    return f"is not a pickle ({type(error).__name__}); supported is {SUPPORTED}, saved with joblib or pickle"
+
+
+def _versions(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    """One sentence where the model was saved under another version of scikit-learn."""
+    for warning in caught:
+        saved = getattr(warning.message, "original_sklearn_version", None)
+        if saved is not None:
+            now = getattr(warning.message, "current_sklearn_version", "")
+            return (
+                f"saved under scikit-learn {saved}, loaded under {now}: its answers may differ; install scikit-learn=={saved} to be sure",
+            )
+    return ()
+
+
+def _is_function(model: Any) -> bool:
+    return callable(model) and type(model).__name__ in ("function", "builtin_function_or_method", "partial")
+
+
+def _what(model: Any) -> str:
+    """What the file holds instead of a model."""
+    if isinstance(model, dict):
+        keys = [
+            key
+            for key, value in model.items()
+            if estimators.is_estimator(value) or callable(getattr(value, "predict", None))
+        ]
+        if keys:
+            return f"holds a dict with the model under {keys[0]!r}; save that alone: joblib.dump(saved[{keys[0]!r}], 'model.joblib')"
+        return "holds a dict, not a model"
+    if isinstance(model, list | tuple):
+        places = [place for place, value in enumerate(model) if callable(getattr(value, "predict", None))]
+        if places:
+            return f"holds a {type(model).__name__} with a model at [{places[0]}]; save that alone: joblib.dump(saved[{places[0]}], …)"
+    return f"holds an object of type {type(model).__name__}, not a model"

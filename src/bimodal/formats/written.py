@@ -1,0 +1,115 @@
+"""A model that somebody wrote in Python: what it takes and gives, and the runtime that calls its predict()."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+import typing
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bimodal.errors import ModelError, ModelFailed
+from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.hints import declared, row_fields
+from bimodal.formats.probe import example_rows
+from bimodal.runtimes import estimator as native
+from bimodal.runtimes.python import Python
+from bimodal.signature import Field, Signature
+
+OPEN = (
+    "it declares no inputs: rows of numbers of any one width are taken, and predict() gets them as a 2-D float64 array"
+)
+
+
+class Written:
+    """An object's predict(), with what it declares."""
+
+    def __init__(self, owner: Any, predict: Any) -> None:
+        self.owner = owner
+        self.predict = predict
+
+    @classmethod
+    def of(cls, model: Any, path: str) -> Written:
+        """A class is made, `load()` is called once. Raises ModelError where there is nothing to predict with."""
+        if isinstance(model, type):
+            model = _call(model, path, f"{model.__name__}()")
+        predict = getattr(model, "predict", None)
+        if not callable(predict):
+            if not callable(model):
+                raise ModelError(f"{path} is an object of type {type(model).__name__} without predict()")
+            predict = model if inspect.isfunction(model) or inspect.isbuiltin(model) else model.__call__
+        if callable(getattr(model, "load", None)):
+            _call(model.load, path, "load()")
+        if (
+            inspect.isgeneratorfunction(predict)
+            or inspect.iscoroutinefunction(predict)
+            or inspect.isasyncgenfunction(predict)
+        ):
+            kind = "coroutine" if inspect.iscoroutinefunction(predict) else "generator"
+            raise ModelError(f"{path}: predict() is a {kind}, which is not supported; return one answer for each row")
+        return cls(model, predict)
+
+    def loaded(self, source: Source, told: Sequence[str] = ()) -> Loaded:
+        inputs, wants = self._inputs(source)
+        warned = [*told]
+        if inputs is None:
+            inputs, wants = (Field("input", "float64", (-1,), nullable=True, finite=False, example=[0.0]),), "array"
+            warned.append(OPEN)
+        signature = Signature(inputs, (), named=wants != "array", open=wants == "array")
+        runtime = Python(self.predict, inputs, wants)
+        outputs, fault = self._outputs(runtime, inputs)
+        if fault:
+            warned.append(
+                f"predict() answers no made-up row ({fault}); its outputs are not known before the first prediction"
+            )
+        runtime.promise(outputs)
+        classes = getattr(self.owner, "classes", None)
+        signature = replace(signature, outputs=outputs, classes=None if classes is None else tuple(classes))
+        if source.features and not signature.named:
+            signature = signature.with_features(source.features)
+            runtime = Python(self.predict, signature.inputs, "stacked")
+            runtime.promise(outputs)
+        facts = {"estimator": getattr(self.predict, "__qualname__", type(self.owner).__name__)}
+        versions = {"python": platform.python_version(), "numpy": np.__version__}
+        return Loaded(runtime, signature, versions, tuple(warned), facts)
+
+    def _inputs(self, source: Source) -> tuple[tuple[Field, ...] | None, str]:
+        """The declared columns, and in what form predict() gets them: rows, frame or array."""
+        hints = self._hints()
+        first = next((hint for name, hint in hints.items() if name != "return"), None)
+        wants = "frame" if getattr(first, "__module__", "").startswith("pandas") else "rows"
+        fields = declared(getattr(self.owner, "inputs", None)) or row_fields(first)
+        if fields is None and source.sample:
+            declares = first is not None
+            return source.sample, wants if declares else "frame"
+        return fields, wants
+
+    def _hints(self) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(self.predict)
+        except (NameError, TypeError, AttributeError):
+            return {}
+
+    def _outputs(self, runtime: Python, inputs: Sequence[Field]) -> tuple[tuple[Field, ...], str | None]:
+        """The outputs, as declared or as seen on two made-up rows."""
+        given = declared(getattr(self.owner, "outputs", None))
+        try:
+            seen = runtime.answer(example_rows(inputs, 2))
+        except ModelFailed as error:
+            return given or (Field("prediction", "any"),), error.message
+        found = tuple(Field(name, native.type_of(values), values.shape[1:]) for name, values in seen.items())
+        names = {each.name for each in given or ()}
+        if given and names != set(seen):
+            only = f"predict() gives {', '.join(sorted(seen))} where outputs names {', '.join(sorted(names))}"
+            raise ModelError(only)
+        return found, None
+
+
+def _call(function: Any, path: str, called: str) -> Any:
+    try:
+        return function()
+    except Exception as error:  # the user's own code raises what it likes
+        raise ModelError(f"{path}: {called} raised {type(error).__name__}: {error}") from error

@@ -1,0 +1,221 @@
+"""A native estimator: Rows in the shape it was trained on, its own methods, its answers as Rows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bimodal.errors import ModelFailed
+from bimodal.rows import Array, Column, Dictionary, Rows
+from bimodal.runtimes.contract import Runtime
+from bimodal.signature import Field
+
+log = logging.getLogger("bimodal.model")
+Feed = Callable[[Rows], Any]
+FEW = 256  # up to so many texts are encoded without the help of pandas
+
+
+def vector(name: str) -> Feed:
+    """Rows of one vector column, as the 2-D array that they are."""
+
+    def feed(rows: Rows) -> Any:
+        values = rows.array(name)
+        return values if values.flags.writeable else values.copy()  # some compiled code refuses read-only memory
+
+    return feed
+
+
+def stacked(names: Sequence[str]) -> Feed:
+    """Named numbers as one 2-D float64 array."""
+
+    def feed(rows: Rows) -> Any:
+        block = np.empty((rows.count, len(names)))
+        for place, name in enumerate(names):
+            block[:, place] = rows.array(name)
+        return block
+
+    return feed
+
+
+def mixed(names: Sequence[str], nulls: Mapping[str, object]) -> Feed:
+    """Named columns of several types as one 2-D object array."""
+
+    def feed(rows: Rows) -> Any:
+        block = np.empty((rows.count, len(names)), object)
+        for place, name in enumerate(names):
+            block[:, place] = marked(rows[name], nulls[name])
+        return block
+
+    return feed
+
+
+def texts(name: str) -> Feed:
+    """One text column as a list of str."""
+    return lambda rows: rows.array(name).tolist()
+
+
+def marked(column: Column, null: object) -> Array:
+    """The column with its missing values written as the model knows them: NaN or None."""
+    if isinstance(column, Dictionary):
+        values = np.empty(len(column.values) + 1, object)
+        values[:-1] = column.values
+        values[-1] = null
+        return values[column.codes]
+    if column.dtype != object or null is None:
+        return column
+    missing = np.fromiter((value is None for value in column), bool, len(column))
+    return np.where(missing, np.array(null, object), column) if missing.any() else column
+
+
+class Frame:
+    """Rows as a pandas frame, with the columns of the training in their order.
+
+    opaque: columns that reach code which may look at the frame's types; they get the type that pandas itself would give them.
+    """
+
+    def __init__(
+        self, fields: Sequence[Field], nulls: Mapping[str, object], opaque: frozenset[str] = frozenset()
+    ) -> None:
+        import pandas
+
+        self._pandas = pandas
+        self._index = pandas.Index([each.name for each in fields])
+        self._fields = tuple(fields)
+        self._nulls = dict(nulls)
+        self._opaque = opaque
+        self._plain = all(each.type == "float64" for each in fields)
+
+    def __call__(self, rows: Rows) -> Any:
+        if not self._plain:
+            columns = {each.name: self._column(each, rows[each.name]) for each in self._fields}
+            return self._pandas.DataFrame(columns, copy=False)
+        block = np.empty((len(self._fields), rows.count))
+        for place, each in enumerate(self._fields):
+            block[place] = rows.array(each.name)
+        return self._pandas.DataFrame(block.T, columns=self._index, copy=False)
+
+    def _column(self, each: Field, column: Column) -> Any:
+        if each.name in self._opaque:
+            return self._as_read(column, self._nulls[each.name])
+        if isinstance(column, Dictionary) or column.dtype == object:
+            return self._pandas.Series(marked(column, self._nulls[each.name]), dtype=object, copy=False)
+        return column
+
+    def _as_read(self, column: Column, null: object) -> Any:
+        """With the type that `pandas.read_csv` would give the column."""
+        if not isinstance(column, Dictionary) and column.dtype != object:
+            return column
+        values = marked(column, null).tolist()
+        if all(value is None or value != value for value in values):  # noqa: PLR0124  # NaN is not itself
+            return np.full(len(values), math.nan)
+        return self._pandas.Series(values)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Where an output comes from: the estimator's method, and the place in a list of arrays (or the column) of its result."""
+
+    method: str
+    place: int | None = None
+    column: int | None = None
+
+
+class Estimator(Runtime):
+    """An estimator with predict, predict_proba, decision_function, score_samples or transform."""
+
+    name = "native"
+
+    def __init__(self, model: Any, feed: Feed, answers: Mapping[str, Answer], fields: Sequence[Field]) -> None:
+        self.model = model
+        self.feed = feed
+        self._answers = dict(answers)
+        self._fields = {each.name: each for each in fields}
+
+    def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        results: dict[str, Any] = {}
+        data = self.feed(rows)
+        for method in dict.fromkeys(self._answers[name].method for name in outputs):
+            results[method] = ask(self.model, method, data)
+        return Rows({name: self._column(name, results, rows.count) for name in outputs}, rows.count)
+
+    def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
+        answer = self._answers[name]
+        values = part(results[answer.method], answer)
+        if len(values) != count:
+            raise ModelFailed(f"the model gave {len(values)} answers for {count} rows")
+        return answered(values, self._fields[name])
+
+
+def ask(model: Any, method: str, data: Any) -> Any:
+    """Call the method; what it raises goes to the log in full and to the caller without a word of the data."""
+    try:
+        return getattr(model, method)(data)
+    except Exception as error:
+        log.exception("%s raised", method)
+        raise refused(error) from error
+
+
+def refused(error: BaseException) -> ModelFailed:
+    """The model's own error may quote the rows: only its type is told."""
+    return ModelFailed(f"the model raised {type(error).__name__} on these rows; the log has its traceback")
+
+
+def part(result: Any, answer: Answer) -> Array:
+    """One output out of a method's result."""
+    if answer.place is not None:
+        result = result[answer.place]
+    if hasattr(result, "toarray"):
+        result = result.toarray()
+    if answer.column is not None and hasattr(result, "iloc"):
+        return np.asarray(result.iloc[:, answer.column])
+    values = np.asarray(result)
+    return values if answer.column is None else (values[:, answer.column] if values.ndim > 1 else values)
+
+
+def answered(values: Array, each: Field) -> Column:
+    """A model's answers as the column that its signature promises."""
+    width = len(each.shape)
+    if values.ndim == 2 and width == 0 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != width + 1:
+        raise ModelFailed(f"the model gave {each.name} with {values.ndim} axes where {width + 1} were promised")
+    if each.type == "string":
+        return encoded(values) if values.ndim == 1 else np.asarray(values, object)
+    return values.astype(each.dtype, copy=False)
+
+
+def encoded(values: Array) -> Dictionary:
+    """Text answers as a Dictionary."""
+    if len(values) <= FEW:
+        return Dictionary.encode([None if value is None else str(value) for value in values.tolist()])
+    import pandas
+
+    codes, known = pandas.factorize(values.astype(object))
+    kept = np.empty(len(known), object)
+    kept[:] = [str(value) for value in known]
+    return Dictionary(codes.astype(np.int32), kept)
+
+
+def type_of(values: NDArray[Any]) -> str:
+    """The type, in the words of a Field, of an array of answers."""
+    kinds = {"f": "float64", "i": "int64", "u": "uint64", "b": "bool", "U": "string", "S": "string", "M": "timestamp"}
+    if values.dtype.kind in "fiu" and values.dtype.name in (
+        "float32",
+        "float64",
+        "int32",
+        "int64",
+        "int16",
+        "int8",
+        "uint8",
+    ):
+        return values.dtype.name
+    if values.dtype == object:
+        types = {type(value) for value in values.ravel()[:100]}
+        return "string" if types and all(issubclass(each, str) for each in types) else "any"
+    return kinds.get(values.dtype.kind, "any")
