@@ -22,7 +22,7 @@ from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response
 from bimodal.realtime.head import CHUNKED, Head, check_start, long_head, parse
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.refusal import Refusal, expired, internal, late, new_id, overloaded, too_large
+from bimodal.realtime.refusal import Refusal, expired, internal, late, long_body, new_id, overloaded
 from bimodal.realtime.rendering import CONTINUE, LAST_CHUNK, Rendering, chunk, has_body
 
 log = logging.getLogger("bimodal.realtime")
@@ -669,8 +669,3 @@ class Body:
         self._listener.bodies += len(piece)
         if self._listener.bodies > limits.bodies_bytes:
             raise overloaded("too many bodies are being received at once")
-
-
-def long_body(most: int) -> Refusal:
-    """A body over its limit."""
-    return too_large(f"the body of the request is over {most} bytes")

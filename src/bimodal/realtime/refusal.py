@@ -43,6 +43,11 @@ def too_large(sentence: str) -> Refusal:
     return Refusal(413, "too_large", sentence)
 
 
+def long_body(most: int) -> Refusal:
+    """A body over the limit of bytes."""
+    return too_large(f"the body of the request is over {most} bytes")
+
+
 def late(sentence: str) -> Refusal:
     """A caller too slow in sending."""
     return Refusal(408, "request_timeout", sentence)

@@ -1,0 +1,243 @@
+"""The same App in any ASGI server, or mounted in a FastAPI or Starlette application.
+
+    application = asgi(app)                       # uvicorn module:application
+    fastapi_app.mount("/models", asgi(app))       # beside routes of one's own
+
+The server in front keeps connections, heads and timeouts; the bound on the body, the deadline and the errors are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import monotonic
+from typing import Any
+
+from bimodal.realtime.exchange import App, Intake, Request, Response
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, internal, long_body, new_id
+from bimodal.realtime.rendering import has_body
+
+log = logging.getLogger("bimodal.realtime")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+Hook = Callable[[], Awaitable[None]]
+
+_OPEN, _STARTED, _DONE, _GONE = range(4)  # states of an exchange
+_QUEUED = 64 * 1024  # bytes of a streamed answer that may wait for the server in front
+
+
+def asgi(
+    app: App, limits: Limits | None = None, *, startup: Hook | None = None, shutdown: Hook | None = None
+) -> Application:
+    """An ASGI application of an App. `startup` and `shutdown` run with the server's lifespan, where it has one."""
+    bounds = limits or Limits()
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send, startup, shutdown)
+        elif scope["type"] == "http":
+            await _Exchange(scope, receive, send).run(app, bounds)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    return application
+
+
+async def _live(receive: Receive, send: Send, startup: Hook | None, shutdown: Hook | None) -> None:
+    for step, hook in (("startup", startup), ("shutdown", shutdown)):
+        await receive()
+        try:
+            if hook is not None:
+                await hook()
+        except Exception as error:
+            log.exception("%s failed", step)
+            await send({"type": f"lifespan.{step}.failed", "message": str(error)})
+            return
+        await send({"type": f"lifespan.{step}.complete"})
+
+
+class _Exchange:
+    """One request: Respond and Writer for the app, messages for the server in front."""
+
+    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+        query = scope.get("query_string", b"").decode("latin-1")
+        headers = _joined(scope["headers"])
+        self._request = Request(scope["method"], _path(scope), query, headers, b"", monotonic())
+        self._id = given_id(headers)
+        self._receive = receive
+        self._send = send
+        self._out: asyncio.Queue[Message] = asyncio.Queue()
+        self._queued = 0  # bytes in it
+        self._taken = asyncio.Event()
+        self._state = _OPEN
+        self._intake: Intake | None = None
+        self._cancel: Callable[[], None] | None = None
+
+    # What the app calls
+
+    def __call__(self, response: Response) -> None:
+        """Respond."""
+        if self._state == _OPEN:
+            self._begin(response, (b"content-length", b"%d" % len(response.body)))
+            self._put(response.body, more=False)
+            self._state = _DONE
+
+    def start(self, response: Response) -> None:
+        if self._state == _OPEN:
+            self._begin(response)
+            self._state = _STARTED
+            self.write(response.body)
+
+    def write(self, piece: bytes) -> None:
+        if self._state == _STARTED and piece:
+            self._put(piece, more=True)
+
+    def end(self) -> None:
+        if self._state == _STARTED:
+            self._put(b"", more=False)
+            self._state = _DONE
+
+    async def ready(self) -> None:
+        while self._state == _STARTED and self._queued > _QUEUED:
+            self._taken.clear()
+            await self._taken.wait()
+
+    # One request from its head to its answer
+
+    async def run(self, app: App, limits: Limits) -> None:
+        """Take the body, let the app answer, send the answer; a caller who leaves has the work stopped."""
+        sending = asyncio.create_task(self._deliver())
+        try:
+            await self._take(app, limits)
+            if self._state != _GONE:
+                await self._watch(sending, None if self._intake else limits.deadline)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        except Exception:
+            self._fail()
+        finally:
+            if self._state != _DONE:
+                self._abandon()
+                sending.cancel()
+        await asyncio.wait([sending])
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise error
+
+    async def _take(self, app: App, limits: Limits) -> None:
+        """Read the body to its end, and give it to the app."""
+        self._intake = app.stream(self._request, self)
+        body = bytearray()
+        size, more = 0, True
+        while more and self._state != _DONE:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return self._abandon()
+            piece = message.get("body", b"")
+            more = message.get("more_body", False)
+            size += len(piece)
+            if size > limits.body_bytes:
+                raise long_body(limits.body_bytes)
+            if self._intake is None:
+                body += piece
+            elif piece:
+                self._intake.feed(piece)
+        if self._intake is not None:
+            self._intake.finish()
+        elif self._state == _OPEN:
+            self._request.body = bytes(body)
+            self._cancel = app(self._request, self)
+        return None
+
+    async def _watch(self, sending: asyncio.Task[None], deadline: float | None) -> None:
+        """Wait for the answer to be sent, for the caller to leave, or for the deadline."""
+        if self._state == _DONE:
+            return
+        leaving = asyncio.ensure_future(self._receive())
+        try:
+            await asyncio.wait([sending, leaving], timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+        if self._state != _DONE and deadline is not None and not leaving.done():
+            raise expired(deadline)
+
+    async def _deliver(self) -> None:
+        more = True
+        while more:
+            message = await self._out.get()
+            await self._send(message)
+            more = message.get("more_body", True)
+            self._queued -= len(message.get("body", b""))
+            self._taken.set()
+
+    # Answers
+
+    def _begin(self, response: Response, *fields: tuple[bytes, bytes]) -> None:
+        headers = [*response.headers]
+        if has_body(response.status):
+            headers += [(b"content-type", response.content_type), *fields]
+        if self._id is not None and all(name != REQUEST_ID for name, _ in response.headers):
+            headers.append((REQUEST_ID, self._id))
+        self._out.put_nowait({"type": "http.response.start", "status": response.status, "headers": headers})
+
+    def _put(self, piece: bytes, *, more: bool) -> None:
+        if self._request.method == "HEAD":
+            piece = b""
+        self._queued += len(piece)
+        self._out.put_nowait({"type": "http.response.body", "body": piece, "more_body": more})
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer for the app."""
+        self._stop()
+        self(refusal.response(self._id))
+
+    def _fail(self) -> None:
+        """An exception of the app: all of it to the log, a fixed sentence to the caller."""
+        name = self._id or new_id()
+        log.exception("request %s failed", name.decode("ascii"))
+        self._stop()
+        self(internal().response(name))
+
+    def _abandon(self) -> None:
+        """The caller left."""
+        if self._state < _DONE:
+            self._state = _GONE
+            self._stop()
+        self._taken.set()
+
+    def _stop(self) -> None:
+        """Have the app stop its work."""
+        cancel, self._cancel = self._cancel, None
+        intake, self._intake = self._intake, None
+        try:
+            if intake is not None:
+                intake.abort()
+            if cancel is not None:
+                cancel()
+        except Exception:
+            log.exception("stopping a request failed")
+
+
+def _path(scope: Message) -> str:
+    """The path below the place where the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return path or "/"
+
+
+def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Header fields with one value a name."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in fields:
+        name = name.lower()
+        if name in headers:
+            value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
+        headers[name] = value
+    return headers

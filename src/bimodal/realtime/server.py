@@ -1,0 +1,209 @@
+"""A running server, as `bimodal.serve` returns it: sockets, worker processes, and how to end them."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import ipaddress
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from bimodal.errors import PortTaken, UsageError
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.workers import Workers
+
+_NEAR = 100  # ports looked at for a free one
+
+
+class Server:
+    """Serves from worker processes, from the moment it is made until `close`.
+
+    `spec` is a plain dict: what `bimodal.realtime.wiring.build` makes the app of in each worker. Port 0 takes a free
+    one. Raises PortTaken, UsageError for an address that the world can reach (unless `insecure`), and the error that
+    keeps a worker from starting (a model that cannot be loaded, …).
+    """
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        workers: int = 1,
+        limits: Limits | None = None,
+        insecure: bool = False,
+        grace: float = 30.0,
+    ) -> None:
+        if workers < 1:
+            raise UsageError("workers must be at least 1")
+        check_host(host, insecure=insecure)
+        limits = limits or Limits()
+        self._sockets = listen(host, port, workers, limits.backlog)
+        self.host = host
+        self.port: int = self._sockets[0].getsockname()[1]
+        per_worker = self._sockets if len(self._sockets) == workers else self._sockets * workers
+        self._workers = Workers(per_worker, spec, limits, grace=grace)
+        self._closing = threading.Lock()
+        try:
+            self._workers.start()
+        except BaseException:  # Ctrl-C too
+            self._workers.stop(0)
+            self._close_sockets()
+            raise
+        atexit.register(self.close)
+
+    @property
+    def url(self) -> str:
+        """Where it answers, without a slash at the end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return self._workers.pids
+
+    def wait(self) -> None:
+        """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            self._workers.wait()
+            return
+        with _Signals() as signals:
+            while not self._workers.wait(0.2):
+                if signals.count:
+                    self._drain_under(signals)
+        self.close()
+
+    def close(self, grace: float | None = None) -> None:
+        """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
+        with self._closing:
+            self._workers.stop(grace)
+            self._close_sockets()
+        atexit.unregister(self.close)
+
+    def _drain_under(self, signals: _Signals) -> None:
+        """Drain in a thread, so that a second signal is noticed."""
+        threading.Thread(target=self._workers.stop, daemon=True).start()
+        while not self._workers.wait(0.05):
+            if signals.count > 1:
+                self._workers.stop(0)
+
+    def _close_sockets(self) -> None:
+        for listening in self._sockets:
+            listening.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url}>"
+
+
+class _Signals:
+    """Counts SIGTERM and SIGINT instead of dying of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def check_host(host: str, *, insecure: bool) -> None:
+    """Refuse an address beyond this machine, which anybody could use: there is no key to ask for yet."""
+    if not insecure and not is_loopback(host):
+        raise UsageError(
+            f"host {host} can be reached from other machines, and anybody there could use the models: "
+            "stay on 127.0.0.1, or add --insecure if the network is trusted"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
+    """Listening sockets on one port: `count` that the system balances, or one for all where it cannot.
+
+    Raises PortTaken, UsageError.
+    """
+    family, address = _address(host, port)
+    if port and not _is_free(family, address):
+        raise port_taken(family, address)
+    balanced = count > 1 and sys.platform.startswith("linux")
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count if balanced else 1):
+            sockets.append(_bound(family, address, shared=balanced))
+            address = sockets[0].getsockname()
+        for listening in sockets:
+            listening.listen(backlog)
+    except OSError as error:
+        for listening in sockets:
+            listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise port_taken(family, address) from None
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    return sockets
+
+
+def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:
+    """The error that names the next free port."""
+    host, port, *rest = address
+    for other in range(port + 1, min(port + _NEAR, 65536)):
+        if _is_free(family, (host, other, *rest)):
+            return PortTaken(f"port {port} is taken; {other} is free: add --port {other}")
+    return PortTaken(f"port {port} is taken: add --port 0 for any free one")
+
+
+def _address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError):
+        raise UsageError(f"host {host}, port {port} is no address of this machine") from None
+    return found[0][0], found[0][4]
+
+
+def _is_free(family: int, address: tuple[Any, ...]) -> bool:
+    """Whether nobody listens there. (With SO_REUSEPORT alone, two servers of one user would share a port unasked.)"""
+    try:
+        _bound(family, address, shared=False).close()
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
+
+
+def _bound(family: int, address: tuple[Any, ...], *, shared: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound

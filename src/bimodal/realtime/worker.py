@@ -1,0 +1,181 @@
+"""One worker process: python -m bimodal.realtime.worker CONTROL_FD LISTENING_FD
+
+Reads its job (JSON, one line) from the control socket, builds the app, serves on the listening socket it was given,
+and says over the control socket that it is ready, or why it is not. SIGTERM drains, a second one ends at once; so does
+the end of the control socket, which means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from bimodal.errors import BimodalError
+from bimodal.realtime.exchange import App
+from bimodal.realtime.http import Listener
+from bimodal.realtime.limits import Limits
+
+log = logging.getLogger("bimodal.realtime")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Job(msgspec.Struct):
+    """What the parent tells a worker."""
+
+    spec: dict[str, Any]
+    limits: Limits
+    worker: int
+    parent: int
+    grace: float
+    path: list[str]
+
+
+class Report(msgspec.Struct, omit_defaults=True):
+    """What a worker tells its parent: that it is ready, or the code and message of the error that keeps it from it."""
+
+    ready: bool
+    code: str = ""
+    message: str = ""
+
+
+class Wired(Protocol):
+    """A built app, with what must be closed after it."""
+
+    @property
+    def app(self) -> App: ...
+
+    async def close(self) -> None: ...
+
+
+class Found:
+    """An app that is there already, named as module:attribute."""
+
+    def __init__(self, name: str) -> None:
+        module, _, attribute = name.partition(":")
+        self.app = cast(App, getattr(importlib.import_module(module), attribute))
+
+    async def close(self) -> None:
+        """Nothing was opened for it."""
+
+
+async def build(job: Job) -> Wired:
+    """The app that the job asks for."""
+    if "app" in job.spec:
+        return Found(job.spec["app"])
+    wiring = importlib.import_module("bimodal.realtime.wiring")
+    return cast(Wired, await wiring.build(job.spec, job.limits, job.worker))
+
+
+async def serve(job: Job, control: socket.socket, listening: socket.socket) -> None:
+    """Build, report, serve until SIGTERM, drain."""
+    stopping = asyncio.Event()
+    _on_terminate(stopping)
+    try:
+        wired = await build(job)
+        listener = Listener(wired.app, job.limits)
+        await listener.start(listening)
+    except Exception as error:
+        if not isinstance(error, BimodalError):
+            log.exception("worker %d cannot start", job.worker)
+        _tell(control, _failure(error))
+        raise SystemExit(1) from None
+    gc.collect()
+    gc.freeze()  # what exists by now stays: no collection needs to look at it again
+    _tell(control, Report(ready=True))
+    await stopping.wait()
+    await listener.drain(job.grace)
+    await wired.close()
+
+
+def main(control_fd: int, listening_fd: int) -> None:
+    """The whole life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for fd in (control_fd, listening_fd):
+        os.set_inheritable(fd, False)  # the children of a worker must not keep its sockets open
+    control = socket.socket(fileno=control_fd)
+    listening = socket.socket(fileno=listening_fd)
+    job = msgspec.json.decode(_line(control), type=Job)
+    _die_with(job.parent)
+    threading.Thread(target=_watch, args=(control,), name="bimodal-parent", daemon=True).start()
+    sys.path.extend(entry for entry in job.path if entry not in sys.path)
+    run(serve(job, control, listening))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop, or on asyncio's own loop where there is no uvloop."""
+    try:
+        import uvloop  # no wheel for every platform
+    except ImportError:
+        asyncio.run(work)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work)
+
+
+def _on_terminate(stopping: asyncio.Event) -> None:
+    """The first SIGTERM drains, the second ends the process."""
+
+    def terminate() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+
+
+def _failure(error: Exception) -> Report:
+    if isinstance(error, BimodalError):
+        return Report(ready=False, code=error.code, message=error.message)
+    return Report(ready=False, code="error", message=f"the server cannot start: {type(error).__name__}: {error}")
+
+
+def _tell(control: socket.socket, report: Report) -> None:
+    try:
+        control.sendall(msgspec.json.encode(report) + b"\n")
+    except OSError:
+        log.warning("the parent process is gone")
+
+
+def _line(control: socket.socket) -> bytes:
+    """The first line of what the parent sends."""
+    read = bytearray()
+    while not read.endswith(b"\n"):
+        data = control.recv(65536)
+        if not data:
+            raise SystemExit(1)  # the parent ended before it said anything
+        read += data
+    return bytes(read)
+
+
+def _watch(control: socket.socket) -> None:
+    """End when the parent does: it sends nothing more, so the only thing to come is the end of the socket."""
+    while control.recv(1024):
+        pass
+    os._exit(1)
+
+
+def _die_with(parent: int) -> None:
+    """Have Linux kill this process when its parent ends, even if it hangs in native code that holds the GIL."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)  # it ended before the call
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    main(int(sys.argv[1]), int(sys.argv[2]))

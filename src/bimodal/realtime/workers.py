@@ -1,0 +1,248 @@
+"""The supervisor of the worker processes: started, watched, restarted, drained.
+
+The parent opens the listening sockets and keeps them. So a worker that dies leaves its queue of new connections to its
+successor: they wait a little, none is reset. Workers are watched from a thread of their own, which is also the thread
+that starts them, since Linux ties their life to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from bimodal.errors import BimodalError
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.worker import Job, Report
+
+log = logging.getLogger("bimodal.realtime")
+
+STEADY = 10.0  # seconds after which a worker that ran counts as sound again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
+_EXTRA = 2.0  # seconds beyond the grace before a draining worker is killed
+
+
+class Workers:
+    """One worker process for each listening socket (a socket may be given several times)."""
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], spec: Mapping[str, Any], limits: Limits, *, grace: float = 30.0
+    ) -> None:
+        job = Job(dict(spec), limits, worker=0, parent=os.getpid(), grace=grace, path=_search_path())
+        self._workers = [Worker(number, listening, job) for number, listening in enumerate(sockets)]
+        self._grace = grace
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self._error: BimodalError | None = None
+        self._stops = 0  # how often stop was called
+        self._told = 0  # how often the workers were told
+        self._kill_at = math.inf
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._supervise, name="bimodal-workers", daemon=True)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that run."""
+        return [worker.process.pid for worker in self._workers if worker.process is not None]
+
+    def start(self) -> None:
+        """Start all; returns when all are ready. Raises the error that keeps a worker from it."""
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+
+    def stop(self, grace: float | None = None) -> None:
+        """Drain all, for at most `grace` seconds; returns when they have ended. Called again, it ends them at once."""
+        self._kill_at = time.monotonic() + (self._grace if grace is None else grace) + _EXTRA
+        self._stops += 1
+        with contextlib.suppress(OSError):  # the supervisor may have ended meanwhile
+            self._wake.send(b".")
+        self._ended.wait()
+        self._wake.close()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all workers have ended, which they do only when stopped; False if they have not by then."""
+        return self._ended.wait(timeout)
+
+    # In the thread
+
+    def _supervise(self) -> None:
+        try:
+            for worker in self._workers:
+                worker.start()
+            while any(worker.is_alive for worker in self._workers):
+                self._turn()
+        finally:
+            for worker in self._workers:
+                worker.kill()
+            self._ended.set()
+            self._started.set()
+            self._woken.close()
+
+    def _turn(self) -> None:
+        """Wait until something happens, and deal with it."""
+        self._listen()
+        now = time.monotonic()
+        if self._stops > self._told:
+            self._told = self._stops
+            for worker in self._workers:
+                worker.terminate()
+        if now >= self._kill_at or self._error is not None:
+            for worker in self._workers:
+                worker.kill()
+        for worker in self._workers:
+            if worker.restart_at <= now:
+                worker.start()
+        if all(worker.is_ready for worker in self._workers):
+            self._started.set()
+
+    def _listen(self) -> None:
+        """Take the reports and deaths of the workers, for half a second at most."""
+        due = min(self._kill_at, *(worker.restart_at for worker in self._workers)) - time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            for worker in self._workers:
+                if worker.control is not None:
+                    selector.register(worker.control, selectors.EVENT_READ, worker)
+            ready = [key.data for key, _ in selector.select(max(0.0, min(0.5, due)))]
+        for worker in ready:
+            if worker is None:
+                self._woken.recv(64)
+            elif (report := worker.report()) is None:
+                self._bury(worker)
+            elif not report.ready and self._started.is_set():
+                log.error("worker %d cannot start again: %s", worker.number, report.message)
+            elif not report.ready:
+                self._error = self._error or error_of(report.code, report.message)
+
+    def _bury(self, worker: Worker) -> None:
+        """A worker has ended: by our wish, too early, or to be restarted."""
+        how = worker.bury()
+        if self._stops or self._error is not None:
+            return
+        if not self._started.is_set():
+            self._error = BimodalError(f"a worker process ended before it was ready: {how}")
+        else:
+            log.warning("worker %d ended (%s); it is restarted", worker.number, how)
+            worker.restart_soon()
+
+
+class Worker:
+    """One worker process after the other, on the same listening socket."""
+
+    def __init__(self, number: int, listening: socket.socket, job: Job) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.control: socket.socket | None = None
+        self.is_ready = False
+        self.restart_at = math.inf
+        self._listening = listening
+        self._job = msgspec.structs.replace(job, worker=number)
+        self._pause = _FIRST_PAUSE
+        self._started_at = 0.0
+        self._read = b""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs, or is about to."""
+        return self.process is not None or self.restart_at < math.inf
+
+    def start(self) -> None:
+        """Start the process and give it its job."""
+        self.restart_at = math.inf
+        self.is_ready = False
+        self._read = b""
+        self._started_at = time.monotonic()
+        self.control, theirs = socket.socketpair()
+        fds = (theirs.fileno(), self._listening.fileno())
+        # -P: a file of the user's in the working directory must not stand in for a module of the standard library.
+        command = [sys.executable, "-P", "-m", "bimodal.realtime.worker", *map(str, fds)]
+        # A group of its own: Ctrl-C in the terminal is for the parent, which drains the workers.
+        self.process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, process_group=0)
+        theirs.close()
+        try:
+            self.control.sendall(msgspec.json.encode(self._job) + b"\n")
+        except OSError:
+            log.warning("worker %d ended as it was started", self.number)  # its burial follows
+
+    def report(self) -> Report | None:
+        """What the worker has to say; None when it has ended."""
+        assert self.control is not None
+        try:
+            data = self.control.recv(65536)
+        except ConnectionError:
+            data = b""
+        if not data:
+            return None
+        self._read += data
+        if not self._read.endswith(b"\n"):
+            return Report(ready=True)
+        report = msgspec.json.decode(self._read, type=Report)
+        self._read = b""
+        self.is_ready = report.ready
+        return report
+
+    def bury(self) -> str:
+        """The process has ended, or is about to: wait for it, and say how it ended."""
+        assert self.process is not None
+        assert self.control is not None
+        try:
+            status = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self.control.close()
+        self.process = self.control = None
+        self.is_ready = False
+        return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+    def restart_soon(self) -> None:
+        """Start again; the more deaths in a row, the later."""
+        now = time.monotonic()
+        if now - self._started_at > STEADY:
+            self._pause = _FIRST_PAUSE
+        self.restart_at = now + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def terminate(self) -> None:
+        """Have it drain, or, if it drains already, end."""
+        self.restart_at = math.inf
+        if self.process is not None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.restart_at = math.inf
+        if self.process is not None:
+            self.process.kill()
+
+
+def error_of(code: str, message: str) -> BimodalError:
+    """The error that a worker reported, as the class that it was there."""
+    kinds: list[type[BimodalError]] = [BimodalError]
+    for kind in kinds:  # it grows as it goes
+        if kind.code == code:
+            return kind(message)
+        kinds.extend(kind.__subclasses__())
+    error = BimodalError(message)
+    error.code = code
+    return error
+
+
+def _search_path() -> list[str]:
+    """Where this process finds modules, so that workers find the same."""
+    return [entry or os.getcwd() for entry in sys.path]
