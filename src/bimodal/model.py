@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,9 +172,19 @@ def _taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
         require(problems)
         return rows, _as_columns
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return _checked(signature, data), _as_records
+        return _checked(signature, [data] if _one_row(data, signature) else data), _as_records
     raise UsageError(
         f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}"
+    )
+
+
+def _one_row(data: Sequence[Any], signature: Signature) -> bool:
+    """Whether a flat list is the values of one row, as in `{"input": [5.1, 3.5, 1.4, 0.2]}`."""
+    return (
+        bool(data)
+        and signature.flat
+        and signature.width != 1
+        and all(isinstance(v, int | float | str | None) for v in data)
     )
 
 
@@ -230,18 +242,26 @@ def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
+class PrivateFolder:
+    """A folder that only this user can read; it goes when nothing refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="bimodal-")  # mode 0700
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Location:
     """Where a model is, before anything of it is loaded: from it a server and its workers start.
 
-    folder: the private folder of a model that came from memory; it goes when nothing refers to it any more.
+    folder: the private folder of a model that came from memory.
     """
 
     name: str
     kind: Format
     source: Source
     digest: str
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    folder: PrivateFolder | None = None
 
     @classmethod
     def find(
@@ -274,9 +294,9 @@ class Location:
             raise ModelError(
                 f"a {type(thing).__name__} has neither predict nor transform; give a model or the path of one"
             )
-        folder = tempfile.TemporaryDirectory(prefix="bimodal-")
+        folder = PrivateFolder()
         name = name or type(thing).__name__.lower()
-        path = Path(folder.name, f"{name}.pkl")
+        path = Path(folder.path, f"{name}.pkl")
         path.write_bytes(cloudpickle.dumps(thing))
         return cls(name, formats.recognise(str(path)), replace(told, path=str(path)), formats.digest(str(path)), folder)
 

@@ -112,7 +112,7 @@ class Frame:
         if not isinstance(column, Dictionary) and column.dtype != object:
             return column
         values = marked(column, null).tolist()
-        if all(value is None or value != value for value in values):  # noqa: PLR0124  # NaN is not itself
+        if all(value is None or value != value for value in values):  # NaN is not itself
             return np.full(len(values), math.nan)
         return self._pandas.Series(values)
 

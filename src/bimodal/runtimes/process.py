@@ -183,6 +183,7 @@ class ProcessRuntime(Runtime):
                 raise crash from error
             except asyncio.CancelledError:
                 self._child.process.kill()  # its answer would be taken for the next one's
+                self._child.end()
                 raise
 
     async def _revived(self) -> None:

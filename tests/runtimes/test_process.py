@@ -1,0 +1,150 @@
+"""A model in a child process: its crash costs an error, never the process that called it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bimodal.errors import ModelCrashed, ModelError, ModelFailed
+from bimodal.model import Model, load
+from bimodal.rows import Rows
+
+MOODY = """
+import ctypes, os, sys, time
+
+class Moody:
+    inputs = {"x": float}
+    outputs = {"prediction": float, "pid": int}
+
+    def predict(self, rows):
+        x = rows["x"]
+        if (x == 13).any():
+            ctypes.string_at(0)
+        if (x == 14).any():
+            os._exit(3)
+        if (x == 15).any():
+            raise ValueError("the secret is 4711")
+        if (x == 16).any():
+            return x[:-1]
+        if (x == 17).any():
+            time.sleep(60)
+        print("the model prints")
+        return {"prediction": x * 2, "pid": [os.getpid()] * len(x)}
+"""
+
+
+@pytest.fixture
+def moody(tmp_path: Path) -> Iterator[Model]:
+    (tmp_path / "moody.py").write_text(MOODY)
+    with load(f"{tmp_path}/moody.py:Moody") as model:
+        yield model
+
+
+def rows(*values: float) -> Rows:
+    return Rows({"x": np.array(values)})
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_model_runs_in_another_process(moody: Model) -> None:
+    answer = moody.run(rows(1, 2), ("prediction", "pid"))
+    assert answer.array("prediction").tolist() == [2.0, 4.0]
+    assert answer.array("pid")[0] != os.getpid()
+
+
+@pytest.mark.parametrize(("value", "fate"), [(13, "was killed by SIGSEGV"), (14, "ended with exit code 3")])
+def test_after_a_crash_the_next_call_finds_a_new_process(moody: Model, value: float, fate: str) -> None:
+    with pytest.raises(ModelCrashed, match=fate):
+        moody.run(rows(1, value))
+    assert moody.run(rows(1)).array("prediction").tolist() == [2.0]
+
+
+def test_after_a_crash_the_next_call_on_the_loop_finds_a_new_process(moody: Model) -> None:
+    async def calls() -> list[float]:
+        with pytest.raises(ModelCrashed, match="SIGSEGV"):
+            await moody.run_async(rows(13))
+        answers = await asyncio.gather(*(moody.run_async(rows(value)) for value in (1, 2, 3)))
+        return [float(answer.array("prediction")[0]) for answer in answers]
+
+    assert asyncio.run(calls()) == [2.0, 4.0, 6.0]
+
+
+def test_a_process_that_died_between_two_calls_harms_none(moody: Model) -> None:
+    pid = int(moody.run(rows(1), ("pid",)).array("pid")[0])
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert moody.run(rows(4)).array("prediction").tolist() == [8.0]
+
+
+def test_a_cancelled_call_does_not_answer_the_next_one(moody: Model) -> None:
+    async def calls() -> float:
+        slow = asyncio.create_task(moody.run_async(rows(17)))
+        await asyncio.sleep(0.2)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        return float((await moody.run_async(rows(5))).array("prediction")[0])
+
+    assert asyncio.run(calls()) == 10.0
+
+
+def test_an_error_of_the_model_is_told_without_its_data(moody: Model) -> None:
+    with pytest.raises(ModelFailed) as caught:
+        moody.run(rows(15))
+    assert "ValueError" in str(caught.value)
+    assert "4711" not in str(caught.value)
+    assert moody.run(rows(1)).count == 1
+
+
+def test_answers_must_be_as_many_as_rows(moody: Model) -> None:
+    with pytest.raises(ModelFailed, match="1 answer"):
+        moody.run(rows(1, 16))
+
+
+def test_closing_ends_the_process(moody: Model) -> None:
+    pid = int(moody.run(rows(1), ("pid",)).array("pid")[0])
+    moody.close()
+    assert not alive(pid)
+
+
+def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "moody.py").write_text(MOODY)
+    script = f"""
+        import time
+        import numpy as np
+        from bimodal import Rows, load
+        model = load({str(tmp_path / "moody.py") + ":Moody"!r})
+        print(int(model.run(Rows({{"x": np.array([1.0])}}), ("pid",)).array("pid")[0]), flush=True)
+        time.sleep(60)
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 10
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not alive(pid)
+
+
+def test_a_model_that_kills_its_process_on_loading_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fatal.py").write_text("import os\nos._exit(7)\n")
+    with pytest.raises((ModelCrashed, ModelError), match="exit code 7"):
+        load(f"{tmp_path}/fatal.py:Model")
