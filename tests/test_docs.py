@@ -12,9 +12,12 @@ import joblib
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import bimodal
 from bimodal import errors, settings
+from bimodal.cli import build
 from bimodal.realtime.limits import Limits
 from tests.documents import Block, blocks, commands, compare, reading
 
@@ -76,6 +79,14 @@ def test_every_setting_is_in_the_reference() -> None:
     known = [*settings.SERVE, *settings.PREDICT]
     assert unlisted(each.flag for each in known) == []
     assert unlisted(each.variable for each in known) == []
+
+
+def test_every_command_and_option_is_in_the_reference() -> None:
+    group = get_command(build(None))
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        assert f"### `bimodal {name}" in REFERENCE
+        assert unlisted(flag for each in command.params for flag in each.opts if flag.startswith("--")) == []
 
 
 def test_every_limit_is_in_the_reference() -> None:
