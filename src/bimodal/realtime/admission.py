@@ -1,0 +1,81 @@
+"""How long a model takes, as measured, and whether one more request may wait for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from bimodal.errors import Overloaded
+
+TARGET = 0.1  # seconds that a request may be predicted to wait, unless `queue_target` says otherwise
+_FADE = 0.95  # weight of all earlier measures when a new one comes in
+_GUESS = {1: 1e-3, 1000: 1e-2}  # for a model that could not be measured at start
+_SPREAD = 0.05  # relative spread of batch sizes below which they say nothing about the cost of a row
+
+
+class Cost:
+    """Seconds of one call by its number of rows: a line through what was measured, where new measures count more."""
+
+    def __init__(self, measured: Mapping[int, float]) -> None:
+        self._weight = self._rows = self._squares = self._seconds = self._products = 0.0
+        self.row = 0.0
+        self.call = 0.0
+        for rows, seconds in sorted((measured or _GUESS).items()):
+            self._add(rows, seconds)
+        self._fit()
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """One call took so long."""
+        self._weight *= _FADE
+        self._rows *= _FADE
+        self._squares *= _FADE
+        self._seconds *= _FADE
+        self._products *= _FADE
+        self._add(rows, seconds)
+        self._fit()
+
+    def seconds(self, rows: int) -> float:
+        """What a call with so many rows is expected to take."""
+        return self.call + self.row * rows
+
+    def rows_within(self, seconds: float) -> int:
+        """The largest call that is expected to take no longer; at least one row."""
+        if self.row <= 0.0:
+            return 1 if self.call > seconds else 1 << 30
+        return max(1, min(1 << 30, math.floor((seconds - self.call) / self.row)))
+
+    def _add(self, rows: int, seconds: float) -> None:
+        self._weight += 1
+        self._rows += rows
+        self._squares += rows * rows
+        self._seconds += seconds
+        self._products += rows * seconds
+
+    def _fit(self) -> None:
+        rows, seconds = self._rows / self._weight, self._seconds / self._weight
+        variance = self._squares / self._weight - rows * rows
+        if variance > (_SPREAD * rows) ** 2:
+            self.row = max(0.0, (self._products / self._weight - rows * seconds) / variance)
+        self.call = seconds - self.row * rows
+        if self.call < 0.0:
+            self.call, self.row = 0.0, seconds / rows
+
+
+class Admission:
+    """Lets a request wait only where the wait is predicted to be short: a queue bounded by time, not by length."""
+
+    def __init__(self, cost: Cost, target: float = TARGET) -> None:
+        self.cost = cost
+        self.target = target
+
+    def admit(self, waiting: int, running: float, remaining: float) -> None:
+        """Raise Overloaded if a request would wait too long.
+
+        waiting: rows in the queue; with none, everything is admitted. running: seconds until the current call is
+        expected to end. remaining: seconds until the request's deadline.
+        """
+        if not waiting:
+            return
+        wait = max(0.0, running) + self.cost.seconds(waiting)
+        if wait > min(self.target, remaining / 2):
+            raise Overloaded("the queue of this model is full; try again later", retry_after=max(1, math.ceil(wait)))

@@ -1,0 +1,174 @@
+"""The routes: from a Request to a Response, without a socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from bimodal.errors import BimodalError, MethodNotAllowed, NotFound
+from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
+from bimodal.realtime.failure import failure, status
+from bimodal.realtime.metrics import Metrics
+from bimodal.signature import nearest
+
+Cancel = Callable[[], None]
+Handler = Callable[[Request, Respond], Cancel | None]
+Streamer = Callable[[Request, Writer], Intake | None]
+
+
+class App:
+    """Finds the handler of a route. Routes are whole paths, made when the models are known: one look in a table.
+
+    patterns: paths with a name in them, for what no route has (an unknown model); they raise the error to tell.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], Handler],
+        metrics: Metrics,
+        *,
+        streams: Mapping[str, Streamer] | None = None,
+        patterns: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]] = (),
+        cors: Sequence[str] = (),
+    ) -> None:
+        self._routes = dict(routes)
+        self._streams = dict(streams or {})
+        self._patterns = patterns
+        self._metrics = metrics
+        self._methods: dict[str, list[str]] = {}
+        for method, path in self._routes:
+            self._methods.setdefault(path, []).append(method)
+        self._cors = Cors(cors, self._methods) if cors else None
+
+    def __call__(self, request: Request, respond: Respond) -> Cancel | None:
+        if self._cors is not None:
+            respond = self._cors.over(request, respond)
+        handler = self._routes.get((request.method, request.path))
+        if handler is None:
+            handler = self._other(request)
+        return handler(request, respond)
+
+    def stream(self, request: Request, writer: Writer) -> Intake | None:
+        if request.method != "POST":
+            return None
+        streamer = self._streams.get(request.path)
+        if streamer is None:
+            return None
+        return streamer(request, writer if self._cors is None else self._cors.stream_over(request, writer))
+
+    def _other(self, request: Request) -> Handler:
+        """HEAD is GET without its body (which the wire leaves out); all else is an error that says what there is."""
+        if request.method == "HEAD" and ("GET", request.path) in self._routes:
+            return self._routes["GET", request.path]
+        if self._cors is not None and self._cors.is_preflight(request):
+            return self._cors.preflight
+        return self._unknown
+
+    def _unknown(self, request: Request, respond: Respond) -> None:
+        error, headers = self._error(request)
+        self._metrics.other(status(error))
+        respond(failure(error, request.headers, headers))
+
+    def _error(self, request: Request) -> tuple[BimodalError, tuple[tuple[bytes, bytes], ...]]:
+        methods = self._methods.get(request.path)
+        if methods is not None:
+            allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
+            error = MethodNotAllowed(f"this route takes {allowed}, not {request.method}")
+            return error, ((b"allow", allowed.encode()),)
+        for pattern, raiser in self._patterns:
+            match = pattern.fullmatch(request.path)
+            if match is not None:
+                try:
+                    raiser(match)
+                except BimodalError as known:
+                    return known, ()
+        near = nearest(request.path, list(self._methods))
+        return NotFound(f"no such route; did you mean {near}?" if near else "no such route; /docs lists them all"), ()
+
+
+class Cors:
+    """Lets pages of the listed origins call: preflights and headers for them, nothing for others."""
+
+    def __init__(self, origins: Sequence[str], methods: Mapping[str, list[str]]) -> None:
+        self._any = "*" in origins
+        self._origins = {origin.rstrip("/").encode("ascii") for origin in origins}
+        self._methods = methods
+
+    def is_preflight(self, request: Request) -> bool:
+        return request.method == "OPTIONS" and b"access-control-request-method" in request.headers
+
+    def preflight(self, request: Request, respond: Respond) -> None:
+        methods = self._methods.get(request.path, ["GET", "POST"])
+        fields: list[tuple[bytes, bytes]] = [(b"vary", b"origin")]
+        if self._allowed(request):
+            fields = [
+                (b"access-control-allow-methods", ", ".join(methods).encode()),
+                (b"access-control-allow-headers", b"content-type, x-request-id, x-request-timeout-ms"),
+                (b"access-control-max-age", b"600"),
+            ]
+        respond(Response(204, b"", headers=tuple(fields)))
+
+    def over(self, request: Request, respond: Respond) -> Respond:
+        """`respond`, with the headers for the caller's origin."""
+        if not self._allowed(request):
+            return respond
+        fields = self._fields(request)
+
+        def allowed(response: Response) -> None:
+            response.headers = (*response.headers, *fields)
+            respond(response)
+
+        return allowed
+
+    def stream_over(self, request: Request, writer: Writer) -> Writer:
+        return _CorsWriter(writer, self._fields(request)) if self._allowed(request) else writer
+
+    def _allowed(self, request: Request) -> bool:
+        origin = request.headers.get(b"origin")
+        return origin is not None and (self._any or origin in self._origins)
+
+    def _fields(self, request: Request) -> tuple[tuple[bytes, bytes], ...]:
+        return (
+            (b"access-control-allow-origin", b"*" if self._any else request.headers[b"origin"]),
+            (b"access-control-expose-headers", b"server-timing, x-request-id, x-model, retry-after"),
+            (b"vary", b"origin"),
+        )
+
+
+class _CorsWriter:
+    def __init__(self, writer: Writer, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._writer = writer
+        self._fields = fields
+        self.write = writer.write
+        self.end = writer.end
+        self.ready = writer.ready
+        self.pause = writer.pause
+        self.resume = writer.resume
+
+    def start(self, response: Response) -> None:
+        response.headers = (*response.headers, *self._fields)
+        self._writer.start(response)
+
+
+def text(content_type: bytes, make: Callable[[], bytes], metrics: Metrics) -> Handler:
+    """A handler that answers what `make` gives."""
+
+    def handle(request: Request, respond: Respond) -> None:
+        metrics.other(200)
+        respond(Response(200, make(), content_type))
+
+    return handle
+
+
+def state(check: Callable[[], bool], good: object, bad: object, metrics: Metrics) -> Handler:
+    """A health route: 200 or 503, with a small JSON."""
+    bodies = {True: msgspec.json.encode(good), False: msgspec.json.encode(bad)}
+
+    def handle(request: Request, respond: Respond) -> None:
+        fine = check()
+        metrics.other(200 if fine else 503)
+        respond(Response(200 if fine else 503, bodies[fine]))
+
+    return handle

@@ -1,0 +1,352 @@
+"""Requests predicted together: natural batching, without a timer.
+
+What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
+end of that turn. A model that must not run on the loop is called beside it, one call at a time; while it is busy
+requests gather, and the next call takes all that fit the largest batch within the latency goal.
+
+1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
+waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
+waiter harms nobody. 6. A cancelled request not yet sent is left out. 7. Unlike requests never share a batch. 8. Order
+within a request is kept. 9. A full queue refuses at once. 10. Stop drains, then refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+import msgspec
+
+from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Unavailable
+from bimodal.model import Model
+from bimodal.realtime import gather
+from bimodal.realtime.admission import TARGET, Admission, Cost
+from bimodal.rows import Rows
+
+log = logging.getLogger("bimodal.realtime")
+
+PROMPT = 0.005  # seconds: a call expected to take longer does not run on the event loop
+MOST = 10_000  # rows of one call, but for a single request with more
+
+Key = tuple[Any, ...]  # (outputs, threshold, …): requests share a batch only where it is equal
+
+
+class Door(Protocol):
+    """What a Work came in through: it knows the wire's words, the batcher does not."""
+
+    def recheck(self, work: Work) -> Rows:
+        """The full verdict on a request whose values a gather did not take; raises InputError."""
+
+    def fail(self, work: Work, error: BaseException) -> None:
+        """Tell the caller why there is no answer."""
+
+
+class Work(msgspec.Struct, eq=False):
+    """The rows of one request on their way to the model.
+
+    values and gather: see `gather.py`. count: its rows. deadline and queued: on the monotonic clock. parse: seconds.
+    """
+
+    door: Door
+    request: Any
+    respond: Any
+    gather: gather.Gather
+    values: list[Any]
+    count: int
+    key: Key
+    deadline: float
+    queued: float
+    parse: float = 0.0
+    extra: Any = None
+    settled: bool = False
+    queue: Batcher | None = None  # where it waits
+
+    def cancel(self) -> None:
+        """The caller left: nothing is answered, and what has not begun is not done."""
+        if self.settled:
+            return
+        self.settled = True
+        if self.queue is not None:
+            self.queue.leave(self)
+
+
+class Batch(msgspec.Struct, eq=False):
+    """Works predicted in one call: `answer` has the rows of all of them, in order.
+
+    began: when the call began; seconds: what it took. inline: on the event loop.
+    """
+
+    works: Sequence[Work]
+    given: Rows
+    answer: Rows
+    began: float
+    seconds: float
+    inline: bool
+
+
+Settle = Callable[[Batch], None]
+
+
+class Batcher:
+    """The queue of one model. All calls come from the event loop's thread."""
+
+    def __init__(
+        self, model: Model, settle: Settle, *, target: float = TARGET, cost: Cost | None = None, most: int = MOST
+    ) -> None:
+        self.model = model
+        self.cost = cost or Cost(model.costs)
+        self.admission = Admission(self.cost, target)
+        self.target = target
+        self.stopped = False
+        self.waiting_rows = 0
+        self._settle = settle
+        self._most = most
+        self._turn: dict[Key, list[Work]] = {}
+        self._turn_rows = 0
+        self._full = self._fits()
+        self._waiting: dict[Key, deque[Work]] = {}
+        self._running: asyncio.Task[None] | None = None
+        self._run: Sequence[Work] = ()
+        self._run_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def submit(self, work: Work) -> None:
+        """Take a work; it is settled at the end of this turn of the loop or later. Raises Overloaded, Unavailable."""
+        if self.stopped:
+            raise Unavailable("the server is shutting down")
+        if self.waiting_rows:
+            now = work.queued
+            self.admission.admit(self.waiting_rows + self._turn_rows, self._run_until - now, work.deadline - now)
+        works = self._turn.get(work.key)
+        if works is None:
+            if not self._turn:
+                asyncio.get_running_loop().call_soon(self._end_turn)
+            self._turn[work.key] = works = []
+        works.append(work)
+        self._turn_rows += work.count
+        if self._turn_rows >= self._full:
+            self._end_turn()
+
+    def leave(self, work: Work) -> None:
+        """A waiting work was cancelled."""
+        if work.queue is self:
+            work.queue = None
+            self.waiting_rows -= work.count
+
+    async def stop(self) -> None:
+        """Finish what was taken, refuse what comes."""
+        self.stopped = True
+        self._end_turn()
+        while self._running is not None:
+            await asyncio.wait([self._running])
+
+    @property
+    def in_flight(self) -> int:
+        """Works that wait or are being predicted beside the loop."""
+        return sum(map(len, self._waiting.values())) + len(self._run)
+
+    # -- the end of a turn ------------------------------------------------------------------------------------------
+
+    def _fits(self) -> int:
+        """Rows of a full batch: what one call can do within the goal."""
+        goal = PROMPT if self.model.inline else self.target
+        return min(self._most, self.cost.rows_within(goal))
+
+    def _end_turn(self) -> None:
+        turn, self._turn, self._turn_rows = self._turn, {}, 0
+        if not turn:
+            return
+        inline = self.model.inline
+        for key, works in turn.items():
+            alive = self._alive(works)
+            if alive and inline and self.cost.seconds(sum([work.count for work in alive])) <= PROMPT:
+                self._predict(key, alive)
+            elif alive:
+                self._enqueue(key, alive)
+        self._full = self._fits()
+
+    def _alive(self, works: list[Work]) -> list[Work]:
+        """Those whose caller is still there and whose deadline has not passed."""
+        now = monotonic()
+        over = [work for work in works if work.settled or work.deadline <= now]
+        if not over:
+            return works
+        for work in over:
+            self._fail(work, DeadlineExceeded("the deadline passed before the prediction began"))
+        return [work for work in works if not work.settled]
+
+    def _gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
+        """The Rows of the works that are good; the others are told why not, and left out."""
+        kinds = {work.gather for work in works}
+        if len(kinds) > 1:
+            groups = [[work for work in works if work.gather is kind] for kind in kinds]
+            return _joined([self._gathered(group) for group in groups])
+        rows = works[0].gather([work.values for work in works])
+        if rows is not None and rows.count == sum([work.count for work in works]):
+            return works, rows
+        if len(works) > 1:
+            half = len(works) // 2
+            return _joined([self._gathered(works[:half]), self._gathered(works[half:])])
+        return self._rechecked(works[0])
+
+    def _rechecked(self, work: Work) -> tuple[list[Work], Rows | None]:
+        try:
+            rows = work.door.recheck(work)
+        except Exception as error:  # whatever it is, it is this request's alone
+            self._fail(work, error)
+            return [], None
+        work.gather, work.values, work.count = gather.ready, [rows], rows.count
+        return [work], rows
+
+    def _fail(self, work: Work, error: BaseException) -> None:
+        if not work.settled:
+            work.settled = True
+            try:
+                work.door.fail(work, error)
+            except Exception:
+                log.exception("an error could not be told")
+
+    # -- on the loop ------------------------------------------------------------------------------------------------
+
+    def _predict(self, key: Key, works: list[Work]) -> None:
+        kept, rows = self._gathered(works)
+        if rows is not None:
+            self._run_inline(key, kept, rows)
+
+    def _run_inline(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
+        began = monotonic()
+        try:
+            answer = self.model.run(rows, key[0], threshold=key[1])
+            _balanced(answer, rows)
+        except Exception as error:
+            for part, its_rows in self._parts(works, rows, error):
+                self._run_inline(key, part, its_rows)
+            return
+        self._done(Batch(works, rows, answer, began, monotonic() - began, inline=True))
+
+    def _parts(self, works: Sequence[Work], rows: Rows, error: Exception) -> list[tuple[Sequence[Work], Rows]]:
+        """What is tried again after a failure: the halves; after a crash each work alone. A lone work has failed."""
+        if len(works) == 1:
+            self._fail(works[0], error)
+            return []
+        crashed = isinstance(error, ModelCrashed)
+        step = 1 if crashed else (len(works) + 1) // 2
+        parts, at = [], 0
+        for start in range(0, len(works), step):
+            part = works[start : start + step]
+            count = sum([work.count for work in part])
+            parts.append((part, rows.slice(at, at + count)))
+            at += count
+        return parts
+
+    def _done(self, batch: Batch) -> None:
+        self.cost.learn(batch.given.count, batch.seconds)
+        try:
+            self._settle(batch)
+        except Exception as error:
+            log.exception("a batch could not be answered")
+            for work in batch.works:
+                self._fail(work, error)
+
+    # -- beside the loop --------------------------------------------------------------------------------------------
+
+    def _enqueue(self, key: Key, works: list[Work]) -> None:
+        """Queue what is good; what is not hears of it now, not when its turn would have come."""
+        kept, _ = self._gathered(works)
+        queue = self._waiting.setdefault(key, deque())
+        for work in kept:
+            work.queue = self
+            self.waiting_rows += work.count
+            queue.append(work)
+        if not queue:
+            del self._waiting[key]
+            return
+        self._watch(min([work.deadline for work in kept], default=0.0))
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(self._work_off())
+
+    async def _work_off(self) -> None:
+        try:
+            while self._waiting:
+                key, works = self._next()
+                works = self._alive(works)
+                kept, rows = self._gathered(works) if works else ([], None)
+                self._run = kept
+                if rows is not None:
+                    await self._run_beside(key, kept, rows)
+                self._run = ()
+        finally:
+            self._running, self._run = None, ()
+
+    def _next(self) -> tuple[Key, list[Work]]:
+        """The next batch: of the requests that wait longest, as many as fit. Kinds of request take turns."""
+        key = next(iter(self._waiting))
+        queue = self._waiting.pop(key)
+        works, rows, most = [], 0, self._fits()
+        while queue and (not works or rows + queue[0].count <= most):
+            work = queue.popleft()
+            if work.settled:
+                continue
+            self.leave(work)
+            works.append(work)
+            rows += work.count
+        if queue:
+            self._waiting[key] = queue
+        return key, works
+
+    async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
+        began = monotonic()
+        self._run_until = began + self.cost.seconds(rows.count)
+        try:
+            answer = await self.model.run_async(rows, key[0], threshold=key[1])
+            _balanced(answer, rows)
+        except Exception as error:
+            for part, its_rows in self._parts(works, rows, error):
+                if not all(work.settled for work in part):
+                    await self._run_beside(key, part, its_rows)
+            return
+        self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+
+    # -- deadlines --------------------------------------------------------------------------------------------------
+
+    def _watch(self, deadline: float) -> None:
+        if self._alarm is not None:
+            if self._alarm_at <= deadline:
+                return
+            self._alarm.cancel()
+        self._alarm_at = deadline
+        delay = max(0.0, deadline - monotonic()) + 0.001
+        self._alarm = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        """Answer those whose deadline has passed; what runs goes on, its answer is dropped."""
+        self._alarm = None
+        now = monotonic()
+        alive = []
+        for work in [*self._run, *(work for queue in self._waiting.values() for work in queue)]:
+            if work.settled:
+                continue
+            if work.deadline <= now:
+                self.leave(work)
+                self._fail(work, DeadlineExceeded("no prediction within the deadline"))
+            else:
+                alive.append(work.deadline)
+        if alive:
+            self._watch(min(alive))
+
+
+def _joined(parts: Sequence[tuple[list[Work], Rows | None]]) -> tuple[list[Work], Rows | None]:
+    rows = [rows for _, rows in parts if rows is not None]
+    return [work for works, _ in parts for work in works], Rows.concat(rows) if rows else None
+
+
+def _balanced(answer: Rows, rows: Rows) -> None:
+    if answer.count != rows.count:
+        raise BimodalError(f"the model gave {answer.count} answers for {rows.count} rows")

@@ -1,0 +1,268 @@
+"""Counters in Prometheus' text format, right with several workers.
+
+Every worker counts in its own row of one shared file of float64; whichever worker is asked adds up all rows. The layout
+follows from the names of the models alone, so all workers agree on it. A worker that is restarted goes on in its row.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bimodal.realtime.batcher import Batch, Work
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+ROUTES = ("predict", "stream", "infer")
+STATUSES = (200, 400, 404, 413, 415, 429, 500, 503, 504)
+REASONS = ("overloaded", "unavailable", "deadline_exceeded", "invalid_input", "model_failed", "model_crashed", "other")
+STAGES = {
+    "parse": "Seconds from a request's bytes to its decoded values.",
+    "queue": "Seconds a request waited for its call of the model.",
+    "predict": "Seconds of one call of the model (one batch).",
+    "encode": "Seconds from the outputs of a call to the bodies of its answers.",
+}
+SECONDS = (
+    1e-5,
+    2.5e-5,
+    5e-5,
+    1e-4,
+    2.5e-4,
+    5e-4,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 10000.0)
+OTHER = "other"  # route and model of what is no prediction
+
+
+class Layout:
+    """Which place of a row counts what."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = tuple(models)
+        self.size = 0
+        self.requests = self._places([(m, r, s) for m in models for r in ROUTES for s in STATUSES])
+        self.others = self._places(list(STATUSES))
+        self.rows = self._places(list(models))
+        self.refusals = self._places([(m, reason) for m in models for reason in REASONS])
+        self.in_flight = self._places(list(models))
+        self.batch_rows = self._places(list(models), len(SIZES) + 2)
+        self.seconds = self._places([(m, stage) for m in models for stage in STAGES], len(SECONDS) + 2)
+
+    def _places(self, keys: Sequence[Any], width: int = 1) -> dict[Any, int]:
+        places = {key: self.size + i * width for i, key in enumerate(keys)}
+        self.size += len(keys) * width
+        return places
+
+
+class Metrics:
+    """The shared counters as one worker sees them. `path` None: a file of this process alone."""
+
+    def __init__(
+        self, models: Sequence[str], path: str | Path | None = None, workers: int = 1, worker: int = 0
+    ) -> None:
+        self.layout = Layout(models)
+        self.workers = max(workers, worker + 1)
+        size = self.layout.size * 8
+        with _opened(path) as file:
+            if os.fstat(file.fileno()).st_size < size * self.workers:
+                os.truncate(file.fileno(), size * self.workers)
+            self._map = mmap.mmap(file.fileno(), size * self.workers)
+        self._all = memoryview(self._map).cast("d")
+        self.row = self._all[worker * self.layout.size : (worker + 1) * self.layout.size]
+        self._gauges: list[tuple[int, Callable[[], int]]] = []
+        self._info: list[dict[str, str]] = []
+        for place in self.layout.in_flight.values():
+            self.row[place] = 0.0
+
+    def ledger(self, model: str) -> Ledger:
+        return Ledger(self, model)
+
+    def other(self, status: int) -> None:
+        """One answer that is no prediction."""
+        self.row[self.layout.others[status if status in STATUSES else 200 if status < 400 else 400]] += 1.0
+
+    def watch(self, place: int, gauge: Callable[[], int]) -> None:
+        self._gauges.append((place, gauge))
+
+    def describe(self, **labels: str) -> None:
+        """One model's name, version, format and runtime."""
+        self._info.append(labels)
+
+    def refresh(self) -> None:
+        """Write this worker's gauges."""
+        for place, gauge in self._gauges:
+            self.row[place] = float(gauge())
+
+    def text(self) -> bytes:
+        """All workers' counters together."""
+        self.refresh()
+        size = self.layout.size
+        rows = [self._all[i * size : (i + 1) * size].tolist() for i in range(self.workers)]
+        return "".join(_rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], self._info)).encode()
+
+    def close(self) -> None:
+        self._all.release()
+        self.row.release()
+        self._map.close()
+
+
+class Ledger:
+    """The counters of one model."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        layout = metrics.layout
+        self._metrics = metrics
+        self._row = metrics.row
+        self._model = model
+        self._requests = {(r, s): layout.requests[model, r, s] for r in ROUTES for s in STATUSES}
+        self._rows = layout.rows[model]
+        self._sizes = layout.batch_rows[model]
+        self._stages = {stage: layout.seconds[model, stage] for stage in STAGES}
+        self._in_flight = layout.in_flight[model]
+
+    def watch(self, gauge: Callable[[], int]) -> None:
+        """Where to ask for the requests in flight."""
+        self._metrics.watch(self._in_flight, gauge)
+
+    def answered(
+        self, batch: Batch, bodies: Sequence[tuple[Work, bytes]], parse: float, queue: float, encode: float
+    ) -> None:
+        """A batch was answered. parse and queue: mean seconds of its requests, encode: of all its answers."""
+        row, count = self._row, len(bodies)
+        routes: dict[str, int] = {}
+        for work, _ in bodies:
+            route: str = work.door.route  # type: ignore[attr-defined]  # the batcher's Door knows no routes
+            routes[route] = routes.get(route, 0) + 1
+        for route, number in routes.items():
+            row[self._requests[route, 200]] += number
+        row[self._rows] += batch.given.count
+        _observe(row, self._sizes, SIZES, batch.given.count)
+        _observe(row, self._stages["parse"], SECONDS, parse, count)
+        if batch.inline:
+            _observe(row, self._stages["queue"], SECONDS, queue, count)
+        else:
+            for work, _ in bodies:
+                _observe(row, self._stages["queue"], SECONDS, batch.began - work.queued)
+        _observe(row, self._stages["predict"], SECONDS, batch.seconds)
+        _observe(row, self._stages["encode"], SECONDS, encode)
+        if not batch.inline:
+            self._metrics.refresh()
+
+    def refused(self, route: str, status: int, code: str) -> None:
+        """A request got an error."""
+        status = status if status in STATUSES else 400 if status < 500 else 500
+        self._row[self._requests[route, status]] += 1.0
+        reason = code if code in REASONS else "invalid_input" if status in (400, 413) else "other"
+        self._row[self._metrics.layout.refusals[self._model, reason]] += 1.0
+
+
+def _observe(row: memoryview, place: int, bounds: Sequence[float], value: float, times: int = 1) -> None:
+    """A histogram is its buckets (not yet cumulative), the one without a bound, and the sum."""
+    row[place + bisect_left(bounds, value)] += times
+    row[place + len(bounds) + 1] += value * times
+
+
+def _opened(path: str | Path | None) -> Any:
+    if path is None:
+        return tempfile.TemporaryFile()
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
+
+
+# -- the text --------------------------------------------------------------------------------------------------------
+
+
+def _rendered(layout: Layout, sums: Sequence[float], info: Sequence[dict[str, str]]) -> Iterator[str]:
+    yield _head("bimodal_model_info", "gauge", "The models that are served: 1 each.")
+    for labels in info:
+        yield _line("bimodal_model_info", labels, 1)
+    yield _head("bimodal_requests_total", "counter", "Requests answered, by model, route and HTTP status.")
+    for (model, route, status), place in layout.requests.items():
+        if sums[place] or status == 200:
+            labels = {"model": model, "route": route, "code": str(status)}
+            yield _line("bimodal_requests_total", labels, sums[place])
+    for status, place in layout.others.items():
+        if sums[place]:
+            labels = {"model": "", "route": OTHER, "code": str(status)}
+            yield _line("bimodal_requests_total", labels, sums[place])
+    yield from _simple(
+        layout.rows, sums, "bimodal_rows_total", "counter", "Rows predicted, by model.", lambda key: {"model": key}
+    )
+    yield from _simple(
+        layout.refusals,
+        sums,
+        "bimodal_refusals_total",
+        "counter",
+        "Requests that got an error instead of a prediction, by reason.",
+        lambda key: {"model": key[0], "reason": key[1]},
+    )
+    yield from _simple(
+        layout.in_flight,
+        sums,
+        "bimodal_requests_in_flight",
+        "gauge",
+        "Requests that wait for the model or are being predicted beside the event loop.",
+        lambda key: {"model": key},
+    )
+    yield _head("bimodal_batch_rows", "histogram", "Rows of one call of the model; its count is the number of calls.")
+    for model, place in layout.batch_rows.items():
+        yield from _histogram("bimodal_batch_rows", {"model": model}, sums[place : place + len(SIZES) + 2], SIZES)
+    for stage, text in STAGES.items():
+        name = f"bimodal_{stage}_seconds"
+        yield _head(name, "histogram", text)
+        for model in layout.models:
+            place = layout.seconds[model, stage]
+            yield from _histogram(name, {"model": model}, sums[place : place + len(SECONDS) + 2], SECONDS)
+
+
+def _simple(
+    places: dict[Any, int],
+    sums: Sequence[float],
+    name: str,
+    kind: str,
+    text: str,
+    labels: Callable[[Any], dict[str, str]],
+) -> Iterator[str]:
+    yield _head(name, kind, text)
+    for key, place in places.items():
+        yield _line(name, labels(key), sums[place])
+
+
+def _histogram(name: str, labels: dict[str, str], values: Sequence[float], bounds: Sequence[float]) -> Iterator[str]:
+    total = 0.0
+    for bound, count in zip(bounds, values[: len(bounds)], strict=True):
+        total += count
+        yield _line(f"{name}_bucket", {**labels, "le": repr(bound)}, total)
+    total += values[len(bounds)]
+    yield _line(f"{name}_bucket", {**labels, "le": "+Inf"}, total)
+    yield _line(f"{name}_sum", labels, values[len(bounds) + 1])
+    yield _line(f"{name}_count", labels, total)
+
+
+def _head(name: str, kind: str, text: str) -> str:
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+
+
+def _line(name: str, labels: dict[str, str], value: float) -> str:
+    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+    return f"{name}{{{told}}} {int(value) if float(value).is_integer() else repr(float(value))}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,1 @@
+"""The words of each wire: from bytes to Rows, and from answers to bytes."""
