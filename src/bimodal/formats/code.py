@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +15,8 @@ from bimodal.errors import MissingCode, ModelError, UsageError
 def make_importable(path: Path, code: Sequence[str]) -> None:
     """Put the model's folder, the working directory and `code` within reach of an import.
 
-    A folder in `code` joins the path of modules; a file is imported under its stem, and its names stand for `__main__` too, since
-    that is where a script's or notebook's own classes are looked for.
+    A folder in `code` joins the path of modules; a file is imported under its stem, and its names stand for `__main__`
+    too, since that is where a script's or notebook's own classes are looked for.
     """
     for folder in (path.absolute().parent, Path.cwd()):
         _reach(folder, last=True)
@@ -68,13 +68,13 @@ def stand_for_main(module: ModuleType) -> None:
             setattr(main, name, value)
 
 
-def missing_name(path: Path, name: str, module: str, folders: Iterable[Path] = ()) -> MissingCode:
+def missing_name(path: Path, name: str, module: str) -> MissingCode:
     """The error for a class or function that the saved model needs and its module does not have."""
     if module != "__main__":
         return MissingCode(
-            f"{path} needs {name} from the module {module}, which has no such name; give the right file with --code FILE"
+            f"{path} needs {name} from the module {module}, which lacks it; give the right file with --code FILE"
         )
-    found = next((file for folder in (path.parent, Path.cwd(), *folders) for file in defining(folder, name)), None)
+    found = next((file for folder in (path.parent, Path.cwd()) for file in defining(folder, name)), None)
     hint = f"{found} defines it: --code {found}" if found else "give the file that defines it: --code FILE"
     return MissingCode(f"{path} needs {name}, which was defined in the script or notebook that saved it; {hint}")
 

@@ -42,14 +42,14 @@ def kind(step: Any) -> str:
     if hasattr(step, "categories_") and names & {"OneHotEncoder", "OrdinalEncoder", "TargetEncoder"}:
         return "encoder"
     if "FunctionTransformer" in names:
-        return "passthrough" if step.func is None else ("numbers" if _from_numpy(step.func) else "opaque")
+        return "passthrough" if step.func is None else ("numbers" if _of_numbers(step.func) else "opaque")
     return "numbers" if home(step) in NUMERIC else "opaque"
 
 
-def _from_numpy(function: Any) -> bool:
-    return (
-        type(function).__name__ == "ufunc" or (getattr(function, "__module__", None) or "").partition(".")[0] == "numpy"
-    )
+def _of_numbers(function: Any) -> bool:
+    """A function of NumPy's or scikit-learn's own: numbers in, numbers out."""
+    home = (getattr(function, "__module__", None) or "").partition(".")[0]
+    return type(function).__name__ == "ufunc" or home in ("numpy", "sklearn")
 
 
 def one_to_one(step: Any) -> bool:
@@ -105,7 +105,7 @@ def last(model: Any) -> Any:
 def columns(model: Any) -> tuple[str, ...] | None:
     """The names of the columns it was trained on; None where it was trained on arrays."""
     for each in _fronts(model):
-        names = _attribute(each, "feature_names_in_")
+        names = attribute(each, "feature_names_in_")
         if names is not None and len(names) and all(isinstance(name, str) for name in names):
             return tuple(str(name) for name in names)
     return None
@@ -114,7 +114,7 @@ def columns(model: Any) -> tuple[str, ...] | None:
 def width(model: Any) -> int | None:
     """How many columns it was trained on; None where it does not say."""
     for each in _fronts(model):
-        count = _attribute(each, "n_features_in_")
+        count = attribute(each, "n_features_in_")
         if count is not None:
             return int(count)
     return None
@@ -140,7 +140,7 @@ def _fronts(model: Any) -> Iterator[Any]:
         yield from _fronts(each)
 
 
-def _attribute(model: Any, name: str) -> Any:
+def attribute(model: Any, name: str) -> Any:
     """An attribute that may be a property raising whatever error."""
     try:
         return getattr(model, name, None)
@@ -159,11 +159,15 @@ def parts(model: Any) -> Iterator[Any]:
         seen.add(id(each))
         if isinstance(each, dict):
             waiting.extend(each.values())
-        elif isinstance(each, list | tuple) or (getattr(each, "dtype", None) == object and hasattr(each, "ravel")):
+        elif isinstance(each, list | tuple) or _holds_objects(each):
             waiting.extend(each.ravel().tolist() if hasattr(each, "ravel") else each)
         elif is_estimator(each) or type(each).__name__ == "_CalibratedClassifier":
             yield each
             waiting.extend(getattr(each, "__dict__", {}).values())
+
+
+def _holds_objects(value: Any) -> bool:
+    return hasattr(value, "ravel") and getattr(getattr(value, "dtype", None), "hasobject", False)
 
 
 def one_job(model: Any) -> None:

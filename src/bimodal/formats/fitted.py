@@ -1,4 +1,4 @@
-"""A fitted estimator as a model: its signature read from itself, settled by asking it, and the runtime that calls it."""
+"""A fitted estimator as a model: its signature read from itself, settled by asking it, and its runtime."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     signature = taken.signature
     if not taken.fault:
         answers, outputs, classes = _outputs(model, method, taken.feed(example_rows(signature.inputs, 2)))
+        for guess in (
+            taken._guesses() if method == "transform" else ()
+        ):  # what comes out as it went in is of any type too
+            outputs = _blurred(outputs, model, guess.feed(example_rows(guess.signature.inputs, 2)))
         probe = Probe(model, method, taken.feed, bare=method == "transform")
         inputs = probe.settle(signature.inputs, taken.features)
         signature = replace(signature, inputs=inputs, outputs=outputs, classes=classes)
@@ -70,7 +74,7 @@ def versions(model: Any) -> dict[str, str]:
 
 def _method(model: Any, path: str) -> str:
     for method in METHODS:
-        if callable(estimators._attribute(model, method)):
+        if callable(estimators.attribute(model, method)):
             return method
     last = estimators.last(model)
     name = type(last).__name__
@@ -93,7 +97,7 @@ def _require_fitted(model: Any, path: str) -> None:
         ) from error
 
 
-# -- inputs -------------------------------------------------------------------------------------------------------------
+# -- inputs ------------------------------------------------------------------------------------------------------------
 
 
 class _Intake:
@@ -109,6 +113,8 @@ class _Intake:
     @classmethod
     def of(cls, model: Any, method: str, source: Source) -> _Intake:
         names, width = estimators.columns(model), estimators.width(model)
+        if names is None and width is None and source.features and not estimators.takes_text(model):
+            width = len(source.features)
         sample = {each.name: each for each in source.sample or ()}
         if names is None and width is None:
             tries = [cls._texts()] if estimators.takes_text(model) else cls._unknown(source.sample)
@@ -145,7 +151,10 @@ class _Intake:
             if all(each.type != "string" for each in sample):
                 tries.append(cls._array([Feature([Claim("float64", 0)]) for _ in sample], sample))
             return tries
-        told = "it cannot say how many features it has: rows of numbers of any one width are taken; --sample FILE settles its columns"
+        told = (
+            "it cannot say how many features it has: rows of numbers of any one width are taken; "
+            "--sample FILE settles its columns"
+        )
         field = Field("input", "float64", (-1,), example=[0.0])
         signature = Signature((field,), (), named=False, open=True)
         return [cls(signature, native.vector("input"), [Feature([Claim("float64", 0)])], [told])]
@@ -168,7 +177,7 @@ class _Intake:
         """Trained on arrays: one vector where all are numbers, else columns by position."""
         shown = [each.example for each in sample] if sample and len(sample) == len(features) else [None] * len(features)
         if not any(
-            feature.type in ("string", "bool") or feature.categories and feature.type == "any" for feature in features
+            feature.type in ("string", "bool") or (feature.categories and feature.type == "any") for feature in features
         ):
             example = [_number(seen, feature.example) for seen, feature in zip(shown, features, strict=True)]
             field = Field("input", "float64", (len(features),), example=example)
@@ -200,7 +209,7 @@ def _field(name: str, feature: Feature, sample: Field | None) -> Field:
 
 def _fitting(seen: Any, kind: str, otherwise: Any) -> Any:
     """The sample's value as the example, where it is of the field's type."""
-    if seen is None or seen != seen:  # noqa: PLR0124  # NaN is not itself
+    if seen is None or seen != seen:  # NaN is not itself
         return otherwise
     if kind in FLOATS:
         return _number(seen, otherwise)
@@ -210,11 +219,11 @@ def _fitting(seen: Any, kind: str, otherwise: Any) -> Any:
 
 
 def _number(seen: Any, otherwise: Any) -> float:
-    value = seen if isinstance(seen, int | float) and seen == seen else otherwise  # noqa: PLR0124  # NaN is not itself
+    value = seen if isinstance(seen, int | float) and seen == seen else otherwise  # NaN is not itself
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-# -- outputs ------------------------------------------------------------------------------------------------------------
+# -- outputs -----------------------------------------------------------------------------------------------------------
 
 Outputs = tuple[dict[str, Answer], tuple[Field, ...], tuple[Any, ...] | None]
 
@@ -227,7 +236,7 @@ def _outputs(model: Any, method: str, data: Any) -> Outputs:
     answers = {"prediction": Answer("predict")}
     fields = [_seen("prediction", native.part(result, answers["prediction"]))]
     classes = None
-    if callable(estimators._attribute(model, "predict_proba")) and works(model, "predict_proba", data) is None:
+    if callable(estimators.attribute(model, "predict_proba")) and works(model, "predict_proba", data) is None:
         probabilities = model.predict_proba(data)
         several = isinstance(probabilities, list)
         for place, each in enumerate(probabilities if several else [probabilities]):
@@ -237,7 +246,7 @@ def _outputs(model: Any, method: str, data: Any) -> Outputs:
         classes = _classes(model, fields[1:], several=several)
     else:
         for score in SCORES:
-            if callable(estimators._attribute(model, score)) and works(model, score, data) is None:
+            if callable(estimators.attribute(model, score)) and works(model, score, data) is None:
                 answers["score"] = Answer(score)
                 fields.append(_seen("score", np.asarray(getattr(model, score)(data))))
                 break
@@ -253,7 +262,7 @@ def _seen(name: str, values: Array) -> Field:
 
 def _classes(model: Any, fields: Sequence[Field], *, several: bool) -> tuple[Any, ...] | None:
     """The labels of the columns of `probability`; a tuple for each output where there are several."""
-    known = estimators._attribute(model, "classes_")
+    known = estimators.attribute(model, "classes_")
     widths = [each.shape[0] for each in fields]
     if known is not None and several:
         labels = tuple(tuple(np.asarray(each).tolist()) for each in known)
@@ -266,24 +275,28 @@ def _classes(model: Any, fields: Sequence[Field], *, several: bool) -> tuple[Any
 
 
 def _transformed(model: Any, result: Any) -> Outputs:
-    first = result.iloc if hasattr(result, "iloc") else None
-    values = native.part(result, Answer("transform")) if first is None else None
     width = result.shape[1] if len(result.shape) > 1 else 1
     names = _names_out(model, width)
     if names is None or width > WIDEST:
         answer = Answer("transform")
         return {"transformed": answer}, (_seen("transformed", native.part(result, answer)),), None
     answers = {name: Answer("transform", column=place) for place, name in enumerate(names)}
-    dense = values if values is not None else None
-    fields = tuple(
-        Field(name, native.type_of(native.part(result, answer) if dense is None else _place(dense, place)))
-        for place, (name, answer) in enumerate(answers.items())
-    )
+    if not hasattr(result, "iloc"):
+        result = native.part(result, Answer("transform"))  # made dense once
+    fields = tuple(Field(name, native.type_of(native.part(result, answer))) for name, answer in answers.items())
     return answers, fields, None
 
 
-def _place(values: Array, place: int) -> Array:
-    return values[:, place] if values.ndim > 1 else values
+def _blurred(outputs: tuple[Field, ...], model: Any, data: Any) -> tuple[Field, ...]:
+    """The outputs of a transformer, of type `any` where other rows gave another type."""
+    if works(model, "transform", data) is not None:
+        return outputs
+    _, others, _ = _transformed(model, model.transform(data))
+    if [each.name for each in others] != [each.name for each in outputs]:
+        return outputs
+    return tuple(
+        one if one.type == other.type else replace(one, type="any") for one, other in zip(outputs, others, strict=True)
+    )
 
 
 def _names_out(model: Any, width: int) -> list[str] | None:
@@ -298,12 +311,12 @@ def _promised(model: Any, method: str) -> Outputs:
     """The outputs of a model that answered no made-up row: what it says of itself."""
     if method == "transform":
         return {"transformed": Answer("transform")}, (Field("transformed", "float64", (-1,)),), None
-    known = estimators._attribute(model, "classes_")
+    known = estimators.attribute(model, "classes_")
     labels = None if known is None or isinstance(known, list) else np.asarray(known)
     kind = native.type_of(labels) if labels is not None else "float64"
     fields = [Field("prediction", kind)]
     answers = {"prediction": Answer("predict")}
-    if labels is not None and callable(estimators._attribute(model, "predict_proba")):
+    if labels is not None and callable(estimators.attribute(model, "predict_proba")):
         fields.append(Field("probability", "float64", (len(labels),)))
         answers["probability"] = Answer("predict_proba")
     return answers, tuple(fields), None if labels is None else tuple(labels.tolist())

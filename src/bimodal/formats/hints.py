@@ -1,4 +1,4 @@
-"""A signature from Python's own annotations: TypedDict, dataclass, msgspec.Struct, NamedTuple, or a mapping of names to types."""
+"""A signature from Python's own annotations: TypedDict, dataclass, msgspec.Struct, NamedTuple, or names with types."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def field_of(name: str, hint: Any) -> Field:
     kind = SCALARS.get(hint)
     if kind is None:
         raise ModelError(
-            f"the type of {name!r} is not one that a column can have; use float, int, str, bool, datetime or a list of them"
+            f"{name!r} has a type that no column has; use float, int, str, bool, datetime or lists of them"
         )
     return Field(name, kind, nullable=nullable, example=EXAMPLES[kind])
 

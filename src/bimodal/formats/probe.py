@@ -1,4 +1,4 @@
-"""Asking an estimator, with made-up rows, what it takes: nulls, infinity, unknown categories. Its behaviour decides, no rule."""
+"""Asking an estimator, with made-up rows, what it takes: nulls, infinity, unknown categories. Its behaviour decides."""
 
 from __future__ import annotations
 
@@ -65,20 +65,36 @@ class Probe:
             groups.setdefault(feature.group, []).append(place)
         settled = list(fields)
         for places in groups.values():
-            for place, each in zip(places, self._group(settled, [settled[place] for place in places]), strict=True):
+            group = self._group(settled, [settled[place] for place in places], alike=not features[places[0]].opaque)
+            for place, each in zip(places, group, strict=True):
                 settled[place] = each
         return tuple(settled)
 
-    def _group(self, fields: Sequence[Field], group: list[Field]) -> list[Field]:
-        nullable = self._with(fields, group, None)
-        numeric = all(each.type in FLOATS or each.type == "any" for each in group)
-        boundless = numeric and self._with(fields, group, np.inf)
+    def _group(self, fields: Sequence[Field], group: list[Field], *, alike: bool) -> list[Field]:
+        """Columns of one step: asked together; one by one where nothing says that they are alike."""
+        numbers = [each for each in group if each.type in (*FLOATS, "any")]
+        nullable = self._which(fields, group, None, alike=alike)
+        boundless = self._which(fields, numbers, np.inf, alike=alike)
         known = [each for each in group if each.categories is not None]
         closed = bool(known) and not self._with(fields, known, STRANGE)
         return [
-            replace(each, nullable=nullable, finite=not boundless, closed=closed and each.categories is not None)
+            replace(
+                each,
+                nullable=each.name in nullable,
+                finite=each.name not in boundless,
+                closed=closed and each.categories is not None,
+            )
             for each in group
         ]
+
+    def _which(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, alike: bool) -> set[str]:
+        """The columns of the group that take the value."""
+        able = [each for each in group if _changed(each, value) is not None]
+        if not able or self._with(fields, able, value):
+            return {each.name for each in able}
+        if len(able) > 1 and not alike:
+            return {each.name for each in able if self._with(fields, [each], value)}
+        return set()
 
     def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any) -> bool:
         """Whether the model takes the example row with this value in the group's columns."""
@@ -114,7 +130,7 @@ def _is_number(answer: Any) -> bool:
 
 
 def works(model: Any, method: str, data: Any) -> ModelFailed | None:
-    """None where the method answers; else the error, with the model's own words: the rows are made up, nothing private is in them."""
+    """None where the method answers; else the error in the model's own words, since the rows are made up."""
     try:
         getattr(model, method)(data)
     except Exception as error:  # a model may raise anything

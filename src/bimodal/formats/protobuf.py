@@ -1,4 +1,4 @@
-"""The few facts of an ONNX file that a session does not tell, read from its bytes: protocol buffers without their library."""
+"""What an ONNX file says and a session does not, read from its bytes: protocol buffers without their library."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Field numbers of onnx.proto: ModelProto.graph, GraphProto.node, NodeProto.attribute, AttributeProto.name, .ints, .strings
+# Numbers in onnx.proto: ModelProto.graph, GraphProto.node, NodeProto.attribute; AttributeProto.name, .ints, .strings
 GRAPH, NODE, ATTRIBUTE, NAME, INTS, STRINGS = 7, 1, 5, 1, 8, 9
-LABELS = (b"classlabels_int64s", b"classlabels_ints", b"classlabels_strings", b"classlabels_int64s")
+LABELS = (b"classlabels_int64s", b"classlabels_ints", b"classlabels_strings")
 
 
 def class_labels(file: Path) -> tuple[Any, ...] | None:

@@ -1,4 +1,4 @@
-"""What each column of an estimator meets inside it: which encoder, vectorizer, scaler, or code that cannot be looked into.
+"""What each column of an estimator meets inside it: an encoder, a vectorizer, a scaler, code of unknown effect.
 
 From that comes the column's type, the categories it knows, how a missing value is written and a plausible value.
 """
@@ -84,7 +84,10 @@ class Routes:
     @classmethod
     def through(cls, estimator: Any, width: int) -> list[Feature]:
         routes = cls(width)
-        routes.follow(estimator, list(range(width)))
+        handed = routes.follow(estimator, list(range(width)))
+        for column in handed or ():
+            if column is not None and not routes.features[column].used:  # it comes out as it went in
+                routes.features[column].claims.append(Claim("any", id(estimator)))
         return routes.features
 
     def follow(self, step: Any, columns: Columns) -> Columns | None:
@@ -102,14 +105,14 @@ class Routes:
             for each in inner:
                 self.follow(each, columns)
             return None
+        if name == "numbers":
+            self._numbers(step, columns)
+            return _handed_on(step, columns)
         if name == "encoder":
-            return self._encoder(step, columns)
-        if name == "vectorizer":
-            return self._say(columns, "string", step)
-        if name == "opaque":
-            return self._say(columns, "any", step)
-        self._numbers(step, columns)
-        return _handed_on(step, columns)
+            self._encoder(step, columns)
+        else:
+            self._say(columns, "string" if name == "vectorizer" else "any", step)
+        return None
 
     def _say(self, columns: Columns, kind: str, step: Any) -> None:
         for column in columns:
@@ -127,9 +130,6 @@ class Routes:
             if step is not None and (hasattr(step, "fit_resample") and not hasattr(step, "transform")):
                 continue  # imbalanced-learn's samplers act in training alone
             now = self.follow(step, now)
-        for column in now or ():
-            if column is not None and not self.features[column].used:
-                self.features[column].claims.append(Claim("float64", id(pipeline)))
         return now
 
     def _column_transformer(self, transformer: Any, columns: Columns) -> Columns | None:
@@ -142,9 +142,6 @@ class Routes:
             piece = transformer.output_indices_.get(name, slice(0, 0))
             if handed is not None and len(handed) == piece.stop - piece.start:
                 out[piece] = handed
-            for column in handed if estimators.kind(step) == "passthrough" and handed else ():
-                if column is not None:
-                    self.features[column].claims.append(Claim("float64", id(transformer)))
         return out
 
     def _union(self, union: Any, columns: Columns) -> Columns | None:
@@ -177,7 +174,7 @@ class Routes:
 
 def _encoded(encoder: Any, values: Any) -> Claim:
     """An encoder's word on a column, from the categories it knows."""
-    known = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124  # NaN
+    known = [value for value in values.tolist() if value is not None and value == value]  # NaN
     has_none = any(value is None for value in values.tolist())
     types = {type(value) for value in known}
     kind = (

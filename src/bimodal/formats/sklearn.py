@@ -20,7 +20,8 @@ from bimodal.formats.python import adapt
 log = logging.getLogger("bimodal.model")
 SUFFIXES = (".pkl", ".pickle", ".joblib", ".sav", ".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4", ".model")
 LOST = re.compile(
-    r"(?:Can't get attribute|module '(?P<of>[\w.]+)' has no attribute) '(?P<name>[\w.]+)'(?: on <module '(?P<on>[\w.]+)')?"
+    r"(?:Can't get attribute|module '(?P<of>[\w.]+)' has no attribute) '(?P<name>[\w.]+)'"
+    r"(?: on <module '(?P<on>[\w.]+)')?"
 )
 SUPPORTED = "an estimator of scikit-learn with predict or transform, or an object with a predict method"
 
@@ -40,7 +41,7 @@ class Sklearn(Format):
         model, told = unpickle(source)
         if estimators.is_estimator(model):
             return understand(model, source, told)
-        if callable(getattr(model, "predict", None)) or isinstance(model, type) or _is_function(model):
+        if callable(getattr(model, "predict", None)) or _is_function(model):
             return adapt(model, source, told)
         raise ModelError(f"{source.path} {_what(model)}; supported is {SUPPORTED}")
 
@@ -122,9 +123,8 @@ def _versions(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
         saved = getattr(warning.message, "original_sklearn_version", None)
         if saved is not None:
             now = getattr(warning.message, "current_sklearn_version", "")
-            return (
-                f"saved under scikit-learn {saved}, loaded under {now}: its answers may differ; install scikit-learn=={saved} to be sure",
-            )
+            told = f"saved under scikit-learn {saved}, loaded under {now}: its answers may differ; "
+            return (f"{told}to be sure, install scikit-learn=={saved}",)
     return ()
 
 
@@ -134,17 +134,14 @@ def _is_function(model: Any) -> bool:
 
 def _what(model: Any) -> str:
     """What the file holds instead of a model."""
-    if isinstance(model, dict):
-        keys = [
-            key
-            for key, value in model.items()
-            if estimators.is_estimator(value) or callable(getattr(value, "predict", None))
-        ]
-        if keys:
-            return f"holds a dict with the model under {keys[0]!r}; save that alone: joblib.dump(saved[{keys[0]!r}], 'model.joblib')"
-        return "holds a dict, not a model"
-    if isinstance(model, list | tuple):
-        places = [place for place, value in enumerate(model) if callable(getattr(value, "predict", None))]
-        if places:
-            return f"holds a {type(model).__name__} with a model at [{places[0]}]; save that alone: joblib.dump(saved[{places[0]}], …)"
-    return f"holds an object of type {type(model).__name__}, not a model"
+    kind = type(model).__name__
+    pieces = dict(enumerate(model)) if isinstance(model, list | tuple) else model if isinstance(model, dict) else {}
+    keys = [key for key, value in pieces.items() if not isinstance(value, type) and _predicts(value)]
+    if keys:
+        place = f"saved[{keys[0]!r}]"
+        return f"holds a {kind} with the model in it; save that alone: joblib.dump({place}, 'model.joblib')"
+    return f"holds an object of type {kind}, not a model"
+
+
+def _predicts(thing: Any) -> bool:
+    return callable(getattr(thing, "predict", None)) or callable(getattr(thing, "transform", None))

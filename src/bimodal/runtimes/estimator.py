@@ -76,7 +76,7 @@ def marked(column: Column, null: object) -> Array:
 class Frame:
     """Rows as a pandas frame, with the columns of the training in their order.
 
-    opaque: columns that reach code which may look at the frame's types; they get the type that pandas itself would give them.
+    opaque: columns that reach code which may look at the frame's types; they get the type that pandas itself gives.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Answer:
-    """Where an output comes from: the estimator's method, and the place in a list of arrays (or the column) of its result."""
+    """Where an output comes from: the estimator's method, and the place in its list of arrays, or the column."""
 
     method: str
     place: int | None = None
@@ -136,12 +136,16 @@ class Estimator(Runtime):
         self.feed = feed
         self._answers = dict(answers)
         self._fields = {each.name: each for each in fields}
+        plain = type(model).__name__ == "Pipeline" and type(model).__module__.startswith("sklearn.") and len(model) > 1
+        self._front: Any = model[:-1] if plain else None
+        self._last: Any = model[-1] if plain else model
 
     def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
-        results: dict[str, Any] = {}
-        data = self.feed(rows)
-        for method in dict.fromkeys(self._answers[name].method for name in outputs):
-            results[method] = ask(self.model, method, data)
+        model, data = self.model, self.feed(rows)
+        methods = dict.fromkeys(self._answers[name].method for name in outputs)
+        if len(methods) > 1 and self._front is not None:  # the rows are prepared once for all of them
+            model, data = self._last, ask(self._front, "transform", data)
+        results = {method: ask(model, method, data) for method in methods}
         return Rows({name: self._column(name, results, rows.count) for name in outputs}, rows.count)
 
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:

@@ -34,7 +34,7 @@ class Port:
 class Onnx(Runtime):
     """A session of ONNX Runtime.
 
-    outputs: our names, in the model's order. keys: the classes, where the model answers probabilities as maps from class to number.
+    outputs: our names, in the model's order. keys: the classes, where it answers maps from class to probability.
     """
 
     name = "onnx"
@@ -69,7 +69,7 @@ class Onnx(Runtime):
         wanted = self._asked.get(tuple(outputs))
         if wanted is None:
             wanted = self._asked[tuple(outputs)] = [self._names[name] for name in outputs]
-        feed = {self._only: rows[self._only]} if self._only is not None else self._feed(rows)
+        feed = {self._only: rows.array(self._only)} if self._only is not None else self._feed(rows)
         results = self._call(wanted, feed) if self._batch is None else self._in_batches(wanted, feed, rows.count)
         count = rows.count
         return Rows({name: self._column(value, count) for name, value in zip(outputs, results, strict=True)}, count)
@@ -95,7 +95,7 @@ class Onnx(Runtime):
         return feed
 
     def _in_batches(self, wanted: list[str], feed: Mapping[str, Array], count: int) -> list[Any]:
-        """A model exported for a fixed number of rows gets that many at a time; the last batch is filled up with its last row."""
+        """A model exported for a fixed number of rows gets as many at a time; its last row fills up the last batch."""
         size = self._batch or 1
         parts = []
         for start in range(0, count, size):

@@ -18,7 +18,10 @@ log = logging.getLogger("bimodal.model")
 
 
 class Python(Runtime):
-    """Calls predict(). wants: `rows` (named arrays), `frame` (pandas), `array` (2-D float64), `stacked` (an array of named columns)."""
+    """Calls predict().
+
+    wants: `rows` (named arrays), `frame` (pandas), `array` (2-D float64), `stacked` (named columns as such an array).
+    """
 
     name = "native"
 
