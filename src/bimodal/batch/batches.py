@@ -1,0 +1,108 @@
+"""Batches in memory: an iterable of frames or tables, predicted one by one as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bimodal.batch.columns import Columns, Keep
+from bimodal.batch.rejects import Reject
+from bimodal.batch.scoring import Scorer
+from bimodal.batch.sources.contract import Chunk, Reading, Source
+from bimodal.batch.sources.tables import chunk_of
+from bimodal.errors import InputError, Problem, UsageError
+from bimodal.model import Model, load
+from bimodal.table import as_table, from_frame
+
+
+def predict_batches(
+    model: Any,
+    batches: Iterable[Any],
+    *,
+    keep: Keep = "auto",
+    proba: bool = False,
+    outputs: Sequence[str] | None = None,
+    threshold: float | None = None,
+    features: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    target: str | None = None,
+    on_reject: Callable[[Reject], None] | None = None,
+) -> Iterator[Any]:
+    """Predict batch after batch, without holding more than one.
+
+    batches: pandas frames or Arrow tables (record batches too). Each gives an answer of its kind: the columns that are
+    carried, then the results; a frame keeps its index. on_reject: is told each refused row, counted from 1 through all
+    batches, and the row is left out; without it the first refused row is an InputError.
+    """
+    loaded = model if isinstance(model, Model) else load(model)
+    try:
+        asked = outputs if not proba else tuple(dict.fromkeys([*(outputs or ("prediction",)), "probability"]))
+        names = loaded.resolve_outputs(asked)
+        loaded.check_threshold(threshold)
+        row = 1
+        for number, batch in enumerate(batches):
+            source = _Batch(batch)
+            columns = Columns.find(loaded.signature, source, keep=keep, features=features, rename=rename, target=target)
+            chunk = source.chunk(columns.reading, number, row)
+            scored = Scorer(columns, names, threshold).score(chunk, loaded)
+            _tell(scored.rejects, on_reject)
+            yield source.answer(scored.table, columns.kept, {reject.row - row for reject in scored.rejects})
+            row += chunk.count
+    finally:
+        if loaded is not model:
+            loaded.close()
+
+
+def _tell(rejects: Sequence[Reject], on_reject: Callable[[Reject], None] | None) -> None:
+    if rejects and on_reject is None:
+        raise InputError.of([Problem(each.code, each.reason, each.row, each.column) for each in rejects])
+    for reject in rejects:
+        assert on_reject is not None, "seen to above"
+        on_reject(reject)
+
+
+class _Batch(Source):
+    """A frame or a table as a source of one chunk."""
+
+    kind = "table"
+    name = "the batch"
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+        self._frame = hasattr(batch, "iloc") and hasattr(batch, "columns")
+        if not self._frame and not isinstance(batch, pa.Table | pa.RecordBatch):
+            raise UsageError(f"a batch is a pandas frame or an Arrow table, not a {type(batch).__name__}")
+        names = list(batch.columns) if self._frame else batch.schema.names
+        self.columns = tuple(str(name) for name in names)
+
+    def fingerprint(self) -> str:
+        return ""
+
+    def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
+        return pa.schema([])
+
+    def chunks(self, reading: Reading) -> Iterator[Chunk]:
+        yield self.chunk(reading, 0, 1)
+
+    def chunk(self, reading: Reading, number: int, first_row: int) -> Chunk:
+        """Of a frame only the features become Arrow; the other columns stay what they are."""
+        if self._frame:
+            places = [self.columns.index(name) for name in reading.features]
+            table = from_frame(self._batch.iloc[:, places]).rename_columns(list(reading.features))
+            reading = Reading(reading.features)
+        else:
+            table = as_table(self._batch)
+        return chunk_of(table, reading, number=number, source=self.name, first_row=first_row, bytes_done=0)
+
+    def answer(self, results: pa.Table, kept: tuple[str, ...], refused: set[int]) -> Any:
+        """The results in the kind of the batch."""
+        if not self._frame:
+            return results
+        good = np.setdiff1d(np.arange(len(self._batch)), list(refused))
+        frame = self._batch.iloc[good, [self.columns.index(name) for name in kept]].copy()
+        for name in results.column_names:
+            frame[name] = results.column(name).to_pandas().to_numpy()
+        return frame

@@ -1,0 +1,79 @@
+"""Which columns of a source feed the model, which are carried to the output, and as what each is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from bimodal.batch.sources.contract import MISSING, Reading, Source
+from bimodal.errors import UsageError
+from bimodal.signature import INTEGERS, Field, Signature, listed, nearest
+from bimodal.table import Binding
+
+Keep = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The parts of a source: the features' binding, the kept columns in the source's order, and the reading."""
+
+    binding: Binding
+    kept: tuple[str, ...]
+    reading: Reading
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def find(
+        cls,
+        signature: Signature,
+        source: Source,
+        *,
+        keep: Keep = "auto",
+        features: Sequence[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        target: str | None = None,
+        missing: Sequence[str] | None = None,
+    ) -> Columns:
+        """The arguments are those of `predict_file`."""
+        meant = {each.name for each in signature.inputs} | set(features or ()) | set(rename or ()) | {target}
+        hidden = source.index if source.index not in meant else None
+        names = [name for name in source.columns if name != hidden]
+        binding = Binding.bind(signature, names, features=features, rename=rename, target=target)
+        kept = chosen(keep, source.columns, binding.features)
+        kinds = {name: read_as(binding.field(place), source.kind) for place, name in enumerate(binding.features)}
+        strict = isinstance(keep, str) and keep in ("auto", "all")
+        reading = Reading(kinds, kept, MISSING if missing is None else tuple(missing), strict)
+        notes = [binding.mapping] if binding.mapping else []
+        if hidden and hidden in kept:
+            notes.append(f"the nameless first column is taken for an index and carried along as {hidden!r}")
+        return cls(binding, kept, reading, tuple(notes))
+
+
+def chosen(keep: Keep, names: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
+    """The columns to carry: "auto" (those that are no features), "all", "none", or a list."""
+    if keep == "auto":
+        return tuple(name for name in names if name not in features)
+    if keep in ("all", "none"):
+        return tuple(names) if keep == "all" else ()
+    wanted = (keep,) if isinstance(keep, str) else tuple(keep)
+    for name in wanted:
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"did you mean {near!r}?" if near else f"the columns are {listed(names)}"
+            raise UsageError(f"--keep: the input has no column {name!r}; {hint}")
+    return tuple(dict.fromkeys(wanted))
+
+
+def read_as(field: Field, kind: str) -> pa.DataType | None:
+    """As what a text file's column is read for this field; None: as it is."""
+    if kind not in ("csv", "jsonl") or (field.type == "any" and not field.shape):
+        return None
+    if field.shape:
+        return pa.list_(pa.float64()) if kind == "jsonl" and len(field.shape) == 1 else None
+    if field.type in INTEGERS:
+        return pa.int64()
+    if field.type == "bool":
+        return pa.bool_() if kind == "jsonl" else pa.string()
+    return pa.string() if field.type in ("string", "timestamp") else pa.float64()

@@ -1,0 +1,109 @@
+"""Report: what a run did, for people and for programs; it is the run record `OUTPUT.run.json` too."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Seconds spent: reading and parsing, predicting (summed over the workers), writing."""
+
+    read: float = 0.0
+    predict: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run: its counts, times and provenance.
+
+    status: complete, already complete, dry run, preview. read: rows of the input; each of them was predicted or
+    rejected. bytes: size of the input, where it is known. memory: the largest sum of what the run's processes held, in
+    bytes. seconds: of the whole run. rejects: where the refused rows are. notes: what was recognised, in sentences.
+    """
+
+    status: str
+    model: str
+    version: str
+    digest: str
+    runtime: str
+    input: tuple[str, ...]
+    output: str | None
+    read: int = 0
+    predicted: int = 0
+    rejected: int = 0
+    chunks: int = 0
+    columns: tuple[str, ...] = ()
+    seconds: float = 0.0
+    stages: Stages = field(default_factory=Stages)
+    workers: int = 1
+    memory: int = 0
+    bytes: int | None = None
+    rejects: str | None = None
+    notes: tuple[str, ...] = ()
+    started: str = ""
+    host: str = ""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.read / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        if self.status == "already complete":
+            return f"{self.output} is already complete ({rows(self.predicted)}, same model and input); nothing was done"
+        parts = [f"{rows(self.predicted)} predicted"]
+        if self.rejected:
+            parts.append(f"{self.rejected:,} rejected" + (f" ({self.rejects})" if self.rejects else ""))
+        place = f" to {self.output}" if self.output and self.output != "-" else ""
+        memory = f", {self.memory / 1e6:.0f} MB at most" if self.memory else ""
+        return f"{', '.join(parts)}{place} in {self.seconds:.1f} s ({self.rate:,.0f} rows/s{memory})"
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "rate": round(self.rate, 1)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The run record, read again. size, changed: of the output when it was finished, in bytes and nanoseconds."""
+
+    plan: str
+    size: int
+    changed: int
+    told: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path) -> Record | None:
+        """The record, or None where there is none that can be read."""
+        try:
+            told = msgspec.json.decode(path.read_bytes())
+            stamp = told["output_file"]
+            return cls(str(told["plan"]["key"]), int(stamp["size"]), int(stamp["changed"]), told)
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+            return None
+
+    def fits(self, file: Path) -> bool:
+        """Whether the file is still the one that the record was written for."""
+        try:
+            status = file.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.changed)
+
+
+def record(report: Report, file: Path) -> bytes:
+    """The run record for a finished output file, as it will be named."""
+    status = file.stat()
+    told = {**report.told(), "output_file": {"size": status.st_size, "changed": status.st_mtime_ns}}
+    return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
+
+
+def rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,85 @@
+"""What the user named as output: its format by its name, its place."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from bimodal.batch.sinks.arrow import ArrowEncoder
+from bimodal.batch.sinks.contract import Encoder, Sink
+from bimodal.batch.sinks.csv import CsvEncoder
+from bimodal.batch.sinks.file import FileSink
+from bimodal.batch.sinks.jsonl import JsonlEncoder
+from bimodal.batch.sinks.parquet import ParquetEncoder
+from bimodal.batch.sinks.standard import StandardOutput
+from bimodal.errors import UsageError
+
+KINDS = {
+    ".csv": "csv", ".tsv": "tsv", ".txt": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".parquet": "parquet", ".pq": "parquet",
+    ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrows",
+}  # fmt: skip
+CODECS = {".gz": "gzip", ".zst": "zstd"}
+
+
+@dataclass(frozen=True)
+class Output:
+    """A named output. path: None for standard output. kind: the format. codec: the compression."""
+
+    path: Path | None
+    kind: str
+    codec: str | None = None
+
+    @property
+    def described(self) -> str:
+        """The part of it that decides the bytes."""
+        return f"{self.kind}.{self.codec}" if self.codec else self.kind
+
+    @property
+    def device(self) -> bool:
+        """A pipe or device, such as /dev/null: it is there, and nothing can be renamed to it."""
+        if self.path is None or not self.path.exists():
+            return False
+        return not (stat.S_ISREG(self.path.stat().st_mode) or self.path.is_dir())
+
+    def beside(self, ending: str) -> Path:
+        """A file beside the output."""
+        assert self.path is not None, "standard output has nothing beside it"
+        return self.path.with_name(self.path.name + ending)
+
+    def sink(self, *, overwrite: bool) -> Sink:
+        encoder = self._encoder()
+        if self.path is None or self.device:
+            return StandardOutput(encoder, self.path)
+        return FileSink(self.path, encoder, overwrite=overwrite)
+
+    def _encoder(self) -> Encoder:
+        codec = pa.Codec(self.codec) if self.codec else None
+        if self.kind in ("csv", "tsv"):
+            return CsvEncoder("\t" if self.kind == "tsv" else ",", codec)
+        if self.kind == "jsonl":
+            return JsonlEncoder(codec)
+        return ParquetEncoder() if self.kind == "parquet" else ArrowEncoder(stream=self.kind == "arrows")
+
+
+def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
+    """The output of that name, or UsageError with what is understood. like: the format of standard output."""
+    if named == "-":
+        return Output(None, like if like == "jsonl" else "csv")
+    path = Path(named)
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # the file behind the link is replaced
+    codec = CODECS.get(path.suffix.lower())
+    kind = KINDS.get((path.with_suffix("") if codec else path).suffix.lower())
+    if kind is None and Output(path, "csv").device:
+        return Output(path, "csv")
+    if kind is None:
+        known = ", ".join(KINDS)
+        raise UsageError(f"{path}: the name tells no format that can be written ({known}; text also with .gz or .zst)")
+    if codec and kind not in ("csv", "tsv", "jsonl"):
+        raise UsageError(f"{path}: {kind} is not written with {path.suffix}; it is compressed inside already")
+    return Output(path, kind, codec)

@@ -1,0 +1,120 @@
+"""Source: numbered chunks of rows from a file, from several files, or from standard input."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+CHUNK_ROWS = 65_536
+CHUNK_BYTES = 32 << 20  # of text: a chunk of very wide rows ends earlier
+
+# What pandas' read_csv takes for a missing value.
+MISSING = (
+    "", " ", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that the parser refused. `row` counts from 1 within its file; `raw` is the row as it stands there."""
+
+    row: int
+    code: str
+    reason: str
+    column: str | None = None
+    raw: object = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run wants from a source.
+
+    features: the columns that feed the model, and the type to read each as in a text file (None: as the source has it).
+    kept: the columns that are carried to the output untouched, in output order; a feature may be among them.
+    missing: the words that stand for a missing value in a feature of a text file. strict: a column that first appears
+    late is refused, not dropped.
+    """
+
+    features: Mapping[str, pa.DataType | None]
+    kept: tuple[str, ...] = ()
+    missing: tuple[str, ...] = MISSING
+    strict: bool = True
+
+
+def _no_raw(place: int) -> object:
+    return None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A numbered piece of the input, the same every time for the same source.
+
+    number: from 0 through all files. source: the file's name. first_row: the number, within its file and from 1, of
+    the chunk's first row, refused ones counted. features, kept: the good rows, in two tables of one length.
+    rejects: the others. places: where in the chunk the tables' rows stand (None: no row is missing).
+    raw: from a place in the tables to the row as it stands in the source. bytes_done: how much of the source's bytes
+    was read when the chunk was complete. text: the source is a text file, so numbers may still stand as text.
+    records: the features as Python values, a list for each row, where they had to be read one by one; the table is
+    then as long, and holds nothing.
+    """
+
+    number: int
+    source: str
+    first_row: int
+    features: pa.Table
+    kept: pa.Table
+    rejects: tuple[BadRow, ...] = ()
+    places: NDArray[np.int64] | None = None
+    raw: Callable[[int], object] = field(default=_no_raw, repr=False)
+    bytes_done: int = 0
+    text: bool = False
+    records: list[list[Any]] | None = field(default=None, repr=False)
+
+    @property
+    def count(self) -> int:
+        """The rows read, good and bad."""
+        return int(self.features.num_rows) + len(self.rejects)
+
+    def row(self, place: int) -> int:
+        """The number of the tables' row at this place."""
+        return self.first_row + int(place if self.places is None else self.places[place])
+
+
+class Source(ABC):
+    """Rows in chunks. Opening one reads its head only: the names of its columns, and how it is written.
+
+    Chunks depend on the source alone: 65,536 rows, or the row group where that is smaller. Memory does not grow with
+    the size of the input. What cannot be read at all is a SourceError; a row that cannot be read is a BadRow, and the
+    reading goes on.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    kind: str  # csv, parquet, jsonl, arrow
+    total_bytes: int | None = None
+    total_rows: int | None = None
+    notes: tuple[str, ...] = ()  # what was recognised, in sentences to print
+    index: str | None = None  # a nameless first column, as pandas writes its index
+    live: bool = False  # rows come as somebody writes them; a chunk is what is there
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the content changes; no location in it. For standard input it is empty."""
+
+    @abstractmethod
+    def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
+        """The types of these columns when they are carried untouched; known before anything is read."""
+
+    @abstractmethod
+    def chunks(self, reading: Reading) -> Iterator[Chunk]:
+        """All chunks, in order. May be called once more after it ended, for a source that is a file."""
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing open between reads
+        """Let go of what is open."""

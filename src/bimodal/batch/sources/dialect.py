@@ -1,0 +1,151 @@
+"""Dialect: how a CSV file is written, recognised from its head."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bimodal.errors import UsageError
+
+SEPARATORS = ",;\t|"
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+HEAD = 1 << 18
+MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+POINT_NUMBER = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the file is written. header: the first row names the columns; without one they are called 0, 1, 2, …"""
+
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    header: bool = True
+
+    def notes(self) -> list[str]:
+        """What differs from plain CSV, in sentences."""
+        plain = Dialect()
+        said = []
+        if self.separator != plain.separator:
+            said.append(f"values are separated by {NAMES.get(self.separator, repr(self.separator))}")
+        if self.decimal != plain.decimal:
+            said.append("numbers have a decimal comma")
+        if self.encoding != plain.encoding:
+            said.append(f"the encoding is {self.encoding}")
+        if not self.header:
+            said.append("the first row holds numbers, so there is no header; the columns are called 0, 1, 2, …")
+        return said
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user says about the file; None is recognised."""
+
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator is not None and len(self.separator.encode()) != 1:
+            raise UsageError("the separator of a CSV file is one character, such as ';'")
+        if self.decimal not in (None, ".", ","):
+            raise UsageError("the decimal mark is '.' or ','")
+        if self.encoding is not None:
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                raise UsageError(f"the encoding {self.encoding!r} is not known; utf-8, utf-16 and cp1252 are") from None
+
+
+def encoding_of(head: bytes, said: str | None = None) -> tuple[str, int]:
+    """The encoding of a file that begins with `head`, and how many bytes its mark takes."""
+    for mark, name in MARKS:
+        if head.startswith(mark):
+            return (name, 0) if name == "utf-16" else (said or name, len(mark))
+    if said:
+        name = codecs.lookup(said).name
+        return ("cp1252" if name in ("cp1252", "iso8859-1") else said), 0
+    # the head may end in the middle of a character
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head)
+    bad = text.count("\N{REPLACEMENT CHARACTER}")
+    good = sum(letter > "\x7f" for letter in text) - bad if bad else 0
+    return ("cp1252" if bad > good else "utf-8"), 0
+
+
+def recognise(
+    text: str, overrides: Overrides | None = None, *, encoding: str = "utf-8", separator: str | None = None
+) -> Dialect:
+    """The dialect of a file that begins with `text` (whole lines). separator: what its extension says."""
+    said = overrides or Overrides()
+    chosen = said.separator or separator or _separator(text)
+    rows = _rows(text, chosen)
+    dialect = Dialect(chosen, said.decimal or _decimal(rows[1:], chosen), encoding)
+    header = said.header if said.header is not None else not _numbers(rows, dialect.decimal)
+    return replace(dialect, header=header)
+
+
+def _rows(text: str, separator: str, most: int = 200) -> list[list[str]]:
+    rows = []
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            if row:
+                rows.append(row)
+            if len(rows) == most:
+                break
+    except csv.Error:
+        pass  # a field longer than the module takes: what was read so far decides
+    return rows
+
+
+def _separator(text: str) -> str:
+    """The candidate that cuts most rows into as many fields as the first, into more fields than one."""
+    best, score = ",", (0.0, 0)
+    for candidate in SEPARATORS:
+        rows = _rows(text, candidate)
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            continue
+        alike = sum(len(row) == width for row in rows) / len(rows)
+        if (round(alike, 1), width) > score:
+            best, score = candidate, (round(alike, 1), width)
+    return best
+
+
+def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
+    if separator == ",":
+        return "."
+    cells = [cell for row in rows for cell in row]
+    commas = sum(bool(COMMA_NUMBER.fullmatch(cell)) for cell in cells)
+    points = sum(bool(POINT_NUMBER.fullmatch(cell)) for cell in cells)
+    return "," if commas > points else "."
+
+
+def _numbers(rows: Sequence[Sequence[str]], decimal: str) -> bool:
+    """Whether the first row is one of numbers, and not the 0, 1, 2, … that pandas writes over columns without names."""
+    if not rows or not any(cell.strip() for cell in rows[0]):
+        return False
+    cells = [cell.strip().replace(decimal, ".") for cell in rows[0]]
+    counted = [[str(place) for place in range(start, start + len(cells))] for start in (0, 1)]
+    if cells in counted or ["", *counted[0][:-1]] == cells:
+        return False
+    return all(_is_number(cell) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def names_of(row: Sequence[str]) -> tuple[str, ...]:
+    """The columns' names; a nameless one gets the name that pandas gives it."""
+    return tuple(name if name else f"Unnamed: {place}" for place, name in enumerate(row))

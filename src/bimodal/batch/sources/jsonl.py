@@ -1,0 +1,320 @@
+"""JSON Lines: one object a line (or one list), read by Arrow, and line by line where Arrow refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as arrow_json
+
+from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
+from bimodal.batch.sources.cutter import Piece, Places, cut
+from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput, fingerprint
+from bimodal.errors import SourceError
+
+EXACT = 2**53
+HEAD = 1 << 20
+LONGEST_RAW = 10_000
+NESTED = {b"bimodal": b"json"}  # a text column that holds JSON
+
+
+class JsonlSource(Source):
+    """A file of JSON Lines, or JSON Lines on standard input (path None)."""
+
+    kind = "jsonl"
+
+    def __init__(self, path: Path | None, *, head: bytes = b"", stdin: StandardInput | None = None) -> None:
+        self.path = path
+        self.name = path.name if path else "standard input"
+        self.live = path is None
+        self._stdin, self._head = stdin, head
+        self.total_bytes = path.stat().st_size if path else None
+        records = self._look()
+        self._types: dict[str, pa.Field] = {}
+        self.columns = _columns(records)
+        self.lists = bool(records) and isinstance(records[0], list)
+        for name in self.columns:
+            self._types[name] = _kept_field(name, [_cell(record, name) for record in records])
+
+    def _look(self) -> list[Any]:
+        """The values of the first lines; a broken line among them is left to the reading."""
+        stream: ByteStream | StandardInput
+        stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
+        if self.path is None:
+            while b"\n" not in self._head.lstrip():
+                piece = stream.read()
+                if not piece:
+                    break
+                self._head += piece
+            data = self._head
+        else:
+            data = stream.read(HEAD)
+            while len(data) < HEAD and (more := stream.read(HEAD)):
+                data += more
+            stream.close()
+        if not data:
+            raise SourceError(f"{self.name} is empty")
+        lines = data.splitlines()
+        whole = lines if len(data) < HEAD or self.path is None or len(lines) == 1 else lines[:-1]
+        return self._values([line for line in whole if line.strip()])
+
+    def _values(self, lines: Sequence[bytes]) -> list[Any]:
+        values, reason = [], ""
+        for line in lines:
+            try:
+                values.append(_decode(line))
+            except ValueError as error:
+                reason = reason or str(error)
+        if lines and not values:
+            raise SourceError(f"{self.name} is no JSON Lines: in its first line, {reason}")
+        kinds = {type(value) for value in values}
+        if kinds - {dict, list}:
+            values = [value for value in values if isinstance(value, dict | list)]
+        if values and any(isinstance(value, dict) for value in values):
+            values = [value for value in values if isinstance(value, dict)]
+        if lines and not values:
+            raise SourceError(f'{self.name}: every line must be an object such as {{"column": 1}}, or a list')
+        return values
+
+    # -- the contract -----------------------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.path) if self.path else ""
+
+    def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
+        return pa.schema([self._types.get(name, pa.field(name, pa.string())) for name in names])
+
+    def chunks(self, reading: Reading) -> Iterator[Chunk]:
+        stream: ByteStream | StandardInput
+        stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
+        parser = Parser(self.columns, self._types, reading, lists=self.lists)
+        number, row = 0, 1
+        try:
+            for piece in cut(Rewound(self._head, stream), None, live=self.live):
+                chunk = parser.parse(piece)
+                if not chunk.count:
+                    continue
+                rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
+                yield replace(
+                    chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=stream.position
+                )
+                number, row = number + 1, row + chunk.count
+        finally:
+            stream.close()
+
+
+class _Twice(ValueError):
+    """An object names a member twice."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"the member {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return members
+
+
+def _constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _decode(line: bytes) -> Any:
+    """A line's value; a ValueError says, without the line's data, why there is none."""
+    try:
+        return json.loads(line, object_pairs_hook=_pairs, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"broken JSON at character {error.pos + 1}: {error.msg[0].lower()}{error.msg[1:]}") from None
+    except UnicodeDecodeError:
+        raise ValueError("bytes that are no UTF-8 text") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+
+
+def _columns(records: Sequence[Any]) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for record in records:
+        names.update(dict.fromkeys(record if isinstance(record, dict) else map(str, range(len(record)))))
+    return tuple(names)
+
+
+def _cell(record: Any, name: str) -> Any:
+    if isinstance(record, dict):
+        return record.get(name)
+    return record[int(name)] if int(name) < len(record) else None
+
+
+def _kept_field(name: str, values: Sequence[Any]) -> pa.Field:
+    """As what to carry a column with these values, so that nothing is lost."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {bool}:
+        return pa.field(name, pa.bool_())
+    if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return pa.field(name, pa.int64())
+    if kinds in ({float}, {int, float}) and all(type(value) is not int or abs(value) <= EXACT for value in values):
+        return pa.field(name, pa.float64())
+    if kinds <= {str}:
+        return pa.field(name, pa.string())
+    return pa.field(name, pa.string(), metadata=NESTED)
+
+
+@dataclass(frozen=True)
+class Parser:
+    """From lines to a chunk's tables."""
+
+    columns: tuple[str, ...]
+    types: Mapping[str, pa.Field]
+    reading: Reading
+    lists: bool = False
+
+    def parse(self, piece: Piece) -> Chunk:
+        if self.lists or any(self.types[name].metadata for name in self.reading.kept):
+            return self._careful(piece)
+        try:
+            table = arrow_json.read_json(
+                pa.BufferReader(piece.data),
+                read_options=arrow_json.ReadOptions(block_size=len(piece.data) + 1),
+                parse_options=arrow_json.ParseOptions(
+                    explicit_schema=self._schema(),
+                    unexpected_field_behavior="error" if self.reading.strict else "ignore",
+                ),
+            )
+        except pa.ArrowInvalid:
+            return self._careful(piece)
+        if table.num_rows not in (len(piece.ends), len(piece.starts())) or self._doubtful(table):
+            return self._careful(piece)
+        return Chunk(0, "", 0, self._features(table), self._kept(table), raw=_Raw(piece))
+
+    def _schema(self) -> pa.Schema:
+        """Features by the model's types; what is carried, by the types of the first lines."""
+        fields = {name: self.types[name].type for name in self.columns} if self.reading.strict else {}
+        for name in self.reading.kept:
+            fields[name] = self.types[name].type
+        for name, kind in self.reading.features.items():
+            if name not in self.reading.kept:
+                fields[name] = kind if kind is not None else self.types[name].type
+            elif kind is not None and kind != fields[name]:
+                fields[name] = _wider(kind, fields[name])
+        return pa.schema(list(fields.items()))
+
+    def _features(self, table: pa.Table) -> pa.Table:
+        return table.select(list(self.reading.features))
+
+    def _kept(self, table: pa.Table) -> pa.Table:
+        kept = table.select(list(self.reading.kept))
+        return kept.cast(pa.schema([self.types[name] for name in self.reading.kept])) if kept.num_columns else kept
+
+    def _doubtful(self, table: pa.Table) -> bool:
+        """Whether a number is too large to be sure that it is the one that was written."""
+        for name in self.reading.features:
+            if pa.types.is_floating(table.schema.field(name).type):
+                span = pc.min_max(table.column(name)).as_py()
+                if span["min"] is not None and (span["max"] >= EXACT or span["min"] <= -EXACT):
+                    return True
+        return False
+
+    # -- line by line -----------------------------------------------------------------------------------------------
+
+    def _careful(self, piece: Piece) -> Chunk:
+        rows = _Raw(piece)
+        records, places, bad = [], [], []
+        for place in range(len(piece.starts())):
+            try:
+                records.append(self._record(rows.line(place)))
+                places.append(place)
+            except ValueError as error:
+                bad.append(BadRow(place, "malformed", str(error), raw=rows.at(place)))
+        values, kept, good = self._carried(records, places, bad, rows)
+        features = pa.table({"rows": pa.nulls(len(values))})
+        chosen = np.array(places, np.int64)[good]
+        rejects = tuple(sorted(bad, key=lambda each: each.row))
+        return Chunk(0, "", 0, features, kept, rejects, chosen, _Raw(piece, chosen), records=values)
+
+    def _record(self, line: bytes) -> Any:
+        record = _decode(line)
+        if not isinstance(record, list if self.lists else dict):
+            raise ValueError(
+                "every line must be a list, as the first is" if self.lists else "every line must be an object"
+            )
+        if isinstance(record, list) and len(record) != len(self.columns):
+            raise ValueError(f"{len(record)} values where {len(self.columns)} are needed")
+        if self.reading.strict and isinstance(record, dict) and (new := record.keys() - self.types.keys()):
+            raise ValueError(f"the column {min(new)!r} is not in the first lines; name what to carry with --keep")
+        return record
+
+    def _carried(
+        self, records: list[Any], places: list[int], bad: list[BadRow], rows: _Raw
+    ) -> tuple[list[list[Any]], pa.Table, Any]:
+        """The features' values, the carried columns, and which records are good."""
+        good = np.ones(len(records), bool)
+        columns = {}
+        for name in self.reading.kept:
+            kind = self.types[name]
+            cells = [_as_carried(_cell(record, name), kind) for record in records]
+            for at, cell in enumerate(cells):
+                if cell is _Misfit:
+                    cells[at] = None
+                    if good[at]:
+                        reason = f"a value of another kind than in the first lines, where it was {kind.type}"
+                        bad.append(BadRow(places[at], "wrong_type", reason, name, rows.at(places[at])))
+                    good[at] = False
+            columns[name] = pa.array(cells, kind.type)
+        kept = pa.table(columns, schema=pa.schema([self.types[name] for name in columns])) if columns else pa.table({})
+        features = list(self.reading.features)
+        values = [
+            [_cell(record, name) for name in features] for record, fine in zip(records, good, strict=True) if fine
+        ]
+        return values, (kept.filter(pa.array(good)) if columns else kept), good
+
+
+class _Misfit:
+    """Stands for a value that cannot be carried in its column."""
+
+
+def _as_carried(value: Any, field: pa.Field) -> Any:
+    """The value as its column carries it."""
+    if value is None:
+        return None
+    if field.metadata:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    kind = field.type
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if pa.types.is_boolean(kind):
+        return value if isinstance(value, bool) else _Misfit
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _Misfit
+    if pa.types.is_floating(kind):
+        return float(value) if abs(value) <= EXACT or isinstance(value, float) else _Misfit
+    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else _Misfit
+
+
+def _wider(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type in which a column that is a feature and carried too is read."""
+    return kind if pa.types.is_floating(kind) and pa.types.is_integer(other) else other
+
+
+class _Raw:
+    """From a place among a chunk's good rows to its line."""
+
+    def __init__(self, piece: Piece, places: Places | None = None) -> None:
+        self._piece, self._places = piece, places
+        self._starts: Places | None = None
+
+    def line(self, place: int) -> bytes:
+        if self._starts is None:
+            self._starts = self._piece.starts()
+        start = int(self._starts[place])
+        return self._piece.data[start : int(self._piece.ends[np.searchsorted(self._piece.ends, start, "right")])]
+
+    def at(self, place: int) -> str:
+        return self.line(place).decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
+
+    def __call__(self, place: int) -> str:
+        return self.at(int(place if self._places is None else self._places[place]))

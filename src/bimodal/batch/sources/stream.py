@@ -1,0 +1,149 @@
+"""ByteStream: a file or standard input as bytes, decompressed and in UTF-8, and how far in the file it has come."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+
+from bimodal.errors import SourceError
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+PIECE = 1 << 20
+# windows-1252 as browsers read it: the five bytes without a character stand for themselves
+WESTERN = "".join(
+    bytes([byte]).decode("cp1252", "replace").replace("\N{REPLACEMENT CHARACTER}", chr(byte)) for byte in range(256)
+)
+
+
+class Bytes(Protocol):
+    """What a reader needs of a stream."""
+
+    def read(self, size: int = PIECE) -> bytes: ...
+    def ready(self) -> bool: ...
+
+
+class ByteStream:
+    """The bytes of a file, decompressed. `position` counts the bytes of the file itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_file(path)
+        codec = COMPRESSIONS.get(path.suffix.lower())
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), codec) if codec else self._file
+
+    def read(self, size: int = PIECE) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        with readable(self.path.name):
+            return bytes(self._stream.read(size))
+
+    def ready(self) -> bool:
+        return True
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class StandardInput:
+    """Standard input, piece by piece as it comes."""
+
+    def __init__(self) -> None:
+        self._number = sys.stdin.fileno()
+        self.position = 0
+
+    def read(self, size: int = PIECE) -> bytes:
+        piece = os.read(self._number, size)
+        self.position += len(piece)
+        return piece
+
+    def ready(self) -> bool:
+        """Whether something (or the end) is there to be read at once."""
+        return bool(select.select([self._number], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Standard input stays open; it belongs to the process."""
+
+
+class Rewound:
+    """A stream with bytes put back in front of it."""
+
+    def __init__(self, head: bytes, stream: Bytes) -> None:
+        self._head, self._stream = head, stream
+
+    def read(self, size: int = PIECE) -> bytes:
+        if self._head:
+            piece, self._head = self._head[:size], self._head[size:]
+            return piece
+        return self._stream.read(size)
+
+    def ready(self) -> bool:
+        return bool(self._head) or self._stream.ready()
+
+
+class Transcoded:
+    """A stream of another encoding as UTF-8."""
+
+    def __init__(self, stream: Bytes, encoding: str) -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace") if encoding != "cp1252" else None
+
+    def read(self, size: int = PIECE) -> bytes:
+        while piece := self._stream.read(size):
+            if text := self._decode(piece, final=False):
+                return text.encode("utf-8", "replace")
+        return self._decode(b"", final=True).encode("utf-8", "replace")
+
+    def _decode(self, piece: bytes, *, final: bool) -> str:
+        if self._decoder is None:
+            return codecs.charmap_decode(piece, "strict", WESTERN)[0]
+        return self._decoder.decode(piece, final)
+
+    def ready(self) -> bool:
+        return self._stream.ready()
+
+
+def open_file(path: Path) -> BinaryIO:
+    with readable(str(path)):
+        return open(path, "rb")
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Errors of reading, in one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"{name} does not exist") from error
+    except PermissionError as error:
+        raise SourceError(f"{name} may not be read: no permission") from error
+    except OSError as error:
+        reason = str(error)
+        if "Truncated" in reason:
+            raise SourceError(f"{name} ends in the middle: its compressed data is cut off") from error
+        raise SourceError(f"{name} cannot be read: {reason.splitlines()[0]}") from error
+
+
+def fingerprint(path: Path) -> str:
+    """A file's size, time of change, and the digest of its first and last 64 KiB."""
+    with readable(path.name):
+        status = path.stat()
+        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode())
+        with open(path, "rb") as file:
+            digest.update(file.read(1 << 16))
+            if status.st_size > 1 << 17:
+                file.seek(-(1 << 16), os.SEEK_END)
+            digest.update(file.read(1 << 16))
+    return digest.hexdigest()
