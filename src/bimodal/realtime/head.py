@@ -16,7 +16,7 @@ CHUNKED = -1
 
 _host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*").fullmatch
 _absolute = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE).match
-_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ").match
+_word = re.compile(rb"[A-Z]+ ").match
 _escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
@@ -91,14 +91,16 @@ def parse(raw: bytes, most_fields: int) -> Head:
         raise fields.refusal or malformed(f"malformed HTTP: {error.args[0]}") from None
     if fields.refusal is not None:
         raise fields.refusal
-    if not fields.complete:
-        raise malformed("malformed HTTP: the head does not end where its empty line is")
+    if not fields.target:
+        raise malformed("malformed HTTP: empty lines where a request should be")
     method: bytes = parser.get_method()
     old = _version(raw, method, fields.target, parser.get_http_version())
+    if not fields.complete:
+        raise malformed("malformed HTTP: the head does not end where its empty line is")
     headers = fields.headers
     _check_host(headers, old)
     path, query = split_target(method, fields.target)
-    keep_alive: bool = parser.should_keep_alive()
+    keep_alive = _keeps_alive(headers, old)
     request_id = given_id(headers)
     return Head(
         method=method.decode("ascii"),
@@ -126,7 +128,7 @@ def check_start(data: bytes) -> None:
 
 def unknown_method(raw: bytes) -> Refusal:
     """A word that could be a method but is none, or no word at all."""
-    if _token(raw):
+    if _word(raw):
         return Refusal(501, "not_implemented", "unknown HTTP method")
     return malformed("malformed HTTP: a request begins with a method")
 
@@ -181,6 +183,11 @@ def _check_host(headers: dict[bytes, bytes], old: bool) -> None:
             raise malformed("HTTP/1.1 needs a host header")
     elif not _host(host):
         raise malformed("the host header is no valid host")
+
+
+def _keeps_alive(headers: dict[bytes, bytes], old: bool) -> bool:
+    options = {option.strip() for option in headers.get(b"connection", b"").lower().split(b",")}
+    return b"close" not in options and (not old or b"keep-alive" in options)
 
 
 def _length(headers: dict[bytes, bytes], old: bool) -> int:

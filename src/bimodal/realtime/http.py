@@ -227,14 +227,22 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self, body: Body, data: bytes) -> bytes:
         exchange = body.exchange
-        if exchange.state >= _DONE and exchange.closes:
-            return b""
+        if exchange.state >= _DONE:
+            return self._leave_unread(exchange) if body.head.length else data
         self._body = body
         self._phase, self._since = _BODY, body.request.received
         self._take = self._take_body
         if data or not body.head.length:
             return self._take_body(data)
         self._continue()
+        return b""
+
+    def _leave_unread(self, exchange: Exchange) -> bytes:
+        """The app has answered without waiting for the body: nothing can follow on this connection."""
+        exchange.closes = True
+        self.end_requests()
+        if exchange not in self.queue:
+            self._finish()
         return b""
 
     def _take_body(self, data: bytes) -> bytes:
@@ -418,7 +426,7 @@ class Connection(asyncio.Protocol):
     def _check_closing(self, quiet: float) -> None:
         if self._transport.get_write_buffer_size():
             self._check_reader(self._since + quiet, quiet)
-        elif quiet > LINGER:
+        elif quiet > (DRAIN_QUIET if self.listener.draining else LINGER):
             self.abort()
 
     # Flow
