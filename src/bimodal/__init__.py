@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
     from bimodal.model import Model, load
-    from bimodal.realtime.server import serve
+    from bimodal.realtime.serving import serve
     from bimodal.rows import Rows
     from bimodal.signature import Field, Signature
 
@@ -40,7 +40,7 @@ _HOMES = {
     "load": "bimodal.model",
     "predict_batches": "bimodal.batch",
     "predict_file": "bimodal.batch",
-    "serve": "bimodal.realtime.server",
+    "serve": "bimodal.realtime.serving",
 }
 
 

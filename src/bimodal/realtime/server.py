@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import ipaddress
+import json
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any, Self
+from urllib.request import urlopen
 
 from bimodal.errors import PortTaken, UsageError
 from bimodal.realtime.limits import Limits
@@ -25,7 +27,7 @@ class Server:
 
     `spec` is a plain dict: what `bimodal.realtime.wiring.build` makes the app of in each worker. Port 0 takes a free
     one. Raises PortTaken, UsageError for an address that the world can reach (unless `insecure`), and the error that
-    keeps a worker from starting (a model that cannot be loaded, …).
+    keeps a worker from starting (a model that cannot be loaded, …). holds: what must live as long as the server does.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class Server:
         limits: Limits | None = None,
         insecure: bool = False,
         grace: float = 30.0,
+        holds: object = None,
     ) -> None:
         if workers < 1:
             raise UsageError("workers must be at least 1")
         check_host(host, insecure=insecure)
+        self.models = tuple(str(each["name"]) for each in spec.get("models", ()))
+        self._holds = holds
         limits = limits or Limits()
         self._sockets = listen(host, port, workers, limits.backlog)
         self.host = host
@@ -67,6 +72,13 @@ class Server:
     def pids(self) -> list[int]:
         """Process ids of the workers."""
         return self._workers.pids
+
+    def example(self) -> str:
+        """The body of a request to /predict that works, made from the model's signature."""
+        with urlopen(f"{self.url}/openapi.json", timeout=10) as answer:  # noqa: S310 - our own address
+            told = json.load(answer)
+        content = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+        return json.dumps(content["example"])
 
     def wait(self) -> None:
         """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once."""

@@ -1,0 +1,76 @@
+"""The command line: `bimodal`. Each command parses, calls the library and prints; what it does lives in the library."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import typer
+
+from bimodal import __version__
+from bimodal.errors import BimodalError, TooManyRejects, UsageError
+
+HELP = """One trained model, predicted in batch or served in real time, with one answer.
+
+\b
+    bimodal demo                                        see both modes on a small model, nothing to prepare
+    bimodal predict my_model.pkl batch_input.csv -o predicted_output.csv
+    bimodal serve my_model.pkl --port 5000
+    bimodal inspect my_model.pkl                        what it takes and gives
+"""
+
+# Typer brings its own copy of click along, or uses the installed one: whichever it is, this is its base class.
+CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
+
+COMMANDS = ("predict", "serve", "inspect", "demo", "init")
+
+
+def build(wanted: str | None) -> typer.Typer:
+    """The application with the command that is wanted, or with all (for help): each brings its own libraries along."""
+    app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for name in (wanted,) if wanted in COMMANDS else COMMANDS:
+        app.command(name)(getattr(import_module(f"bimodal.cli.{name}"), name))
+    app.callback(invoke_without_command=True)(version)
+    return app
+
+
+def version(show: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    """What stands before any command."""
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the result is the exit code: 0 done, 1 failed, 2 wrong usage, 3 too many rejects, 130
+    interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [each for each in given if each != "--debug"]
+    try:
+        code = build(given[0] if given else None)(given, prog_name="bimodal", standalone_mode=False)
+    except CommandLineError as error:
+        error.show()
+        return USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BimodalError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left, as `head` does; there is nobody to tell
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def exit_code(error: BimodalError) -> int:
+    if isinstance(error, TooManyRejects):
+        return REJECTS
+    return USAGE if isinstance(error, UsageError) else FAILED

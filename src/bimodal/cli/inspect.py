@@ -1,0 +1,78 @@
+"""`bimodal inspect`: what a saved model is, takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bimodal.cli.options import Code, Features, Json, ModelPath, Sample, split
+from bimodal.model import Model, load
+from bimodal.signature import Field, listed
+
+
+def inspect(
+    model: ModelPath, code: Code = None, sample: Sample = None, features: Features = None, as_json: Json = False
+) -> None:
+    """Show what a saved model is, takes and gives.
+
+    \b
+    Examples:
+        bimodal inspect my_model.pkl
+        bimodal inspect my_model.pkl --json
+        bimodal inspect my_model.pkl --code train.py
+    """
+    with load(model, code=code or (), sample=sample, features=split(features)) as loaded:
+        if as_json:
+            print(msgspec.json.format(msgspec.json.encode(facts(loaded), enc_hook=str)).decode())
+        else:
+            show(loaded)
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """All that is known of a model, as plain values."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "format": model.format,
+        "runtime": model.runtime.name,
+        "versions": model.versions,
+        "warnings": list(model.warnings),
+        "facts": model.facts,
+        "milliseconds": {str(count): round(seconds * 1000, 3) for count, seconds in model.costs.items()},
+        "signature": model.signature.told(),
+        "example": model.signature.example(),
+    }
+
+
+def show(model: Model) -> None:
+    console = Console(highlight=False)
+    libraries = ", ".join(f"{name} {version}" for name, version in model.versions.items())
+    console.print(f"[bold]{model.name}[/] version {model.version}")
+    console.print(f"  format   {model.format}" + (f" ({libraries})" if libraries else ""))
+    console.print(f"  runtime  {model.runtime.name}")
+    console.print(f"  digest   sha256 {model.digest}", soft_wrap=True)
+    for count, seconds in model.costs.items():
+        console.print(f"  measured {seconds * 1000:.2f} ms for {count} row{'s' if count > 1 else ''}")
+    for warning in model.warnings:
+        console.print(f"  [yellow]warning[/]  {warning}")
+    console.print(_fields("takes", model.signature.inputs, by_name=model.signature.named))
+    console.print(_fields("gives", model.signature.outputs, by_name=True))
+    if model.signature.classes:
+        console.print(f"classes: {listed(model.signature.classes, 20)}", markup=False)
+    body = {"rows": [model.signature.example()]} if model.signature.named else {"input": model.signature.example()}
+    console.print("one request:", msgspec.json.encode(body, enc_hook=str).decode(), markup=False, soft_wrap=True)
+
+
+def _fields(title: str, fields: tuple[Field, ...], *, by_name: bool) -> Table:
+    table = Table(title=title + ("" if by_name else " (columns by position)"), title_justify="left")
+    for heading in ("name", "type", "shape", "missing values", "known values"):
+        table.add_column(heading)
+    for each in fields:
+        shape = f"[rows, {', '.join(map(str, each.shape))}]" if each.shape else "[rows]"
+        known = listed(each.categories) + (" (no others)" if each.closed else "") if each.categories else ""
+        table.add_row(each.name, each.type, shape.replace("[", r"\["), "yes" if each.nullable else "no", known)
+    return table

@@ -1,0 +1,66 @@
+"""Options that several commands share, made from the table of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from bimodal.errors import UsageError
+from bimodal.settings import Setting, names
+
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The saved model: .pkl, .joblib, .onnx or file.py:Class.")
+]
+Code = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--code", metavar="FILE|DIR", help="Python code that the saved model needs; may be given several times."
+    ),
+]
+Sample = Annotated[
+    str | None,
+    typer.Option("--sample", metavar="FILE", help="Rows like the ones to come, for what the model cannot say."),
+]
+Features = Annotated[
+    str | None, typer.Option("--features", metavar="A,B", help="The feature columns, in the order of the training.")
+]
+Outputs = Annotated[
+    str | None, typer.Option("--outputs", metavar="A,B", help="What to predict: prediction, probability, …")
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Probability from which on the second of two classes is predicted.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print for machines.")]
+
+
+def split(text: str | None) -> tuple[str, ...] | None:
+    """A list of names, or None where none was given."""
+    return None if text is None else names(text)
+
+
+def reader(setting: Setting) -> Callable[[str], Any]:
+    """The function that reads the setting's text; what it cannot read is told as wrong usage of its option."""
+
+    def read(text: str) -> Any:
+        try:
+            return setting.read(text)
+        except ValueError:
+            raise UsageError(f"{setting.flag} {text!r} cannot be read as {setting.read.__name__}") from None
+
+    read.__name__ = setting.read.__name__
+    return read
+
+
+def option(setting: Setting) -> Any:
+    """The command line's option for a setting; left out, the environment and the default count."""
+    shown = "" if setting.default in (None, ()) else f" [{setting.default}]"
+    return typer.Option(
+        setting.flag,
+        parser=reader(setting),
+        help=f"{setting.help}{shown}",
+        metavar=setting.read.__name__.upper(),
+        envvar=setting.variable,
+        show_envvar=False,
+    )

@@ -1,0 +1,97 @@
+"""`bimodal serve`: answer live requests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bimodal import settings
+from bimodal.cli.options import Code, Features, Sample, option, split
+from bimodal.errors import UsageError
+from bimodal.realtime import serving
+
+SETTINGS = settings.table(settings.SERVE)
+EPILOG = """\b
+Examples:
+    bimodal serve my_model.pkl
+    bimodal serve my_model.pkl --port 5000 --outputs prediction,probability
+    bimodal serve churn.pkl fraud.onnx --workers 2
+    curl -d '{"input": [5.1, 3.5, 1.4, 0.2]}' http://127.0.0.1:8000/predict
+    bimodal serve my_model.pkl --post request.json      one request, no port
+"""
+
+
+def serve(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL…", help="Saved models, each served under its file's name.")
+    ],
+    host: Annotated[str | None, option(SETTINGS["host"])] = None,
+    port: Annotated[int | None, option(SETTINGS["port"])] = None,
+    workers: Annotated[int | None, option(SETTINGS["workers"])] = None,
+    outputs: Annotated[Any, option(SETTINGS["outputs"])] = None,
+    threshold: Annotated[float | None, option(SETTINGS["threshold"])] = None,
+    cors: Annotated[Any, option(SETTINGS["cors"])] = None,
+    code: Code = None,
+    sample: Sample = None,
+    features: Features = None,
+    queue_target: Annotated[float | None, option(SETTINGS["queue_target"])] = None,
+    deadline: Annotated[float | None, option(SETTINGS["deadline"])] = None,
+    body_limit: Annotated[int | None, option(SETTINGS["body_limit"])] = None,
+    row_limit: Annotated[int | None, option(SETTINGS["row_limit"])] = None,
+    header_timeout: Annotated[float | None, option(SETTINGS["header_timeout"])] = None,
+    body_timeout: Annotated[float | None, option(SETTINGS["body_timeout"])] = None,
+    idle_timeout: Annotated[float | None, option(SETTINGS["idle_timeout"])] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
+    ] = False,
+    get: Annotated[str | None, typer.Option("--get", metavar="PATH", help="Answer one GET and leave; no port.")] = None,
+    post: Annotated[
+        str | None, typer.Option("--post", metavar="FILE", help="Answer one POST /predict and leave.")
+    ] = None,
+) -> None:
+    """Answer live requests over HTTP."""
+    options: dict[str, Any] = {
+        "outputs": outputs,
+        "threshold": threshold,
+        "cors": cors,
+        "queue_target": queue_target,
+        "deadline": deadline,
+        "body_limit": body_limit,
+        "row_limit": row_limit,
+        "header_timeout": header_timeout,
+        "body_timeout": body_timeout,
+        "idle_timeout": idle_timeout,
+    }
+    loading: dict[str, Any] = {"code": code or (), "sample": sample, "features": split(features)}
+    if get or post:
+        once(models, get, post, options, loading)
+        return
+    server = serving.serve(*models, host=host, port=port, workers=workers, insecure=insecure, **loading, **options)
+    print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
+    print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
+    print(f"  predict  curl {server.url}/predict -d '{server.example()}'", flush=True)
+    server.wait()
+
+
+def once(
+    models: list[str], get: str | None, post: str | None, options: dict[str, Any], loading: dict[str, Any]
+) -> None:
+    """One request through the app itself, without a server."""
+    if get and post:
+        raise UsageError("--get and --post exclude each other")
+    body = b""
+    if post:
+        if post != "-" and not Path(post).is_file():
+            raise UsageError(f"--post {post}: there is no such file")
+        body = sys.stdin.buffer.read() if post == "-" else Path(post).read_bytes()
+    method, target = ("GET", get) if get else ("POST", "/predict")
+    response = serving.answer_once(models, method, target or "/", body, loading=loading, **options)
+    sys.stdout.buffer.write(response.body + (b"" if response.body.endswith(b"\n") else b"\n"))
+    if response.status >= 400:
+        raise typer.Exit(1)
+
+
+serve.__doc__ = f"{serve.__doc__}\n\n{EPILOG}"
