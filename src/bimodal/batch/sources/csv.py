@@ -176,8 +176,8 @@ class Parser:
         if piece.open or len(_loose_quotes(piece, ord(self.dialect.separator))):
             return self._careful(piece)
         try:
-            table = self._read(piece.data, self.plain, multiline=piece.multiline())
-            texts = self._read(piece.data, dict.fromkeys(self.twice, pa.string()), multiline=piece.multiline())
+            table = self._read(piece.data, self.plain, multiline=piece.multiline)
+            texts = self._read(piece.data, dict.fromkeys(self.twice, pa.string()), multiline=piece.multiline)
         except pa.ArrowInvalid:
             return self._careful(piece)
         if table.num_rows != len(piece.ends) and table.num_rows != len(piece.starts()):
@@ -220,7 +220,7 @@ class Parser:
         if pa.types.is_dictionary(kind):
             return self._missing_texts(_whole(column))
         if kind == pa.float64() and _beyond_exact(column):
-            texts = self._read(piece.data, {name: pa.string()}, multiline=piece.multiline(), skip=skip)
+            texts = self._read(piece.data, {name: pa.string()}, multiline=piece.multiline, skip=skip)
             return self._cells(texts.column(name))
         return _whole(column)
 

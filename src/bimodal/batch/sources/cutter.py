@@ -26,12 +26,13 @@ class Piece:
     """Whole rows.
 
     ends: where each row ends (after its line end), blank lines too. quotes: the quotes that open and close fields, by
-    turns. open: the input ended inside the quoted field of the last row.
+    turns. multiline: a quoted field holds a line end. open: the input ended inside the quoted field of the last row.
     """
 
     data: bytes
     ends: Places
     quotes: Places
+    multiline: bool = False
     open: bool = False
 
     def starts(self) -> Places:
@@ -41,17 +42,21 @@ class Piece:
         filled: Places = starts[(first != LINE_FEED) & (first != RETURN)]
         return filled
 
-    def multiline(self) -> bool:
-        """Whether a quoted field holds a line end."""
-        if not len(self.quotes):
-            return False
-        breaks = self.data.count(b"\n") + self.data.count(b"\r") - self.data.count(b"\r\n")
-        ended = self.data[-1] in (LINE_FEED, RETURN)
-        return self.open or breaks != len(self.ends) - (not ended)
+
+@dataclass(frozen=True)
+class Found:
+    """What is seen in some text: where rows end, where the field quotes stand, whether it ends inside quotes, and where
+    a line first ends within a quoted field (its length, if nowhere).
+    """
+
+    ends: Places
+    quotes: Places
+    inside: bool
+    inner: int
 
 
-def row_ends(data: bytes, separator: int | None, *, final: bool) -> tuple[Places, Places, bool]:
-    """Where rows end in `data`, where the field quotes stand, and whether the data ends inside quotes.
+def row_ends(data: bytes, separator: int | None, *, final: bool) -> Found:
+    """Where rows end in `data`, and what else decides that.
 
     data: starts a row. separator: None where quotes mean nothing (JSON Lines). final: no more data follows.
     """
@@ -65,11 +70,14 @@ def row_ends(data: bytes, separator: int | None, *, final: bool) -> tuple[Places
         lone = returns[(following != LINE_FEED) | (returns == len(data) - 1)]
         if len(lone):
             ends = np.sort(np.concatenate((ends, lone)))
-    quotes = np.empty(0, np.int64)
+    quotes, inner = np.empty(0, np.int64), len(data)
     if separator is not None and b'"' in data:
         quotes = field_quotes(array, separator)
-        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
-    return ends + 1, quotes, len(quotes) % 2 == 1
+        outside = np.searchsorted(quotes, ends) % 2 == 0
+        if not outside.all():
+            inner = int(ends[np.argmin(outside)])
+            ends = ends[outside]
+    return Found(ends + 1, quotes, len(quotes) % 2 == 1, inner)
 
 
 def field_quotes(array: NDArray[np.uint8], separator: int) -> Places:
@@ -117,7 +125,8 @@ def cut(
     """
     data, final = b"", False
     while not (final and not data):
-        data, final, (ends, quotes, inside) = _gather(stream, data, final, separator, rows, size, piece, live)
+        data, final, found = _gather(stream, data, final, separator, rows, size, piece, live)
+        ends, inside = found.ends, found.inside
         if not data:
             return
         if final and (not len(ends) or ends[-1] < len(data)):
@@ -132,7 +141,8 @@ def cut(
         fitting = chosen[chosen <= size]
         chosen = fitting if len(fitting) else chosen[:1]
         end = int(chosen[-1])
-        yield Piece(data[:end], chosen, quotes[quotes < end], inside and end == len(data))
+        quotes = found.quotes[: np.searchsorted(found.quotes, end)]
+        yield Piece(data[:end], chosen, quotes, found.inner < end, inside and end == len(data))
         data = data[end:]
 
 
@@ -148,9 +158,9 @@ def _header_end(data: bytes, ends: Places) -> int | None:
 
 def _gather(
     stream: Bytes, data: bytes, final: bool, separator: int | None, rows: int, size: int, piece: int, live: bool
-) -> tuple[bytes, bool, tuple[Places, Places, bool]]:
+) -> tuple[bytes, bool, Found]:
     """Read until there are rows enough, or bytes enough, or no more."""
-    lines = data.count(b"\n") + data.count(b"\r")
+    lines = _lines(data)
     pieces = [data] if data else []
     length = len(data)
     wanted = 0  # after a vain look at the rows, look again when there is half as much again
@@ -161,12 +171,18 @@ def _gather(
             new = stream.read(piece)
             final = not new
             pieces.append(new)
-            lines += new.count(b"\n") + new.count(b"\r")
+            lines += _lines(new)
             length += len(new)
         data = b"".join(pieces)
         found = row_ends(data, separator, final=final)
-        if final or len(found[0]) >= rows or (len(found[0]) and (length >= size or (live and not stream.ready()))):
+        if final or len(found.ends) >= rows or (len(found.ends) and (length >= size or (live and not stream.ready()))):
             return data, final, found
         if length > LONGEST_ROW:
             raise SourceError("a row is longer than 256 MiB: is there a quote that is opened and never closed?")
-        pieces, wanted = [data], length + max(length // 2, 1)
+        pieces, wanted = [data], length + (1 if live else max(length // 2, 1))
+
+
+def _lines(data: bytes) -> int:
+    """About how many lines there are: enough to know when to look closely."""
+    lines = int(np.count_nonzero(np.frombuffer(data, np.uint8) == LINE_FEED))
+    return lines or data.count(b"\r")
