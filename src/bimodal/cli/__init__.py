@@ -67,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `head` does; there is nobody to tell
         return 0
+    if code == INTERRUPTED:  # what Typer makes of Ctrl-C
+        print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from http.client import HTTPConnection
 from types import FrameType, TracebackType
 from typing import Any, Self
-from urllib.request import urlopen
+from urllib.parse import urlsplit
 
 from bimodal.errors import PortTaken, UsageError
 from bimodal.realtime.limits import Limits
@@ -48,17 +49,15 @@ class Server:
         self.models = tuple(str(each["name"]) for each in spec.get("models", ()))
         self._holds = holds
         limits = limits or Limits()
-        self._sockets = listen(host, port, workers, limits.backlog)
+        sockets = listen(host, port, workers, limits.backlog)
         self.host = host
-        self.port: int = self._sockets[0].getsockname()[1]
-        per_worker = self._sockets if len(self._sockets) == workers else self._sockets * workers
-        self._workers = Workers(per_worker, spec, limits, grace=grace)
+        self.port: int = sockets[0].getsockname()[1]
+        self._workers = Workers(sockets, spec, limits, grace=grace)
         self._closing = threading.Lock()
         try:
             self._workers.start()
         except BaseException:  # Ctrl-C too
             self._workers.stop(0)
-            self._close_sockets()
             raise
         atexit.register(self.close)
 
@@ -75,8 +74,10 @@ class Server:
 
     def example(self) -> str:
         """The body of a request to /predict that works, made from the model's signature."""
-        with urlopen(f"{self.url}/openapi.json", timeout=10) as answer:  # noqa: S310 - our own address
-            told = json.load(answer)
+        connection = HTTPConnection(urlsplit(self.url).hostname or self.host, self.port, timeout=10)
+        connection.request("GET", "/openapi.json")
+        told = json.load(connection.getresponse())
+        connection.close()
         content = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
         return json.dumps(content["example"])
 
@@ -95,7 +96,6 @@ class Server:
         """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
         with self._closing:
             self._workers.stop(grace)
-            self._close_sockets()
         atexit.unregister(self.close)
 
     def _drain_under(self, signals: _Signals) -> None:
@@ -104,10 +104,6 @@ class Server:
         while not self._workers.wait(0.05):
             if signals.count > 1:
                 self._workers.stop(0)
-
-    def _close_sockets(self) -> None:
-        for listening in self._sockets:
-            listening.close()
 
     def __enter__(self) -> Self:
         return self
@@ -157,10 +153,8 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
-    """Listening sockets on one port: `count` that the system balances, or one for all where it cannot.
-
-    Raises PortTaken, UsageError.
-    """
+    """A listening socket for each of `count` workers, on one port: different ones where the system balances between
+    them, else the same one. Raises PortTaken, UsageError."""
     family, address = _address(host, port)
     if port and not _is_free(family, address):
         raise port_taken(family, address)
@@ -178,7 +172,7 @@ def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket
         if error.errno == errno.EADDRINUSE:
             raise port_taken(family, address) from None
         raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
-    return sockets
+    return sockets if balanced else sockets * count
 
 
 def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:
