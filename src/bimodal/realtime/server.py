@@ -185,10 +185,12 @@ def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:
 
 
 def _address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port {port} does not exist: ports are 1 to 65535, and 0 is any free one")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, OverflowError):
-        raise UsageError(f"host {host}, port {port} is no address of this machine") from None
+    except OSError:
+        raise UsageError(f"host {host} is not known") from None
     return found[0][0], found[0][4]
 
 

@@ -87,6 +87,7 @@ async def serve(job: Job, control: socket.socket, listening: socket.socket) -> N
         wired = await build(job)
         listener = Listener(wired.app, job.limits)
         await listener.start(listening)
+        listening.close()  # the listener has a duplicate, and must be the only one to hold the port when it drains
     except Exception as error:
         if not isinstance(error, BimodalError):
             log.exception("worker %d cannot start", job.worker)

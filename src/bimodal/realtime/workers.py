@@ -31,11 +31,15 @@ log = logging.getLogger("bimodal.realtime")
 
 STEADY = 10.0  # seconds after which a worker that ran counts as sound again
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
-_EXTRA = 2.0  # seconds beyond the grace before a draining worker is killed
+_EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
 
 
 class Workers:
-    """One worker process for each listening socket (a socket may be given several times)."""
+    """One worker process for each listening socket (a socket may be given several times).
+
+    The sockets are taken over: they close when the workers are told to stop, so that new callers are refused at once
+    while the drain goes on.
+    """
 
     def __init__(
         self, sockets: Sequence[socket.socket], spec: Mapping[str, Any], limits: Limits, *, grace: float = 30.0
@@ -89,6 +93,7 @@ class Workers:
         finally:
             for worker in self._workers:
                 worker.kill()
+                worker.listening.close()
             self._ended.set()
             self._started.set()
             self._woken.close()
@@ -101,6 +106,7 @@ class Workers:
             self._told = self._stops
             for worker in self._workers:
                 worker.terminate()
+                worker.listening.close()
         if now >= self._kill_at or self._error is not None:
             for worker in self._workers:
                 worker.kill()
@@ -150,7 +156,7 @@ class Worker:
         self.control: socket.socket | None = None
         self.is_ready = False
         self.restart_at = math.inf
-        self._listening = listening
+        self.listening = listening
         self._job = msgspec.structs.replace(job, worker=number)
         self._pause = _FIRST_PAUSE
         self._started_at = 0.0
@@ -168,7 +174,7 @@ class Worker:
         self._read = b""
         self._started_at = time.monotonic()
         self.control, theirs = socket.socketpair()
-        fds = (theirs.fileno(), self._listening.fileno())
+        fds = (theirs.fileno(), self.listening.fileno())
         # -P: a file of the user's in the working directory must not stand in for a module of the standard library.
         command = [sys.executable, "-P", "-m", "bimodal.realtime.worker", *map(str, fds)]
         # A group of its own: Ctrl-C in the terminal is for the parent, which drains the workers.
