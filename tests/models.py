@@ -174,7 +174,11 @@ def _all() -> list[Case]:
         "bagging": on_iris(ensemble.BaggingClassifier(n_estimators=3, random_state=0, n_jobs=2)),
         "neighbours": on_iris(neighbors.KNeighborsClassifier(n_jobs=2)),
         "bayes": on_iris(naive_bayes.GaussianNB()),
-        "network": on_iris(make_pipeline(StandardScaler(), neural_network.MLPClassifier((5,), max_iter=2000))),
+        "network": on_iris(
+            make_pipeline(
+                StandardScaler(), neural_network.MLPClassifier((5,), solver="lbfgs", max_iter=5000, random_state=0)
+            )
+        ),
         "svm": on_iris(svm.SVC(), NAMES),
         "ridge": on_iris(linear_model.RidgeClassifier()),
         "voting": on_iris(ensemble.VotingClassifier([("a", logistic), ("b", forest)], voting="soft"), NAMES),

@@ -57,9 +57,7 @@ def field_of(name: str, hint: Any) -> Field:
         return Field(name, inner.type, (-1, *inner.shape), nullable=nullable, example=[inner.example])
     kind = SCALARS.get(hint)
     if kind is None:
-        raise ModelError(
-            f"{name!r} has a type that no column has; use float, int, str, bool, datetime or lists of them"
-        )
+        raise ModelError(f"{name!r} has a type that no column has: use float, int, str, bool, datetime, or lists")
     return Field(name, kind, nullable=nullable, example=EXAMPLES[kind])
 
 

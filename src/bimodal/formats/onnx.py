@@ -12,7 +12,7 @@ import numpy as np
 from bimodal.errors import ModelError, ModelFailed
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
-from bimodal.formats.protobuf import class_labels
+from bimodal.formats.protobuf import facts
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.onnx import Onnx as Session
 from bimodal.runtimes.onnx import Port
@@ -41,20 +41,20 @@ class Onnx(Format):
             raise ModelError(
                 f"{source.path} takes inputs of several fixed batch sizes; export it with a free batch dimension"
             )
-        labels = class_labels(source.file)
-        outputs = _outputs(session, labels)
+        told_by_file = facts(source.file)
+        outputs = _outputs(session)
         named = len(inputs) > 1
         if not named and inputs[0].scalar and inputs[0].field.type != "string":
             inputs = [replace(inputs[0], field=replace(inputs[0].field, shape=(1,)), column=False)]
         runtime = Session(session, inputs, outputs, batch=fixed.pop() if fixed else None)
         fields = tuple(_example(port.field) for port in inputs)
         signature = Signature(fields, (), named=named, open=not named and fields[0].shape == (-1,))
-        signature, told = _settle(runtime, signature, labels)
+        signature, told = _settle(runtime, signature, told_by_file.labels)
         if source.features and not named and fields[0].shape:
-            signature = signature.with_features(source.features)
+            signature = _of_width(signature, len(source.features)).with_features(source.features)
             runtime = runtime.with_columns([each.name for each in signature.inputs])
-        facts = {"opset": _opset(session), "producer": session.get_modelmeta().producer_name}
-        return Loaded(runtime, signature, _versions(), told, facts)
+        about = {"opset": told_by_file.opset, "producer": session.get_modelmeta().producer_name}
+        return Loaded(runtime, signature, _versions(), told, about)
 
 
 def _session(source: Source) -> Any:
@@ -94,7 +94,7 @@ def _port(node: Any, path: str) -> Port:
     )
 
 
-def _outputs(session: Any, labels: tuple[Any, ...] | None) -> dict[str, str]:
+def _outputs(session: Any) -> dict[str, str]:
     """Our name for each of the session's outputs."""
     names = [each.name for each in session.get_outputs()]
     ours: dict[str, str] = {}
@@ -158,8 +158,12 @@ def _kind(values: Array) -> str:
     return "string" if values.dtype.kind in "OUS" else values.dtype.name
 
 
-def _opset(session: Any) -> str:
-    return str(session.get_modelmeta().version)
+def _of_width(signature: Signature, width: int) -> Signature:
+    """A model that takes any width, once its columns are named."""
+    (only,) = signature.inputs
+    if only.shape != (-1,):
+        return signature
+    return replace(signature, inputs=(replace(only, shape=(width,), example=[0.0] * width),), open=False)
 
 
 def _versions() -> dict[str, str]:

@@ -4,45 +4,80 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Numbers in onnx.proto: ModelProto.graph, GraphProto.node, NodeProto.attribute; AttributeProto.name, .ints, .strings
-GRAPH, NODE, ATTRIBUTE, NAME, INTS, STRINGS = 7, 1, 5, 1, 8, 9
+# Numbers of fields in onnx.proto.
+GRAPH, OPSETS = 7, 8  # ModelProto
+NODE, INITIALIZER = 1, 5  # GraphProto
+INPUT, OPERATOR, ATTRIBUTE = 1, 4, 5  # NodeProto
+NAME, INTS, STRINGS = 1, 8, 9  # AttributeProto
+INT32S, TEXTS, INT64S, TENSOR_NAME, RAW = 5, 6, 7, 8, 9  # TensorProto
 LABELS = (b"classlabels_int64s", b"classlabels_ints", b"classlabels_strings")
 
 
-def class_labels(file: Path) -> tuple[Any, ...] | None:
-    """The labels of the last classifier in the model (`ai.onnx.ml`), in its order; None where there is none."""
-    found: tuple[Any, ...] | None = None
+@dataclass(frozen=True)
+class Facts:
+    """labels: of the model's classifier, in its order; None where it has none. opset: of the standard operators."""
+
+    labels: tuple[Any, ...] | None = None
+    opset: int | None = None
+
+
+def facts(file: Path) -> Facts:
+    """What can be read; nothing of a file that is no ONNX model."""
     try:
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             whole = memoryview(data)
             try:
-                for attribute in _attributes(whole):
-                    found = _labels(attribute) or found
+                return Facts(_class_labels(whole), _opset(whole))
             finally:
                 whole.release()
-    except (OSError, ValueError, IndexError):
-        return None
+    except (OSError, ValueError, IndexError, BufferError):
+        return Facts()
+
+
+def _opset(model: memoryview) -> int | None:
+    for each in _fields(model, OPSETS):
+        with each:
+            told = {number: bytes(value) if isinstance(value, memoryview) else value for number, value in _walk(each)}
+        version = told.get(2)
+        if told.get(1, b"") in (b"", b"ai.onnx") and isinstance(version, int):
+            return version
+    return None
+
+
+def _class_labels(model: memoryview) -> tuple[Any, ...] | None:
+    """The labels of the last classifier: its attribute, or the table in which the place of the best score is looked up."""
+    found = None
+    tables: list[bytes] = []
+    for graph in _fields(model, GRAPH):
+        for node in _fields(graph, NODE):
+            for attribute in _fields(node, ATTRIBUTE):
+                found = _labels(attribute) or found
+            if any(bytes(each) == b"ArrayFeatureExtractor" for each in _fields(node, OPERATOR)):
+                tables += [bytes(each) for each in _fields(node, INPUT)][:1]
+        for tensor in _fields(graph, INITIALIZER):
+            name = next((bytes(each) for each in _fields(tensor, TENSOR_NAME)), b"")
+            found = _values(tensor) if name in tables and found is None else found
     return found
 
 
-def _attributes(data: memoryview) -> Iterator[bytes]:
-    for graph in _fields(data, GRAPH):
-        for node in _fields(graph, NODE):
-            for attribute in _fields(node, ATTRIBUTE):
-                yield bytes(attribute)
-
-
-def _labels(attribute: bytes) -> tuple[Any, ...] | None:
-    data = memoryview(attribute)
-    name = next((bytes(each) for each in _fields(data, NAME)), b"")
+def _labels(attribute: memoryview) -> tuple[Any, ...] | None:
+    name = next((bytes(each) for each in _fields(attribute, NAME)), b"")
     if name not in LABELS:
         return None
     if name.endswith(b"strings"):
-        return tuple(bytes(each).decode() for each in _fields(data, STRINGS)) or None
-    return tuple(_signed(value) for value in _numbers(data, INTS)) or None
+        return tuple(bytes(each).decode() for each in _fields(attribute, STRINGS)) or None
+    return tuple(_signed(value) for value in _numbers(attribute, INTS)) or None
+
+
+def _values(tensor: memoryview) -> tuple[Any, ...] | None:
+    """A small tensor of integers or texts."""
+    texts = tuple(bytes(each).decode() for each in _fields(tensor, TEXTS))
+    numbers = tuple(_signed(value) for number in (INT32S, INT64S) for value in _numbers(tensor, number))
+    return texts or numbers or None
 
 
 def _signed(value: int) -> int:

@@ -40,10 +40,22 @@ class Sklearn(Format):
         make_importable(source.file, source.code)
         model, told = unpickle(source)
         if estimators.is_estimator(model):
-            return understand(model, source, told)
+            return _usable(model, source, told)
         if callable(getattr(model, "predict", None)) or _is_function(model):
             return adapt(model, source, told)
         raise ModelError(f"{source.path} {_what(model)}; supported is {SUPPORTED}")
+
+
+def _usable(model: Any, source: Source, told: tuple[str, ...]) -> Loaded:
+    try:
+        return understand(model, source, told)
+    except BimodalError:
+        raise
+    except Exception as error:  # a model of another version, or one that was damaged, fails anywhere
+        log.exception("the model cannot be used")
+        kind, reason = type(model).__name__, f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        hint = f"; it was {told[0]}" if told else ""
+        raise ModelError(f"{source.path} holds a {kind} that cannot be used ({reason}){hint}") from error
 
 
 def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:

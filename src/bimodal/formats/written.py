@@ -19,9 +19,8 @@ from bimodal.runtimes import estimator as native
 from bimodal.runtimes.python import Python
 from bimodal.signature import Field, Signature
 
-OPEN = (
-    "it declares no inputs: rows of numbers of any one width are taken, and predict() gets them as a 2-D float64 array"
-)
+OPEN = "it declares no inputs: rows of numbers of any one width are taken, predict() gets them as a 2-D float64 array"
+FREE: dict[str, Any] = {"nullable": True, "finite": False}  # a column of which nothing was said
 
 
 class Written:
@@ -55,10 +54,14 @@ class Written:
     def loaded(self, source: Source, told: Sequence[str] = ()) -> Loaded:
         inputs, wants = self._inputs(source)
         warned = [*told]
-        if inputs is None:
-            inputs, wants = (Field("input", "float64", (-1,), nullable=True, finite=False, example=[0.0]),), "array"
+        signature = Signature(inputs or (), ())
+        if inputs is None and source.features:
+            inputs, wants = tuple(Field(name, "float64", example=0.0, **FREE) for name in source.features), "stacked"
+            signature = Signature(inputs, ())
+        elif inputs is None:
+            inputs, wants = (Field("input", "float64", (-1,), example=[0.0], **FREE),), "array"
+            signature = Signature(inputs, (), named=False, open=True)
             warned.append(OPEN)
-        signature = Signature(inputs, (), named=wants != "array", open=wants == "array")
         runtime = Python(self.predict, inputs, wants)
         outputs, fault = self._outputs(runtime, inputs)
         if fault:
@@ -68,10 +71,6 @@ class Written:
         runtime.promise(outputs)
         classes = getattr(self.owner, "classes", None)
         signature = replace(signature, outputs=outputs, classes=None if classes is None else tuple(classes))
-        if source.features and not signature.named:
-            signature = signature.with_features(source.features)
-            runtime = Python(self.predict, signature.inputs, "stacked")
-            runtime.promise(outputs)
         facts = {"estimator": getattr(self.predict, "__qualname__", type(self.owner).__name__)}
         versions = {"python": platform.python_version(), "numpy": np.__version__}
         return Loaded(runtime, signature, versions, tuple(warned), facts)
@@ -80,12 +79,12 @@ class Written:
         """The declared columns, and in what form predict() gets them: rows, frame or array."""
         hints = self._hints()
         first = next((hint for name, hint in hints.items() if name != "return"), None)
-        wants = "frame" if getattr(first, "__module__", "").startswith("pandas") else "rows"
         fields = declared(getattr(self.owner, "inputs", None)) or row_fields(first)
-        if fields is None and source.sample:
-            declares = first is not None
-            return source.sample, wants if declares else "frame"
-        return fields, wants
+        if fields is not None:
+            return fields, "frame" if _home(first) == "pandas" else "rows"
+        if source.sample is None:
+            return None, "array"
+        return source.sample, {"bimodal": "rows", "collections": "rows", "numpy": "stacked"}.get(_home(first), "frame")
 
     def _hints(self) -> dict[str, Any]:
         try:
@@ -106,6 +105,11 @@ class Written:
             only = f"predict() gives {', '.join(sorted(seen))} where outputs names {', '.join(sorted(names))}"
             raise ModelError(only)
         return found, None
+
+
+def _home(hint: Any) -> str:
+    """The package that a type comes from."""
+    return str(getattr(typing.get_origin(hint) or hint, "__module__", "")).partition(".")[0]
 
 
 def _call(function: Any, path: str, called: str) -> Any:

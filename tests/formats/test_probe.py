@@ -1,0 +1,103 @@
+"""What a model takes is asked of the model itself: nulls, infinity, unknown categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from bimodal.formats.probe import example_rows
+from bimodal.rows import Rows
+from bimodal.signature import Signature
+from tests.formats.test_fitted import load
+from tests.models import CASES
+
+
+def signature(name: str, folder: Path) -> Signature:
+    return load(CASES[name].model, folder).signature
+
+
+@pytest.mark.parametrize(
+    ("name", "nullable", "finite"),
+    [
+        ("logistic", False, True),
+        ("svm", False, True),
+        ("tree", True, True),
+        ("boosting", True, False),
+        ("scaler", True, True),
+    ],
+)
+def test_a_model_of_numbers_says_whether_it_takes_nulls_and_infinity(
+    name: str, nullable: bool, finite: bool, tmp_path: Path
+) -> None:
+    (field,) = signature(name, tmp_path).inputs
+    assert (field.nullable, field.finite) == (nullable, finite)
+
+
+def test_columns_are_judged_by_the_step_that_receives_them(tmp_path: Path) -> None:
+    taken = {each.name: each for each in signature("mixed", tmp_path).inputs}
+    assert all(each.nullable for each in taken.values())
+    assert taken["city"].categories == ("Lima", "Oslo", "Pune")
+    assert not any(each.closed for each in taken.values())
+
+
+def test_an_encoder_that_raises_on_unknown_categories_is_closed(tmp_path: Path) -> None:
+    taken = {each.name: each for each in signature("closed", tmp_path).inputs}
+    assert taken["plan"].closed
+    assert taken["plan"].categories == ("free", "pro", "team")
+    assert not taken["plan"].nullable
+
+
+def test_one_encoder_may_know_nulls_in_one_column_and_not_in_another(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": ["x", np.nan, "y", "x"], "b": ["u", "v", "u", "v"]})
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [0, 1, 0, 1])
+    taken = {each.name: each for each in load(model, tmp_path).signature.inputs}
+    assert taken["a"].nullable
+    assert taken["a"].categories == ("x", "y")
+    assert not taken["b"].nullable
+
+
+@pytest.mark.parametrize("null", [None, np.nan])
+def test_a_null_is_written_as_the_encoder_knows_it(null: object, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": pd.Series(["x", null, "y", "x"], dtype=object)})
+    model = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [0, 1, 0, 0])
+    loaded = load(model, tmp_path)
+    column = np.array(["x", None, "y"], object)
+    answer = loaded.runtime.run(Rows({"a": column}), ["probability"])
+    np.testing.assert_array_equal(answer.array("probability"), model.predict_proba(frame[:3]))
+
+
+def test_an_imputer_of_nan_gets_nan(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": pd.Series(["x", np.nan, "y", "x"], dtype=object), "n": [1.0, np.nan, 3.0, 4.0]})
+    text = make_pipeline(SimpleImputer(strategy="constant", fill_value="?"), OneHotEncoder())
+    model = make_pipeline(ColumnTransformer([("t", text, ["a"]), ("n", SimpleImputer(), ["n"])]), LogisticRegression())
+    model.fit(frame, [0, 1, 0, 0])
+    loaded = load(model, tmp_path)
+    rows = Rows({"a": np.array(["x", None, "y", "x"], object), "n": frame["n"].to_numpy()})
+    answer = loaded.runtime.run(rows, ["prediction"])
+    np.testing.assert_array_equal(answer.array("prediction"), model.predict(frame))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.sampled])
+def test_the_example_is_answered_and_passes_the_check(name: str, tmp_path: Path) -> None:
+    loaded = load(CASES[name].model, tmp_path)
+    inputs = loaded.signature.inputs
+    assert loaded.runtime.run(example_rows(inputs), [loaded.signature.outputs[0].name]).count == 1
+    _, good, problems = loaded.signature.check([{each.name: each.example for each in inputs}])
+    assert good.all(), problems
+
+
+def test_an_example_is_no_row_of_the_training_data(tmp_path: Path) -> None:
+    (field,) = signature("neighbours", tmp_path).inputs
+    assert not (np.isclose(CASES["neighbours"].model._fit_X, field.example).all(axis=1)).any()
+
+
+def test_columns_that_the_model_drops_are_not_asked_for(tmp_path: Path) -> None:
+    assert [each.name for each in signature("closed", tmp_path).inputs] == ["income", "plan"]
