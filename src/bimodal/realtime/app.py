@@ -138,14 +138,14 @@ class Cors:
 
 
 class _CorsWriter:
+    """A Writer that adds the headers for the caller's origin."""
+
     def __init__(self, writer: Writer, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         self._writer = writer
         self._fields = fields
         self.write = writer.write
         self.end = writer.end
         self.ready = writer.ready
-        self.pause = writer.pause
-        self.resume = writer.resume
 
     def start(self, response: Response) -> None:
         response.headers = (*response.headers, *self._fields)

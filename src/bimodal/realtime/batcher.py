@@ -25,6 +25,7 @@ from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Unavail
 from bimodal.model import Model
 from bimodal.realtime import gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
+from bimodal.realtime.answer import Answer
 from bimodal.rows import Rows
 
 log = logging.getLogger("bimodal.realtime")
@@ -36,7 +37,19 @@ Key = tuple[Any, ...]  # (outputs, threshold, …): requests share a batch only 
 
 
 class Door(Protocol):
-    """What a Work came in through: it knows the wire's words, the batcher does not."""
+    """What a Work came in through: it knows the wire's words, the batcher does not.
+
+    route (for the ledger) and content_type (of its answers) are the same for all works of a door.
+    """
+
+    route: str
+    content_type: bytes
+
+    def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
+        """The body of the answer to a work, which has the rows from `start` to `stop` of the batch's answer.
+
+        Raises ModelFailed where it cannot be told.
+        """
 
     def recheck(self, work: Work) -> Rows:
         """The full verdict on a request whose values a gather did not take; raises InputError."""
@@ -289,7 +302,8 @@ class Batcher:
         """The next batch: of the requests that wait longest, as many as fit. Kinds of request take turns."""
         key = next(iter(self._waiting))
         queue = self._waiting.pop(key)
-        works, rows, most = [], 0, self._fits()
+        works: list[Work] = []
+        rows, most = 0, self._fits()
         while queue and (not works or rows + queue[0].count <= most):
             work = queue.popleft()
             if work.settled:

@@ -18,7 +18,8 @@ from bimodal.realtime.batcher import Batch, Work
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
-ROUTES = ("predict", "stream", "infer")
+STREAM = "stream"
+ROUTES = ("predict", STREAM, "infer")
 STATUSES = (200, 400, 404, 413, 415, 429, 500, 503, 504)
 REASONS = ("overloaded", "unavailable", "deadline_exceeded", "invalid_input", "model_failed", "model_crashed", "other")
 STAGES = {
@@ -84,7 +85,7 @@ class Metrics:
             if os.fstat(file.fileno()).st_size < size * self.workers:
                 os.truncate(file.fileno(), size * self.workers)
             self._map = mmap.mmap(file.fileno(), size * self.workers)
-        self._all = memoryview(self._map).cast("d")
+        self._all: memoryview[float] = memoryview(self._map).cast("d")
         self.row = self._all[worker * self.layout.size : (worker + 1) * self.layout.size]
         self._gauges: list[tuple[int, Callable[[], int]]] = []
         self._info: list[dict[str, str]] = []
@@ -148,10 +149,10 @@ class Ledger:
         row, count = self._row, len(bodies)
         routes: dict[str, int] = {}
         for work, _ in bodies:
-            route: str = work.door.route  # type: ignore[attr-defined]  # the batcher's Door knows no routes
-            routes[route] = routes.get(route, 0) + 1
+            routes[work.door.route] = routes.get(work.door.route, 0) + 1
         for route, number in routes.items():
-            row[self._requests[route, 200]] += number
+            if route != STREAM:  # a stream is one request, counted at its end
+                row[self._requests[route, 200]] += number
         row[self._rows] += batch.given.count
         _observe(row, self._sizes, SIZES, batch.given.count)
         _observe(row, self._stages["parse"], SECONDS, parse, count)
@@ -165,6 +166,10 @@ class Ledger:
         if not batch.inline:
             self._metrics.refresh()
 
+    def streamed(self) -> None:
+        """A stream of lines has been answered."""
+        self._row[self._requests[STREAM, 200]] += 1.0
+
     def refused(self, route: str, status: int, code: str) -> None:
         """A request got an error."""
         status = status if status in STATUSES else 400 if status < 500 else 500
@@ -173,7 +178,7 @@ class Ledger:
         self._row[self._metrics.layout.refusals[self._model, reason]] += 1.0
 
 
-def _observe(row: memoryview, place: int, bounds: Sequence[float], value: float, times: int = 1) -> None:
+def _observe(row: memoryview[float], place: int, bounds: Sequence[float], value: float, times: int = 1) -> None:
     """A histogram is its buckets (not yet cumulative), the one without a bound, and the sum."""
     row[place + bisect_left(bounds, value)] += times
     row[place + len(bounds) + 1] += value * times

@@ -6,92 +6,21 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Protocol, cast
 from urllib.parse import quote
-
-import numpy as np
 
 from bimodal.errors import BimodalError, ModelFailed, ModelNotFound, UsageError
 from bimodal.model import Model
 from bimodal.realtime.admission import TARGET
+from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Batch, Batcher, Key, Work
 from bimodal.realtime.exchange import Request, Respond, Response
 from bimodal.realtime.failure import failure, status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Ledger, Metrics
-from bimodal.rows import Dictionary, Rows
+from bimodal.rows import Rows
 from bimodal.signature import listed, nearest
 
 log = logging.getLogger("bimodal.realtime")
-
-
-class Door(Protocol):
-    """How the works of one wire are answered. `route` and `content_type` are the same for all of a door's works."""
-
-    route: str
-    content_type: bytes
-
-    def recheck(self, work: Work) -> Rows: ...
-
-    def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
-        """The body of the answer to a work, which has the rows from `start` to `stop` of it."""
-
-    def fail(self, work: Work, error: BaseException) -> None: ...
-
-
-class Answer:
-    """The outputs of one batch, on their way to the callers."""
-
-    def __init__(self, outputs: Rows, given: Rows) -> None:
-        self.outputs = outputs
-        self.given = given
-        self._lists: list[tuple[str, list[Any]]] | None = None
-
-    @property
-    def lists(self) -> list[tuple[str, list[Any]]]:
-        """Each output as a Python list, made once a batch. Raises ModelFailed where JSON cannot tell the answer.
-
-        NaN stands for a missing value in both directions: where the row given held one, it is answered as null.
-        Any other NaN, and infinity, is a failure of the model, which no number of JSON may hide.
-        """
-        if self._lists is None:
-            self._lists = [(name, self._list(name)) for name in self.outputs]
-        return self._lists
-
-    def part(self, start: int, stop: int) -> Answer:
-        """The answer for some of the rows."""
-        return Answer(self.outputs.slice(start, stop), self.given.slice(start, stop))
-
-    def _list(self, name: str) -> list[Any]:
-        column = self.outputs[name]
-        array = column.decode() if isinstance(column, Dictionary) else column
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            strange = np.isinf(array) | (np.isnan(array) & ~self._holes.reshape(-1, *[1] * (array.ndim - 1)))
-            if strange.any():
-                row = int(np.argwhere(strange)[0][0]) + 1
-                raise ModelFailed(
-                    f"row {row}: the model answered no finite number in {name!r}, which JSON cannot tell; "
-                    "CSV, Arrow and Parquet can",
-                    row=row,
-                    column=name,
-                )
-        values: list[Any] = array.tolist()
-        return values
-
-    @property
-    def _holes(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """The rows that were given with a missing value: bool [n]."""
-        holes = np.zeros(self.given.count, bool)
-        for column in self.given.values():
-            if isinstance(column, Dictionary):
-                holes |= column.codes < 0
-            elif column.dtype.kind == "f":
-                holes |= np.isnan(column.reshape(len(column), -1)).any(axis=1)
-            elif column.dtype == object:
-                holes |= np.array([value is None or value != value for value in column.reshape(len(column), -1)[:, 0]])
-            elif column.dtype.kind == "M":
-                holes |= np.isnat(column)
-        return holes
 
 
 class Served:
@@ -115,6 +44,7 @@ class Served:
         self.threshold = threshold
         model.check_threshold(threshold)
         self.key: Key = (self.outputs, threshold)
+        self.ragged = any(-1 in each.shape for each in model.signature.inputs)
         self.batcher = Batcher(model, self._settle, target=target or TARGET, most=limits.rows)
         self._identity = (b"x-model", f"{quote(model.name)}/{model.version}".encode("ascii"))
         ledger.watch(lambda: self.batcher.in_flight)
@@ -126,6 +56,12 @@ class Served:
         names = self.outputs if outputs is None else self.model.resolve_outputs(outputs)
         self.model.check_threshold(threshold)
         return (names, self.threshold if threshold is None else threshold)
+
+    def lane(self, key: Key, rows: Rows) -> Key:
+        """Rows of a model that takes any width share a call only with rows of the same width."""
+        if not self.ragged:
+            return key
+        return (*key, *[size for each in rows for size in rows.array(each).shape[1:]])
 
     def refuse(self, route: str, request: Request, respond: Respond, error: BaseException) -> None:
         """Tell the caller why there is no answer, and count it."""
@@ -141,9 +77,8 @@ class Served:
         for work in batch.works:
             stop = at + work.count
             if not work.settled:
-                door = cast(Door, work.door)
                 try:
-                    bodies.append((work, door.encode(work, answer, at, stop)))
+                    bodies.append((work, work.door.encode(work, answer, at, stop)))
                 except ModelFailed:
                     self._encode_alone(work, answer.part(at, stop), bodies)
             at = stop
@@ -152,7 +87,7 @@ class Served:
     def _encode_alone(self, work: Work, answer: Answer, bodies: list[tuple[Work, bytes]]) -> None:
         """Some row of the batch has no answer that can be told: find out whether it is this work's."""
         try:
-            bodies.append((work, cast(Door, work.door).encode(work, answer, 0, work.count)))
+            bodies.append((work, work.door.encode(work, answer, 0, work.count)))
         except ModelFailed as error:
             work.settled = True
             work.door.fail(work, error)
@@ -169,7 +104,7 @@ class Served:
                 wait = batch.began - work.queued
                 headers = (self._identity, timing(work.parse, wait, batch.seconds, encoding))
             try:
-                work.respond(Response(200, body, cast(Door, work.door).content_type, headers))
+                work.respond(Response(200, body, work.door.content_type, headers))
             except Exception:
                 log.exception("an answer could not be sent")
         self.ledger.answered(batch, bodies, parse, queue, encoding)

@@ -6,15 +6,20 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from bimodal import model
+import msgspec
+
+from bimodal import __version__, model
 from bimodal.errors import UsageError
 from bimodal.model import Model
-from bimodal.realtime.app import App, Handler, state
+from bimodal.realtime.app import App, Handler, Streamer, state, text
+from bimodal.realtime.exchange import JSON
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.metrics import Metrics
-from bimodal.realtime.protocols.rows import RowsDoor
+from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
+from bimodal.realtime.protocols.media import Media
+from bimodal.realtime.protocols.openinference import InferDoor, metadata
 from bimodal.realtime.service import Served, Service
 
 
@@ -64,13 +69,18 @@ def wire(
     if not models:
         raise UsageError("there is no model to serve")
     counters = Metrics([each.name for each in models], metrics, workers, worker)
+    for each in models:
+        counters.describe(model=each.name, version=each.version, format=each.format, runtime=each.runtime.name)
     service = Service(models, limits, counters, outputs=outputs, threshold=threshold, target=queue_target)
-    routes: dict[tuple[str, str], Handler] = {}
-    routes |= _health(service, counters)
+    routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters)
+    streams: dict[str, Streamer] = {}
     for served in service.served.values():
-        routes |= _predictions(served)
-    routes["POST", "/predict"] = routes["POST", f"/models/{service.first.model.name}/predict"]
-    app = App(routes, counters, patterns=_patterns(service), cors=cors)
+        media = Media(served)
+        for path in _paths(served, service):
+            routes["POST", path] = media
+            streams[path] = media.stream
+        routes |= _open_inference(served, service, counters)
+    app = App(routes, counters, streams=streams, patterns=_patterns(service), cors=cors)
 
     async def close() -> None:
         await service.close()
@@ -78,20 +88,42 @@ def wire(
     return Wired(app, service, close)
 
 
-def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
-    return {
-        ("GET", "/health/live"): state(lambda: True, {"status": "live"}, {"status": "live"}, metrics),
-        ("GET", "/health/ready"): state(lambda: service.ready, {"status": "ready"}, {"status": "draining"}, metrics),
-    }
-
-
-def _predictions(served: Served) -> dict[tuple[str, str], Handler]:
-    door = RowsDoor(served)
+def _paths(served: Served, service: Service) -> list[str]:
+    """Where a model's `/predict` is."""
     name = served.model.name
+    paths = [f"/models/{name}/predict", f"/models/{name}/versions/{served.model.version}/predict"]
+    return ["/predict", *paths] if served is service.first else paths
+
+
+def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+    live = state(lambda: True, {"status": "live"}, {"status": "live"}, metrics)
+    ready = state(lambda: service.ready, {"status": "ready"}, {"status": "draining"}, metrics)
     return {
-        ("POST", f"/models/{name}/predict"): door,
-        ("POST", f"/models/{name}/versions/{served.model.version}/predict"): door,
+        ("GET", "/health/live"): live,
+        ("GET", "/health/ready"): ready,
+        ("GET", "/v2/health/live"): state(lambda: True, {"live": True}, {"live": False}, metrics),
+        ("GET", "/v2/health/ready"): state(lambda: service.ready, {"ready": True}, {"ready": False}, metrics),
+        ("GET", "/metrics"): text(CONTENT_TYPE, metrics.text, metrics),
     }
+
+
+def _open_inference(served: Served, service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+    """The Open Inference routes of one model."""
+    name, version = served.model.name, served.model.version
+    infer = InferDoor(served)
+    told = text(JSON, partial(msgspec.json.encode, metadata(served)), metrics)
+    ready = state(lambda: service.ready, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
+    routes: dict[tuple[str, str], Handler] = {}
+    for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
+        routes["GET", path] = told
+        routes["GET", f"{path}/ready"] = ready
+        routes["POST", f"{path}/infer"] = infer
+    return routes
+
+
+def _pages(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+    server = {"name": "bimodal", "version": __version__, "extensions": []}
+    return {("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics)}
 
 
 def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]]:

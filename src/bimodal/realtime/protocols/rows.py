@@ -15,11 +15,12 @@ import numpy as np
 
 from bimodal.errors import InputError, TooLarge
 from bimodal.realtime import gather
-from bimodal.realtime.batcher import Key, Work
+from bimodal.realtime.answer import Answer
+from bimodal.realtime.batcher import Work
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
-from bimodal.realtime.service import Answer, Served
+from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import FLOATS, Signature, kind, nearest, require
 
@@ -47,7 +48,7 @@ class RowsDoor:
         self._depth = served.limits.depth
         self._most = served.limits.rows
         self._fast = fast(served.signature)
-        self._by_shape = any(-1 in each.shape for each in served.signature.inputs)
+        self._ragged = served.ragged
         self._encode = msgspec.json.Encoder(enc_hook=plain).encode
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
@@ -84,7 +85,7 @@ class RowsDoor:
                 key = self._key
                 if taken.outputs is not None or taken.threshold is not None:
                     key = self.served.choose(taken.outputs, taken.threshold)
-                if self._by_shape:
+                if self._ragged:
                     key = (*key, len(taken.values[0]))
                 now = monotonic()
                 return Work(
@@ -95,14 +96,8 @@ class RowsDoor:
         names = asked.kept(list(spare), key[0])
         extra = {name: spare[name] for name in names} or None
         now = monotonic()
-        key = self._shaped(key, rows)
+        key = self.served.lane(key, rows)
         return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
-
-    def _shaped(self, key: Key, rows: Rows) -> Key:
-        """Rows of a model that takes any width share a call only with rows of their width."""
-        if not self._by_shape:
-            return key
-        return (*key, *[size for each in self.served.signature.inputs for size in rows.array(each.name).shape[1:]])
 
     def _judged(self, data: bytes, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
         """The Rows of a body, what it asks for, and its columns that are no features. Raises InputError."""

@@ -1,0 +1,78 @@
+"""One route, several kinds of body: the door is found by the content type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from bimodal.errors import UnsupportedMedia
+from bimodal.realtime.exchange import JSON, Intake, Request, Respond, Writer
+from bimodal.realtime.protocols.lines import NDJSON, LinesDoor
+from bimodal.realtime.protocols.rows import RowsDoor
+from bimodal.realtime.service import Served
+
+CSV, ARROW, PARQUET = b"text/csv", b"application/vnd.apache.arrow.stream", b"application/vnd.apache.parquet"
+MEDIA = (JSON, CSV, ARROW, PARQUET, NDJSON)
+ALSO = {  # other names that people use
+    b"": JSON,
+    b"text/json": JSON,
+    b"application/x-www-form-urlencoded": JSON,  # what curl sends unless told otherwise
+    b"application/csv": CSV,
+    b"application/x-parquet": PARQUET,
+    b"application/parquet": PARQUET,
+    b"application/ndjson": NDJSON,
+    b"application/jsonl": NDJSON,
+    b"application/x-jsonlines": NDJSON,
+}
+
+Cancel = Callable[[], None]
+Handler = Callable[[Request, Respond], Cancel | None]
+
+
+class Media:
+    """`/predict` of one model."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._json = RowsDoor(served)
+        self._lines = LinesDoor(served)
+        self._doors: dict[bytes, Handler] = {JSON: self._json, NDJSON: self._lines}
+
+    def __call__(self, request: Request, respond: Respond) -> Cancel | None:
+        headers = request.headers
+        door = self._doors.get(headers.get(b"content-type", JSON))
+        if door is None or b"content-encoding" in headers:
+            try:
+                door = self._door(request)
+            except UnsupportedMedia as error:
+                self._served.refuse("predict", request, respond, error)
+                return None
+        return door(request, respond)
+
+    def stream(self, request: Request, writer: Writer) -> Intake | None:
+        """The taker of the lines, where they are lines."""
+        if kind(request) != NDJSON or b"content-encoding" in request.headers:
+            return None
+        return self._lines.stream(request, writer)
+
+    def _door(self, request: Request) -> Handler:
+        if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMedia("compressed bodies are not understood; send it without content-encoding")
+        found = kind(request)
+        if found not in MEDIA:
+            names = ", ".join(each.decode() for each in MEDIA)
+            raise UnsupportedMedia(f"this content type is not understood; understood are {names}")
+        if found not in self._doors:
+            # Arrow is loaded when the first table comes: a server of JSON alone does without its memory
+            tables = import_module("bimodal.realtime.protocols.tables")
+            self._doors[found] = cast(Handler, tables.TableDoor(self._served, found))
+        return self._doors[found]
+
+
+def kind(request: Request) -> bytes:
+    """The content type by its own name, without parameters."""
+    told = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if told.endswith(b"+json"):
+        return JSON
+    return ALSO.get(told, told)
