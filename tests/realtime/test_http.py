@@ -457,6 +457,19 @@ class TestStreams:
         client.send(b"x" * 1_000_000)
         assert client.is_closed()
 
+    def test_an_answer_that_begins_within_the_body_keeps_the_connection(self, client: Client, server: Running) -> None:
+        client.send(b"POST /talk/late HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n1\r\na\r\n" % HOST)
+        wait_for(lambda: server.app.fed == 1)
+        answer = client.send(b"1\r\nb\r\n0\r\n\r\n").answer()
+        assert answer.body == b"AB"
+        assert "connection" not in answer.headers
+        assert client.get("/nothing").answer().status == 204
+
+    def test_a_failing_intake_leaves_no_bytes_on_the_account(self, client: Client, server: Running) -> None:
+        client.chunked("/talk/late", b"boom", b"more", b"and more")
+        assert client.answer().status == 500
+        assert server.listener.bodies == 0
+
     def test_a_writer_waits_for_a_slow_reader(self, client: Client, server: Running) -> None:
         client.get("/flood")
         time.sleep(0.3)

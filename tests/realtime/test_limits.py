@@ -192,6 +192,13 @@ class TestTimes:
             assert client.get("/echo").answer().body == b""
             assert not caplog.records
 
+    def test_the_deadline_holds_behind_a_stream(self) -> None:
+        with serving(SOON) as server, server.connect() as client:
+            client.get("/flood").get("/never")
+            wait_for(lambda: server.app.cancelled == 1)
+            assert len(client.answer().body) == 400 * 50_000
+            assert client.answer().status == 504
+
     def test_waiting_for_an_answer_is_not_idleness(self) -> None:
         with serving(Limits(idle_timeout=0.2)) as server, server.connect() as client:
             assert client.get("/later0.8?x").answer().body == b"x"
@@ -258,6 +265,16 @@ class TestBackPressure:
             assert server.app.fed == 1
             server.loop.call_soon_threadsafe(exchange.resume)
             assert client.answer().body == b"AB"
+
+    def test_a_body_left_paused_does_not_stop_the_connection(self) -> None:
+        with serving() as server, server.connect() as client:
+            client.send(b"POST /talk HTTP/1.1\r\n%bcontent-length: 2\r\n\r\na" % HOST)
+            wait_for(lambda: server.app.fed == 1)
+            exchange = one_exchange(server)
+            server.loop.call_soon_threadsafe(exchange.pause)
+            server.loop.call_soon_threadsafe(exchange.end)
+            assert client.answer().body == b"A"
+            assert client.is_closed()
 
 
 def one_exchange(server: Running):  # type: ignore[no-untyped-def]  # what a wire's writer is, is its own business

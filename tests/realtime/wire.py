@@ -30,15 +30,17 @@ HOST = b"host: test\r\n"
 class Talk:
     """An Intake that sends back what it is fed, in capitals; it ends with the body."""
 
-    def __init__(self, app: TryOut, writer: Writer) -> None:
+    def __init__(self, app: TryOut, writer: Writer, *, late: bool = False) -> None:
         self.app = app
         self.writer = writer
-        writer.start(Response(200, b"", b"text/plain"))
+        if not late:
+            writer.start(Response(200, b"", b"text/plain"))
 
     def feed(self, piece: bytes) -> None:
         self.app.fed += 1
         if piece == b"boom":
             raise RuntimeError("a secret of the intake")
+        self.writer.start(Response(200, b"", b"text/plain"))  # does nothing where it has started
         self.writer.write(piece.upper())
 
     def finish(self) -> None:
@@ -71,6 +73,8 @@ class TryOut:
     def stream(self, request: Request, writer: Writer) -> Intake | None:
         if request.path == "/talk":
             return Talk(self, writer)
+        if request.path == "/talk/late":
+            return Talk(self, writer, late=True)
         if request.path == "/deaf":
             writer.start(Response(403, b"no", b"text/plain"))
             writer.end()

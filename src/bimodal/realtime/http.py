@@ -325,11 +325,11 @@ class Connection(asyncio.Protocol):
         self._waiters.append(waiter)
         return waiter
 
-    def pause(self, paused: bool) -> None:
-        """Stop and resume reading, for an app that is given the body faster than it can work."""
-        self._paused = paused
-        self._since = monotonic()
-        self._set_reading()
+    def pause(self, exchange: Exchange, paused: bool) -> None:
+        """Stop and resume reading, for an app that is given a body faster than it can work."""
+        if self.is_receiving(exchange):
+            self._paused = paused
+            self._set_reading()
 
     def abort(self) -> None:
         """Close without another word."""
@@ -354,7 +354,7 @@ class Connection(asyncio.Protocol):
         self._drop_requests()
         if not self._transport.is_closing():
             self._phase, self._since = _CLOSING, monotonic()
-            self._stalled = self._paused = False
+            self._stalled = False
             self._unsent = self._transport.get_write_buffer_size()
             self._set_reading()
             self._transport.write_eof()
@@ -369,6 +369,9 @@ class Connection(asyncio.Protocol):
         if self._body is not None:
             self.listener.bodies -= len(self._body.held)
             self._body = None
+            if self._paused:
+                self._paused = False
+                self._set_reading()
 
     # Refusals and time
 
@@ -389,13 +392,13 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Called by the sweep: end what takes too long."""
+        for exchange in list(self.queue):
+            exchange.check(now, self._limits.deadline)
         quiet = now - self._since
         if self._phase == _CLOSING:
-            self._check_closing(quiet)
+            self._check_closing(now, quiet)
         elif self._blocked:
             self._check_reader(now, quiet)
-        elif self.queue and self.queue[0].called:
-            self._check_deadlines(now)
         elif self._transport.is_reading():
             self._check_caller(quiet)
 
@@ -410,11 +413,6 @@ class Connection(asyncio.Protocol):
         elif not self.queue and quiet > (DRAIN_QUIET if self.listener.draining else limits.idle_timeout):
             self._finish()
 
-    def _check_deadlines(self, now: float) -> None:
-        for exchange in list(self.queue):
-            if exchange.state == _OPEN and exchange.called and now - exchange.called > self._limits.deadline:
-                exchange.expire(self._limits.deadline)
-
     def _check_reader(self, now: float, quiet: float) -> None:
         """The caller does not read: it may take long, but not do nothing for long."""
         unsent = self._transport.get_write_buffer_size()
@@ -423,9 +421,9 @@ class Connection(asyncio.Protocol):
         elif quiet > self._limits.idle_timeout:
             self.abort()
 
-    def _check_closing(self, quiet: float) -> None:
+    def _check_closing(self, now: float, quiet: float) -> None:
         if self._transport.get_write_buffer_size():
-            self._check_reader(self._since + quiet, quiet)
+            self._check_reader(now, quiet)
         elif quiet > (DRAIN_QUIET if self.listener.draining else LINGER):
             self.abort()
 
@@ -442,7 +440,7 @@ class Connection(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         reads = self._phase == _CLOSING or not (self._blocked or self._stalled or self._paused)
-        if reads == self._transport.is_reading() or self._transport.is_closing():
+        if self._transport.is_closing() or reads == self._transport.is_reading():
             return
         if reads:
             self._since = monotonic()
@@ -460,15 +458,27 @@ class Connection(asyncio.Protocol):
 class Exchange:
     """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer."""
 
-    __slots__ = ("_cancel", "_chunked", "_connection", "_head", "called", "closes", "intake", "kept", "state")
+    __slots__ = (
+        "_called",
+        "_cancel",
+        "_chunked",
+        "_connection",
+        "_expired",
+        "_head",
+        "closes",
+        "intake",
+        "kept",
+        "state",
+    )
 
     def __init__(self, connection: Connection, head: Head | None) -> None:
         self._connection = connection
         self._head = head
         self._cancel: Callable[[], None] | None = None
+        self._called = 0.0  # when the app was given the whole request, if it did not answer at once
         self._chunked = False
+        self._expired = False
         self.intake: Intake | None = None
-        self.called = 0.0  # when the app was given the whole request, if it did not answer at once
         self.closes = head is None or not head.keep_alive  # no request is answered after this one
         self.kept: list[bytes] = []  # waits for the answers to earlier requests
         self.state = _OPEN
@@ -479,7 +489,7 @@ class Exchange:
         """Respond."""
         if self.state == _OPEN:
             self._answer(response)
-        elif self.state != _GONE and self.called >= 0:
+        elif self.state != _GONE and not self._expired:  # an app may not know yet that it came too late
             log.error("a request was answered twice; the second answer is dropped")
 
     def start(self, response: Response) -> None:
@@ -488,7 +498,7 @@ class Exchange:
         has_content = has_body(response.status) and not self._is_head()
         old = self._head is None or self._head.old
         self._chunked = has_content and not old
-        self.closes |= (has_content and old) or self._ends_connection()
+        self.closes |= (has_content and old) or self._is_last()
         rendering = self._connection.listener.rendering
         data = rendering.beginning(self._head, response, chunked=self._chunked, closes=self.closes)
         self.state = _STARTED
@@ -513,13 +523,11 @@ class Exchange:
 
     def pause(self) -> None:
         """Read no more of the body for now."""
-        if self.state < _DONE:
-            self._connection.pause(True)
+        self._connection.pause(self, True)
 
     def resume(self) -> None:
         """Read on."""
-        if self.state < _DONE:
-            self._connection.pause(False)
+        self._connection.pause(self, False)
 
     # What the connection calls
 
@@ -541,7 +549,7 @@ class Exchange:
             self._fail()
         else:
             if self.state == _OPEN:
-                self._cancel, self.called = cancel, monotonic()
+                self._cancel, self._called = cancel, monotonic()
 
     def feed(self, piece: bytes) -> None:
         """Give the app a piece of the body."""
@@ -568,12 +576,13 @@ class Exchange:
         else:
             self._connection.abort()
 
-    def expire(self, deadline: float) -> None:
-        """The app took too long."""
-        self._stop()
-        if self.state == _OPEN:
-            self._answer(expired(deadline).response(self._given_id()))
-        self.called = -1.0  # the app may not know, and answer yet
+    def check(self, now: float, deadline: float) -> None:
+        """Answer for an app that takes longer than the deadline."""
+        if self.state == _OPEN and self._called and now - self._called > deadline:
+            self._stop()
+            if self.state == _OPEN:
+                self._answer(expired(deadline).response(self._given_id()))
+            self._expired = True
 
     def abandon(self) -> None:
         """The caller left."""
@@ -582,7 +591,7 @@ class Exchange:
             self._stop()
 
     def _answer(self, response: Response) -> None:
-        self.closes |= self._ends_connection()
+        self.closes |= self._connection.is_receiving(self) or self._is_last()
         rendering = self._connection.listener.rendering
         try:
             data = rendering.whole(self._head, response, closes=self.closes)
@@ -599,9 +608,10 @@ class Exchange:
             self._connection.end_requests()
         self._connection.advance()
 
-    def _ends_connection(self) -> bool:
+    def _is_last(self) -> bool:
+        """Whether a drain ends the connection after this answer."""
         connection = self._connection
-        return connection.is_receiving(self) or (connection.listener.draining and connection.may_close_after(self))
+        return connection.listener.draining and connection.may_close_after(self)
 
     def _fail(self) -> None:
         """An exception of the app: all of it to the log, a fixed sentence to the caller."""
@@ -642,6 +652,7 @@ class Body:
         self.head = head
         self.awaits_continue = head.awaits_continue
         self.held = bytearray()
+        self._is_streamed = exchange.intake is not None
         self._listener = listener
         self._size = 0
         self._left = head.length
@@ -659,7 +670,7 @@ class Body:
 
     def finish(self, app: App) -> None:
         """The body is complete: give it to the app, or tell it so."""
-        if self.exchange.intake is not None:
+        if self._is_streamed:
             self.exchange.finish()
         else:
             self.request.body = bytes(self.held)
@@ -670,7 +681,7 @@ class Body:
         self._size += len(piece)
         if self._size > limits.body_bytes:
             raise long_body(limits.body_bytes)
-        if self.exchange.intake is not None:
+        if self._is_streamed:
             self.exchange.feed(piece)
             return
         self.held += piece

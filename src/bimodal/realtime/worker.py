@@ -22,6 +22,11 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 from bimodal.errors import BimodalError
 from bimodal.realtime.exchange import App
 from bimodal.realtime.http import Listener
@@ -30,6 +35,7 @@ from bimodal.realtime.limits import Limits
 log = logging.getLogger("bimodal.realtime")
 
 _PR_SET_PDEATHSIG = 1
+_FILES = 65_536  # open files a worker asks for
 
 
 class Job(msgspec.Struct):
@@ -110,6 +116,7 @@ def main(control_fd: int, listening_fd: int) -> None:
     listening = socket.socket(fileno=listening_fd)
     job = msgspec.json.decode(_line(control), type=Job)
     _die_with(job.parent)
+    _open_many()
     threading.Thread(target=_watch, args=(control,), name="bimodal-parent", daemon=True).start()
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
     run(serve(job, control, listening))
@@ -166,6 +173,16 @@ def _watch(control: socket.socket) -> None:
     while control.recv(1024):
         pass
     os._exit(1)
+
+
+def _open_many() -> None:
+    """Allow as many open files, and so connections, as the system lets this process have (within reason)."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _die_with(parent: int) -> None:
