@@ -22,17 +22,15 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 from bimodal.errors import BimodalError
 from bimodal.realtime.exchange import App
 from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
 
 log = logging.getLogger("bimodal.realtime")
+
+if sys.platform != "win32":
+    import resource
 
 _PR_SET_PDEATHSIG = 1
 _FILES = 65_536  # open files a worker asks for
@@ -177,12 +175,11 @@ def _watch(control: socket.socket) -> None:
 
 def _open_many() -> None:
     """Allow as many open files, and so connections, as the system lets this process have (within reason)."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _die_with(parent: int) -> None:
