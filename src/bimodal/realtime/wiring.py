@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from bimodal import __version__, model
 from bimodal.errors import UsageError
 from bimodal.model import Model
+from bimodal.realtime import openapi, pages
 from bimodal.realtime.app import App, Handler, Streamer, state, text
 from bimodal.realtime.exchange import JSON
 from bimodal.realtime.limits import Limits
@@ -122,8 +123,21 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> dict[
 
 
 def _pages(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+    """What tells of the server and its models: pages, documents, lists."""
     server = {"name": "bimodal", "version": __version__, "extensions": []}
-    return {("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics)}
+    served = list(service.served.values())
+    told = [openapi.summary(each) for each in served]
+    return {
+        **pages.routes(metrics),
+        ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
+        ("GET", "/openapi.json"): text(
+            JSON, cache(lambda: msgspec.json.encode(openapi.document(served, service.limits))), metrics
+        ),
+        ("GET", "/models"): text(JSON, partial(msgspec.json.encode, told), metrics),
+        **{
+            ("GET", f"/models/{each['name']}"): text(JSON, partial(msgspec.json.encode, each), metrics) for each in told
+        },
+    }
 
 
 def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]]:

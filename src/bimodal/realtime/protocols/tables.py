@@ -218,7 +218,13 @@ def _written(table: pa.Table, kind: bytes) -> bytes:
         return to_stream(table)
     sink = pa.BufferOutputStream()
     if kind == CSV:
-        pa_csv.write_csv(table, sink, pa_csv.WriteOptions(quoting_style="needed"))
+        sink.write(",".join(_cell(name) for name in table.column_names).encode() + b"\n")
+        pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, quoting_style="needed"))
     else:
         pq.write_table(table, sink)
     return bytes(sink.getvalue())
+
+
+def _cell(text: str) -> str:
+    """A name in the header, quoted where it must be (Arrow would quote all of them)."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
