@@ -283,3 +283,31 @@ def test_features_name_an_open_models_columns(tmp_path: Path) -> None:
     loaded = written("def model(rows):\n    return rows[:, 1]\n", tmp_path, "model", features=("a", "b"))
     rows = Rows({"a": np.array([1.0]), "b": np.array([2.0])})
     assert loaded.runtime.run(rows, ["prediction"]).array("prediction").tolist() == [2.0]
+
+
+FLIPS = """
+    class Model:
+        {outputs}
+        def predict(self, rows):
+            return {{"prediction": rows[:, 0].astype(int) if rows[0, 0] == 0 else rows[:, 0]}}
+"""
+
+
+def test_an_answer_of_another_type_is_never_bent(tmp_path: Path) -> None:
+    loaded = written(FLIPS.format(outputs=""), tmp_path)
+    assert loaded.signature.outputs[0].type == "int64"
+    assert loaded.runtime.run(Rows({"input": np.array([[2.0]])}), ["prediction"]).array("prediction").tolist() == [2]
+    with pytest.raises(ModelFailed, match="float64 where its made-up rows gave int64"):
+        loaded.runtime.run(Rows({"input": np.array([[0.5]])}), ["prediction"])
+
+
+def test_a_declared_output_has_its_declared_type(tmp_path: Path) -> None:
+    loaded = written(FLIPS.format(outputs="outputs = {'prediction': float}"), tmp_path)
+    assert loaded.runtime.run(Rows({"input": np.array([[0.5]])}), ["prediction"]).array("prediction").tolist() == [0.5]
+
+
+def test_text_that_becomes_a_number_is_a_failure(tmp_path: Path) -> None:
+    text = "class Model:\n    def predict(self, rows):\n        return ['a' if row[0] == 0 else 5 for row in rows]\n"
+    loaded = written(text, tmp_path)
+    with pytest.raises(ModelFailed, match="where its made-up rows gave text"):
+        loaded.runtime.run(Rows({"input": np.array([[1.0]])}), ["prediction"])

@@ -27,8 +27,8 @@ def make_importable(path: Path, code: Sequence[str]) -> None:
         _reach(each.absolute() if each.is_dir() else each.absolute().parent)
         if not each.is_dir():
             files.append(each)
-    for file in files:
-        stand_for_main(import_file(file))
+    if files:
+        stand_for_main([import_file(file) for file in files])
 
 
 def _reach(folder: Path, *, last: bool = False) -> None:
@@ -60,12 +60,13 @@ def import_file(file: Path) -> ModuleType:
     return module
 
 
-def stand_for_main(module: ModuleType) -> None:
-    """Let the module's names be found in `__main__`, where they are not taken there."""
-    main = sys.modules["__main__"]
-    for name, value in vars(module).items():
-        if not name.startswith("__") and not hasattr(main, name):
-            setattr(main, name, value)
+def stand_for_main(modules: Sequence[ModuleType]) -> None:
+    """Let the modules' names be found in `__main__`: a fresh one, so that no name of this program is in the way."""
+    main = ModuleType("__main__")
+    vars(main)["replaced"] = sys.modules["__main__"]
+    for module in modules:
+        vars(main).update({name: value for name, value in vars(module).items() if not name.startswith("__")})
+    sys.modules["__main__"] = main
 
 
 def missing_name(path: Path, name: str, module: str) -> MissingCode:

@@ -161,6 +161,7 @@ class _Intake:
 
     @classmethod
     def _frame(cls, names: Sequence[str], features: Sequence[Feature], sample: dict[str, Field]) -> _Intake:
+        library("pandas")
         fields = [_field(name, feature, sample.get(name)) for name, feature in zip(names, features, strict=True)]
         opaque = frozenset(name for name, feature in zip(names, features, strict=True) if feature.opaque)
         nulls = {name: feature.null for name, feature in zip(names, features, strict=True)}

@@ -66,8 +66,11 @@ def _closed(name: str, values: tuple[Any, ...], *, nullable: bool) -> Field:
     return Field(name, kind, nullable=nullable, categories=values, closed=True, example=values[0])
 
 
-def declared(given: Any) -> tuple[Field, ...] | None:
-    """The fields of an `inputs` or `outputs` attribute: names and types, Fields, names alone (numbers), or a row type."""
+def declared(given: Any, unsaid: Any = float) -> tuple[Field, ...] | None:
+    """The fields of an `inputs` or `outputs` attribute: names and types, Fields, names alone, or a row type.
+
+    unsaid: the type of a name alone.
+    """
     if given is None:
         return None
     if isinstance(given, Mapping):
@@ -75,5 +78,5 @@ def declared(given: Any) -> tuple[Field, ...] | None:
     if isinstance(given, type):
         return row_fields(given)
     if isinstance(given, str):
-        return (field_of(given, float),)
-    return tuple(each if isinstance(each, Field) else field_of(str(each), float) for each in given)
+        return (field_of(given, unsaid),)
+    return tuple(each if isinstance(each, Field) else field_of(str(each), unsaid) for each in given)

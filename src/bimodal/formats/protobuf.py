@@ -49,7 +49,7 @@ def _opset(model: memoryview) -> int | None:
 
 
 def _class_labels(model: memoryview) -> tuple[Any, ...] | None:
-    """The labels of the last classifier: its attribute, or the table in which the place of the best score is looked up."""
+    """The labels of the last classifier: its attribute, or the table in which the best score is looked up."""
     found = None
     tables: list[bytes] = []
     for graph in _fields(model, GRAPH):

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from bimodal.errors import BimodalError, ModelError
+from bimodal.errors import BimodalError, MissingLibrary, ModelError
 from bimodal.formats import estimators
 from bimodal.formats.code import make_importable, missing_module, missing_name
 from bimodal.formats.contract import Format, Loaded, Source
@@ -78,15 +78,16 @@ def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
 
 
 def _read(file: Path) -> Any:
-    with file.open("rb") as opened:
-        head = opened.read(8)
-    if head[:1] == b"\x80":
-        try:
-            with file.open("rb") as opened:
-                return pickle.load(opened)
-        except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, UnicodeDecodeError):
-            pass  # joblib's own layout is no plain pickle
-    return library("joblib").load(file)
+    """joblib reads plain pickles too; without it, they are all that can be read."""
+    try:
+        joblib = library("joblib")
+    except MissingLibrary:
+        with file.open("rb") as opened:
+            if opened.read(1) != b"\x80":
+                raise
+            opened.seek(0)
+            return pickle.load(opened)
+    return joblib.load(file)
 
 
 def _absent(file: Path, module: str) -> BimodalError:

@@ -14,6 +14,7 @@ import numpy as np
 from bimodal.errors import ModelError, ModelFailed
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.hints import declared, row_fields
+from bimodal.formats.library import library
 from bimodal.formats.probe import example_rows
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes.python import Python
@@ -62,12 +63,12 @@ class Written:
             inputs, wants = (Field("input", "float64", (-1,), example=[0.0], **FREE),), "array"
             signature = Signature(inputs, (), named=False, open=True)
             warned.append(OPEN)
+        if wants == "frame":
+            library("pandas")
         runtime = Python(self.predict, inputs, wants)
         outputs, fault = self._outputs(runtime, inputs)
         if fault:
-            warned.append(
-                f"predict() answers no made-up row ({fault}); its outputs are not known before the first prediction"
-            )
+            warned.append(f"predict() answers no made-up row ({fault}); --sample FILE shows what its rows look like")
         runtime.promise(outputs)
         classes = getattr(self.owner, "classes", None)
         signature = replace(signature, outputs=outputs, classes=None if classes is None else tuple(classes))
@@ -94,17 +95,20 @@ class Written:
 
     def _outputs(self, runtime: Python, inputs: Sequence[Field]) -> tuple[tuple[Field, ...], str | None]:
         """The outputs, as declared or as seen on two made-up rows."""
-        given = declared(getattr(self.owner, "outputs", None))
+        given = declared(getattr(self.owner, "outputs", None), unsaid=Any)
         try:
             seen = runtime.answer(example_rows(inputs, 2))
         except ModelFailed as error:
             return given or (Field("prediction", "any"),), error.message
-        found = tuple(Field(name, native.type_of(values), values.shape[1:]) for name, values in seen.items())
-        names = {each.name for each in given or ()}
-        if given and names != set(seen):
-            only = f"predict() gives {', '.join(sorted(seen))} where outputs names {', '.join(sorted(names))}"
-            raise ModelError(only)
-        return found, None
+        found = {name: Field(name, native.type_of(values), values.shape[1:]) for name, values in seen.items()}
+        if given is None:
+            return tuple(found.values()), None
+        names = [each.name for each in given]
+        if set(names) - set(found):
+            raise ModelError(f"predict() gives {', '.join(found)} where `outputs` names {', '.join(names)}")
+        return tuple(
+            found[each.name] if each.type == "any" else replace(each, shape=found[each.name].shape) for each in given
+        ), None
 
 
 def _home(hint: Any) -> str:

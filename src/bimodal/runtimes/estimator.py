@@ -183,27 +183,47 @@ def part(result: Any, answer: Answer) -> Array:
 
 
 def answered(values: Array, each: Field) -> Column:
-    """A model's answers as the column that its signature promises."""
-    width = len(each.shape)
-    if values.ndim == 2 and width == 0 and values.shape[1] == 1:
+    """A model's answers as the column that its signature promises, or ModelFailed: nothing is bent to fit."""
+    if values.ndim == 2 and not each.shape and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim != width + 1:
-        raise ModelFailed(f"the model gave {each.name} with {values.ndim} axes where {width + 1} were promised")
+    fits = values.ndim == len(each.shape) + 1
+    if not fits or any(size not in (-1, given) for size, given in zip(each.shape, values.shape[1:], strict=True)):
+        raise ModelFailed(
+            f"the model gave {each.name} of shape {values.shape[1:]} a row where {each.shape} was promised"
+        )
     if each.type == "string":
-        return encoded(values) if values.ndim == 1 else np.asarray(values, object)
-    return values.astype(each.dtype, copy=False)
+        return encoded(values, each.name) if values.ndim == 1 else np.asarray(values, object)
+    if each.type == "any" or np.can_cast(values.dtype, each.dtype, "same_kind"):
+        return values.astype(each.dtype, copy=False)
+    return _exactly(values, each)
 
 
-def encoded(values: Array) -> Dictionary:
+def _exactly(values: Array, each: Field) -> Array:
+    """Another type is taken where it holds the same values: floats without a fraction for integers."""
+    try:
+        cast = values.astype(each.dtype)
+        same = bool((cast == values).all()) or (each.dtype.kind == "f" and values.dtype == np.dtype(object))
+    except (TypeError, ValueError, OverflowError):
+        same = False
+    if not same:
+        raise ModelFailed(f"the model gave {each.name} as {type_of(values)} where its made-up rows gave {each.type}")
+    return cast
+
+
+def encoded(values: Array, name: str) -> Dictionary:
     """Text answers as a Dictionary."""
     if len(values) <= FEW:
-        return Dictionary.encode([None if value is None else str(value) for value in values.tolist()])
-    import pandas
+        found = Dictionary.encode(values.tolist())
+    else:
+        import pandas
 
-    codes, known = pandas.factorize(values.astype(object))
-    kept = np.empty(len(known), object)
-    kept[:] = [str(value) for value in known]
-    return Dictionary(codes.astype(np.int32), kept)
+        codes, known = pandas.factorize(values.astype(object))
+        kept = np.empty(len(known), object)
+        kept[:] = list(known)
+        found = Dictionary(codes.astype(np.int32), kept)
+    if not all(isinstance(value, str) for value in found.values):
+        raise ModelFailed(f"the model gave {name} of several types where its made-up rows gave text")
+    return found
 
 
 def type_of(values: NDArray[Any]) -> str:
