@@ -19,6 +19,8 @@ class Rendering:
 
     def __init__(self) -> None:
         self._starts: dict[tuple[int, bytes], bytes] = {}
+        self._headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._lines = b""  # of those headers
         self.set_date()
 
     def set_date(self) -> None:
@@ -30,10 +32,14 @@ class Rendering:
 
         Raises ValueError if a header field holds a line end.
         """
-        if head is not None and head.plain and not closes and not response.headers:
+        if head is not None and head.plain and not closes:
             start = self._starts.get((response.status, response.content_type))
             if start is not None:
-                return b"%bcontent-length: %d\r\n%b%b" % (start, len(response.body), self._end, response.body)
+                if response.headers is not self._headers:  # the answers of one batch share theirs
+                    self._lines = b"".join([_line(name, value) for name, value in response.headers])
+                    self._headers = response.headers
+                body = response.body
+                return b"%b%bcontent-length: %d\r\n%b%b" % (start, self._lines, len(body), self._end, body)
         start = self._start(response)
         fields = _fields(head, response, closes)
         if not has_body(response.status):
