@@ -38,8 +38,8 @@ def main() -> None:
     options.add_argument("--peers-alone", action="store_true", help="leave Bimodal out")
     chosen = options.parse_args()
     made = flights.prepare(chosen.rows)
-    print(f"{chosen.rows:,} rows\n\n| input | program | seconds | × | peak memory, MB |")
-    print("| --- | --- | ---: | ---: | ---: |")
+    print(f"{chosen.rows:,} rows\n\n| input | program | seconds | × | CPU seconds | peak memory, MB |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     for kind in [chosen.only] if chosen.only else ["parquet", "csv"]:
         compare(made, kind, chosen.rounds, peers_alone=chosen.peers_alone)
 
@@ -59,8 +59,9 @@ def compare(made: Flights, kind: str, rounds: int, *, peers_alone: bool) -> None
         check_answers(kind, made.rows)
     base = median(cost.seconds for cost in runs["pandas script"])
     for name, costs in runs.items():
-        seconds, peak = median(cost.seconds for cost in costs), max(cost.peak for cost in costs)
-        print(f"| {kind} | {name} | {seconds:.1f} | {base / seconds:.2f} | {peak / 1e6:,.0f} |", flush=True)
+        seconds, cpu = median(cost.seconds for cost in costs), median(cost.cpu for cost in costs)
+        peak = max(cost.peak for cost in costs) / 1e6
+        print(f"| {kind} | {name} | {seconds:.1f} | {base / seconds:.2f} | {cpu:.1f} | {peak:,.0f} |", flush=True)
     shutil.rmtree(OUT, ignore_errors=True)
 
 

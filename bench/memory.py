@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,15 +16,18 @@ PAUSE = 0.1  # seconds between two looks
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock seconds; the largest sum of the processes' proportional set sizes that was seen, in bytes."""
+    """Wall-clock seconds; the largest sum of the processes' proportional set sizes that was seen, in bytes; seconds of
+    all cores together, which a busy machine disturbs least.
+    """
 
     seconds: float
     peak: int
+    cpu: float
 
 
 def watch(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end; a failure ends the comparison with what the command said."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _used()
     process = subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
@@ -46,7 +50,13 @@ def watch(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     watcher.join()
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
-    return Cost(seconds, peak[0])
+    return Cost(seconds, peak[0], _used() - used)
+
+
+def _used() -> float:
+    """Processor seconds of all children that have ended, and of theirs that they waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def proportional_size(session: int) -> int:
