@@ -78,6 +78,7 @@ def many_fields(most: int) -> Refusal:
 
 def parse(raw: bytes, most_fields: int) -> Head:
     """Read a head: `raw` is one request line, its fields, and the empty line, nothing after it. Raises Refusal."""
+    check_start(raw)
     raw = raw.removeprefix(b"\r\n")  # one empty line before a request is allowed
     fields = _Fields(most_fields)
     parser = httptools.HttpRequestParser(fields)
