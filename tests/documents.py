@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -23,15 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from tests.ports import free_port
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PORT = re.compile(r"(?<=--port )\d+|(?<=localhost:)\d+|(?<=127\.0\.0\.1:)\d+")
 FILE = re.compile(r"# file (\S+)\n")
-PATIENCE = 60  # seconds that a server may take until it is ready
+PATIENCE = 60  # seconds that a server may take until it listens
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Reader:
                 stderr=subprocess.DEVNULL,
             )
         )
-        wait_for(f"http://127.0.0.1:{port.group()}/health/ready", self.servers[-1])
+        wait_for(int(port.group()), self.servers[-1])
 
 
 @contextmanager
@@ -177,13 +176,15 @@ def _trimmed(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
-def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Until the server answers with 200."""
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Until the server takes connections."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            with urlopen(url, timeout=5):
+            with socket.create_connection(("127.0.0.1", port), timeout=5):
                 return
-        except (URLError, ConnectionError):
+        except OSError:
             time.sleep(0.05)
-    raise AssertionError(f"no answer from {url}; the server {'runs' if server.poll() is None else 'has ended'}")
+    raise AssertionError(
+        f"nobody listens on port {port}; the server {'runs' if server.poll() is None else 'has ended'}"
+    )
