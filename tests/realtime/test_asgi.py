@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,11 @@ import pytest
 import uvicorn
 
 from bimodal.realtime.asgi import Application, Message, asgi
+from bimodal.realtime.exchange import Intake, Request, Writer
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.protocols.lines import Pausing
 from tests.realtime.test_http import wait_for
-from tests.realtime.wire import HOST, Client, TryOut
+from tests.realtime.wire import HOST, Client, Talk, TryOut
 
 
 @contextmanager
@@ -35,6 +37,30 @@ def uvicorn_serving(application: Any, **options: Any) -> Iterator[int]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+class Pauser(Talk):
+    """Wants no more of the body after each piece, until it is told to."""
+
+    def __init__(self, held: Held, writer: Writer) -> None:
+        super().__init__(held, writer)
+        self.held = held
+
+    def feed(self, piece: bytes) -> None:
+        super().feed(piece)
+        assert isinstance(self.writer, Pausing)
+        self.writer.pause()
+        self.held.resume = self.writer.resume
+
+
+class Held(TryOut):
+    """Takes bodies in pieces, with a rest after each."""
+
+    resume: Callable[[], None]
+
+    def stream(self, request: Request, writer: Writer) -> Intake | None:
+        self.loop = asyncio.get_running_loop()
+        return Pauser(self, writer)
 
 
 @pytest.fixture
@@ -93,6 +119,18 @@ def test_a_writer_waits_for_a_slow_reader(client: Client) -> None:
     client.get("/flood")
     time.sleep(0.1)
     assert len(client.answer().body) == 400 * 50_000
+
+
+def test_an_app_may_stop_the_body_and_let_it_go_on() -> None:
+    app = Held()
+    with uvicorn_serving(asgi(app)) as port, Client(port) as client:
+        client.send(b"POST /talk HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n1\r\na\r\n" % HOST)
+        wait_for(lambda: app.fed == 1)
+        client.send(b"1\r\nb\r\n0\r\n\r\n")
+        time.sleep(0.1)
+        assert app.fed == 1
+        app.loop.call_soon_threadsafe(app.resume)
+        assert client.answer().body == b"AB"
 
 
 def test_a_caller_that_leaves_has_its_request_cancelled(app: TryOut) -> None:

@@ -75,6 +75,8 @@ class _Exchange:
         self._out: asyncio.Queue[Message] = asyncio.Queue()
         self._queued = 0  # bytes in it
         self._taken = asyncio.Event()
+        self._flows = asyncio.Event()  # cleared while the app wants no more of the body
+        self._flows.set()
         self._state = _OPEN
         self._intake: Intake | None = None
         self._cancel: Callable[[], None] | None = None
@@ -87,6 +89,7 @@ class _Exchange:
             self._begin(response, (b"content-length", b"%d" % len(response.body)))
             self._put(response.body, more=False)
             self._state = _DONE
+            self._flows.set()
 
     def start(self, response: Response) -> None:
         if self._state == _OPEN:
@@ -102,11 +105,21 @@ class _Exchange:
         if self._state == _STARTED:
             self._put(b"", more=False)
             self._state = _DONE
+            self._flows.set()
 
     async def ready(self) -> None:
         while self._state == _STARTED and self._queued > _QUEUED:
             self._taken.clear()
             await self._taken.wait()
+
+    def pause(self) -> None:
+        """Read no more of the body for now."""
+        if self._state < _DONE:
+            self._flows.clear()
+
+    def resume(self) -> None:
+        """Read on."""
+        self._flows.set()
 
     # One request from its head to its answer
 
@@ -135,6 +148,7 @@ class _Exchange:
         body = bytearray()
         size, more = 0, True
         while more and self._state != _DONE:
+            await self._flows.wait()
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 return self._abandon()

@@ -187,7 +187,10 @@ def _check_host(headers: dict[bytes, bytes], old: bool) -> None:
 
 
 def _keeps_alive(headers: dict[bytes, bytes], old: bool) -> bool:
-    options = {option.strip() for option in headers.get(b"connection", b"").lower().split(b",")}
+    connection = headers.get(b"connection")
+    if connection is None:
+        return not old
+    options = [option.strip() for option in connection.lower().split(b",")]
     return b"close" not in options and (not old or b"keep-alive" in options)
 
 
