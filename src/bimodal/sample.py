@@ -58,13 +58,14 @@ def _field(name: str, column: pa.ChunkedArray) -> Field:
     nullable = column.null_count > 0
     return Field(
         name,
-        _type(column.type),
+        _type(column.type, nullable=nullable),
         nullable=nullable,
-        example=example if _type(column.type) != "timestamp" else str(example),
+        example=example if _type(column.type, nullable=nullable) != "timestamp" else str(example),
     )
 
 
-def _type(kind: pa.DataType) -> str:
+def _type(kind: pa.DataType, *, nullable: bool) -> str:
+    """As pandas would read the column: integers with nulls are floats there."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_boolean(kind):
@@ -73,4 +74,4 @@ def _type(kind: pa.DataType) -> str:
         return "string"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "timestamp"
-    return "float64"
+    return "int64" if pa.types.is_integer(kind) and not nullable else "float64"

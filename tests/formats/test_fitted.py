@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 
+from bimodal import sample
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.sklearn import Sklearn
 from bimodal.rows import Rows
@@ -106,3 +107,21 @@ def test_the_answers_are_the_models_own(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(answer.array("probability"), probabilities)
         assert loaded.signature.classes is not None
         assert len(loaded.signature.classes) == probabilities.shape[1]
+
+
+def test_a_sample_settles_what_own_code_hides(tmp_path: Path) -> None:
+    case = CASES["custom"]
+    loaded = load(case.model, tmp_path, sample=sample.fields(case.rows))
+    types = {each.name: each.type for each in loaded.signature.inputs}
+    assert types["year"] == "int64"  # its own code makes "2021" of it, not "2021.0"
+    assert types["plan"] == "string"
+    assert not loaded.warnings
+
+
+def test_a_row_is_answered_alike_alone_and_in_company(tmp_path: Path) -> None:
+    case = CASES["custom"]
+    loaded = load(case.model, tmp_path, sample=sample.fields(case.rows))
+    rows = rows_of(loaded, as_csv(case))
+    whole = loaded.runtime.run(rows, ["prediction"]).array("prediction")
+    alone = [loaded.runtime.run(rows.slice(i, i + 1), ["prediction"]).array("prediction")[0] for i in range(20)]
+    assert alone == whole[:20].tolist()

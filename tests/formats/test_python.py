@@ -18,6 +18,8 @@ from bimodal.errors import MissingCode, ModelError, ModelFailed, ModelNotFound
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Dictionary, Rows
 from bimodal.signature import Field
+from tests.formats.test_fitted import as_csv, asked, rows_of
+from tests.models import CASES
 
 
 def written(text: str, folder: Path, name: str = "Model", **told: Any) -> Loaded:
@@ -311,3 +313,27 @@ def test_text_that_becomes_a_number_is_a_failure(tmp_path: Path) -> None:
     loaded = written(text, tmp_path)
     with pytest.raises(ModelFailed, match="where its made-up rows gave text"):
         loaded.runtime.run(Rows({"input": np.array([[1.0]])}), ["prediction"])
+
+
+class Wrapped:
+    """A class of one's own around a pipeline, as many people save it."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.version = "7"
+
+    def predict(self, data: Any) -> Any:
+        return [f"customer {label}" for label in self.pipeline.predict(data)]
+
+
+@pytest.mark.parametrize("name", ["mixed", "logistic", "forest"])
+def test_an_object_around_one_estimator_takes_its_columns(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    path = tmp_path / "wrapped.pkl"
+    path.write_bytes(cloudpickle.dumps(Wrapped(case.model)))
+    loaded = formats.recognise(str(path)).load(Source(str(path)))
+    assert not loaded.signature.open
+    assert loaded.warnings == ()
+    text = as_csv(case)
+    answer = loaded.runtime.run(rows_of(loaded, text), ["prediction"])
+    assert answer.array("prediction").tolist() == Wrapped(case.model).predict(asked(case, text))

@@ -30,9 +30,9 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     """The model as Bimodal runs it. Raises ModelError where it is unfitted or cannot answer new rows."""
     method = _method(model, source.path)
     _require_fitted(model, source.path)
-    estimators.one_job(model)
+    _one_thread(model)
     warnings.filterwarnings("ignore", module=r"sklearn\.")  # its warnings at every call would fill the log
-    taken = _Intake.of(model, method, source)
+    taken = Intake.of(model, method, source)
     signature = taken.signature
     if not taken.fault:
         answers, outputs, classes = _outputs(model, method, taken.feed(example_rows(signature.inputs, 2)))
@@ -56,6 +56,12 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     runtime = Estimator(model, feed, answers, signature.outputs)
     facts = {"estimator": estimators.describe(model)}
     return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts)
+
+
+def _one_thread(model: Any) -> None:
+    """One row then costs no waking of threads, and sums are made in one order; several processes use several cores."""
+    estimators.one_job(model)
+    library("threadpoolctl").threadpool_limits(1)
 
 
 def _renamed(feed: Feed, fields: Sequence[Field], names: Sequence[str]) -> Feed:
@@ -100,7 +106,7 @@ def _require_fitted(model: Any, path: str) -> None:
 # -- inputs ------------------------------------------------------------------------------------------------------------
 
 
-class _Intake:
+class Intake:
     """How the model takes rows: signature of its inputs, the feed, what is known of each column."""
 
     def __init__(self, signature: Signature, feed: Feed, features: Sequence[Feature], told: Sequence[str] = ()) -> None:
@@ -111,7 +117,7 @@ class _Intake:
         self.fault: object = None
 
     @classmethod
-    def of(cls, model: Any, method: str, source: Source) -> _Intake:
+    def of(cls, model: Any, method: str, source: Source) -> Intake:
         names, width = estimators.columns(model), estimators.width(model)
         if names is None and width is None and source.features and not estimators.takes_text(model):
             width = len(source.features)
@@ -138,12 +144,12 @@ class _Intake:
         return tries[0]
 
     @classmethod
-    def _texts(cls) -> _Intake:
+    def _texts(cls) -> Intake:
         field = Field("input", "string", example="text")
         return cls(Signature((field,), (), named=False), native.texts("input"), [Feature([Claim("string", 0)])])
 
     @classmethod
-    def _unknown(cls, sample: Sequence[Field] | None) -> list[_Intake]:
+    def _unknown(cls, sample: Sequence[Field] | None) -> list[Intake]:
         """A model that says nothing of its columns: the sample's, or rows of any width."""
         if sample:
             features = [Feature([Claim("any", 0)]) for _ in sample]
@@ -160,7 +166,7 @@ class _Intake:
         return [cls(signature, native.vector("input"), [Feature([Claim("float64", 0)])], [told])]
 
     @classmethod
-    def _frame(cls, names: Sequence[str], features: Sequence[Feature], sample: dict[str, Field]) -> _Intake:
+    def _frame(cls, names: Sequence[str], features: Sequence[Feature], sample: dict[str, Field]) -> Intake:
         library("pandas")
         fields = [_field(name, feature, sample.get(name)) for name, feature in zip(names, features, strict=True)]
         opaque = frozenset(name for name, feature in zip(names, features, strict=True) if feature.opaque)
@@ -174,7 +180,7 @@ class _Intake:
         return cls(Signature(tuple(fields), ()), native.Frame(fields, nulls, opaque), features, told)
 
     @classmethod
-    def _array(cls, features: Sequence[Feature], sample: Sequence[Field] | None) -> _Intake:
+    def _array(cls, features: Sequence[Feature], sample: Sequence[Field] | None) -> Intake:
         """Trained on arrays: one vector where all are numbers, else columns by position."""
         shown = [each.example for each in sample] if sample and len(sample) == len(features) else [None] * len(features)
         if not any(
@@ -189,13 +195,13 @@ class _Intake:
         feed = native.mixed([each.name for each in fields], nulls)
         return cls(Signature(tuple(fields), (), named=False), feed, features)
 
-    def _guesses(self) -> list[_Intake]:
+    def _guesses(self) -> list[Intake]:
         """The same with text, where nothing is known of a column and a number may not do."""
         fields = self.signature.inputs
         if all(each.type != "any" or isinstance(each.example, str) for each in fields):
             return []
         guessed = tuple(replace(each, example="text") if each.type == "any" else each for each in fields)
-        return [_Intake(replace(self.signature, inputs=guessed), self.feed, self.features, self.told)]
+        return [Intake(replace(self.signature, inputs=guessed), self.feed, self.features, self.told)]
 
 
 def _field(name: str, feature: Feature, sample: Field | None) -> Field:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelError, ModelFailed
+from bimodal.formats import estimators
 from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.fitted import Intake
 from bimodal.formats.hints import declared, row_fields
 from bimodal.formats.library import library
-from bimodal.formats.probe import example_rows
+from bimodal.formats.probe import Probe, example_rows, works
 from bimodal.runtimes import estimator as native
+from bimodal.runtimes import python
+from bimodal.runtimes.estimator import Feed
 from bimodal.runtimes.python import Python
 from bimodal.signature import Field, Signature
 
@@ -53,19 +57,10 @@ class Written:
         return cls(model, predict)
 
     def loaded(self, source: Source, told: Sequence[str] = ()) -> Loaded:
-        inputs, wants = self._inputs(source)
-        warned = [*told]
-        signature = Signature(inputs or (), ())
-        if inputs is None and source.features:
-            inputs, wants = tuple(Field(name, "float64", example=0.0, **FREE) for name in source.features), "stacked"
-            signature = Signature(inputs, ())
-        elif inputs is None:
-            inputs, wants = (Field("input", "float64", (-1,), example=[0.0], **FREE),), "array"
-            signature = Signature(inputs, (), named=False, open=True)
-            warned.append(OPEN)
-        if wants == "frame":
-            library("pandas")
-        runtime = Python(self.predict, inputs, wants)
+        signature, feed = self._intake(source)
+        warned = [*told, OPEN] if signature.open else [*told]
+        inputs = signature.inputs
+        runtime = Python(self.predict, feed)
         outputs, fault = self._outputs(runtime, inputs)
         if fault:
             warned.append(f"predict() answers no made-up row ({fault}); --sample FILE shows what its rows look like")
@@ -76,16 +71,37 @@ class Written:
         versions = {"python": platform.python_version(), "numpy": np.__version__}
         return Loaded(runtime, signature, versions, tuple(warned), facts)
 
-    def _inputs(self, source: Source) -> tuple[tuple[Field, ...] | None, str]:
-        """The declared columns, and in what form predict() gets them: rows, frame or array."""
-        hints = self._hints()
-        first = next((hint for name, hint in hints.items() if name != "return"), None)
+    def _intake(self, source: Source) -> tuple[Signature, Feed]:
+        """What it takes, and in what form predict() gets it."""
+        first = next((hint for name, hint in self._hints().items() if name != "return"), None)
+        wants = {"bimodal": "rows", "collections": "rows", "numpy": "stacked"}.get(_home(first), "frame")
         fields = declared(getattr(self.owner, "inputs", None)) or row_fields(first)
         if fields is not None:
-            return fields, "frame" if _home(first) == "pandas" else "rows"
-        if source.sample is None:
-            return None, "array"
-        return source.sample, {"bimodal": "rows", "collections": "rows", "numpy": "stacked"}.get(_home(first), "frame")
+            wants = "frame" if _home(first) == "pandas" else "rows"
+        elif source.sample:
+            fields = source.sample
+        elif source.features:
+            fields, wants = tuple(Field(name, "float64", example=0.0, **FREE) for name in source.features), "stacked"
+        else:
+            return self._inner(source) or _open()
+        if wants == "frame":
+            library("pandas")
+        return Signature(fields, ()), python.feed(fields, wants)
+
+    def _inner(self, source: Source) -> tuple[Signature, Feed] | None:
+        """The columns of the one estimator that the object holds, where predict() answers rows of them."""
+        held = (
+            [each for each in vars(self.owner).values() if estimators.is_estimator(each)]
+            if hasattr(self.owner, "__dict__")
+            else []
+        )
+        if len(held) != 1 or estimators.width(held[0]) is None or not callable(getattr(self.owner, "predict", None)):
+            return None
+        intake = Intake.of(held[0], "predict" if hasattr(held[0], "predict") else "transform", source)
+        if works(self.owner, "predict", intake.feed(example_rows(intake.signature.inputs, 2))) is not None:
+            return None
+        probe = Probe(self.owner, "predict", intake.feed, bare=False)
+        return replace(intake.signature, inputs=probe.settle(intake.signature.inputs, intake.features)), intake.feed
 
     def _hints(self) -> dict[str, Any]:
         try:
@@ -109,6 +125,11 @@ class Written:
         return tuple(
             found[each.name] if each.type == "any" else replace(each, shape=found[each.name].shape) for each in given
         ), None
+
+
+def _open() -> tuple[Signature, Feed]:
+    field = Field("input", "float64", (-1,), example=[0.0], **FREE)
+    return Signature((field,), (), named=False, open=True), python.feed([field], "array")
 
 
 def _home(hint: Any) -> str:

@@ -85,6 +85,7 @@ class Frame:
         import pandas
 
         self._pandas = pandas
+        self._text = pandas.Series(["text"]).dtype  # `str` from pandas 3 on, `object` before
         self._index = pandas.Index([each.name for each in fields])
         self._fields = tuple(fields)
         self._nulls = dict(nulls)
@@ -102,16 +103,18 @@ class Frame:
 
     def _column(self, each: Field, column: Column) -> Any:
         if each.name in self._opaque:
-            return self._as_read(column, self._nulls[each.name])
+            return self._as_read(each, column, self._nulls[each.name])
         if isinstance(column, Dictionary) or column.dtype == object:
             return self._pandas.Series(marked(column, self._nulls[each.name]), dtype=object, copy=False)
         return column
 
-    def _as_read(self, column: Column, null: object) -> Any:
+    def _as_read(self, each: Field, column: Column, null: object) -> Any:
         """With the type that `pandas.read_csv` would give the column."""
         if not isinstance(column, Dictionary) and column.dtype != object:
             return column
         values = marked(column, null).tolist()
+        if each.type == "string":
+            return self._pandas.Series(values, dtype=self._text)
         if all(value is None or value != value for value in values):  # NaN is not itself
             return np.full(len(values), math.nan)
         return self._pandas.Series(values)

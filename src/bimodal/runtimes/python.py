@@ -18,16 +18,13 @@ log = logging.getLogger("bimodal.model")
 
 
 class Python(Runtime):
-    """Calls predict().
-
-    wants: `rows` (named arrays), `frame` (pandas), `array` (2-D float64), `stacked` (named columns as such an array).
-    """
+    """Calls predict() with what `feed` makes of the rows."""
 
     name = "native"
 
-    def __init__(self, predict: Callable[[Any], Any], fields: Sequence[Field], wants: str) -> None:
+    def __init__(self, predict: Callable[[Any], Any], feed: native.Feed) -> None:
         self._predict = predict
-        self._feed = _feed(fields, wants)
+        self._feed = feed
         self._outputs: dict[str, Field] = {}
 
     def promise(self, outputs: Sequence[Field]) -> None:
@@ -60,7 +57,8 @@ class Python(Runtime):
         return named
 
 
-def _feed(fields: Sequence[Field], wants: str) -> Callable[[Rows], Any]:
+def feed(fields: Sequence[Field], wants: str) -> native.Feed:
+    """wants: `rows` (named arrays), `frame` (pandas), `array` (2-D float64), `stacked` (named columns as an array)."""
     if wants == "array":
         return native.vector(fields[0].name)
     if wants == "stacked":
