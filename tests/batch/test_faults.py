@@ -20,7 +20,7 @@ from tests.batch.places import COMMAND, command, shop, write
 LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 from bimodal.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -28,7 +28,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl.gz", "arrow"])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(kind: str, saved: Path, tmp_path: Path) -> None:
-    """The disk is full where the system lets no file grow beyond 100 kB: the same refusal in the middle of a write."""
+    """The disk is full where the system lets no file grow beyond 10 kB: the same refusal in the middle of a write."""
     write(pd.concat([shop(1000)] * 40, ignore_index=True), tmp_path / "in.parquet")
     words = [sys.executable, "-c", LIMITED, "predict", saved, "in.parquet", "-o", f"out.{kind}", "--proba", "-q"]
     done = subprocess.run([*map(str, words)], cwd=tmp_path, capture_output=True, timeout=120, check=False)

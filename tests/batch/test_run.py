@@ -241,7 +241,8 @@ def test_several_files_are_one_output_in_the_order_of_their_names(
     for part, frame in frames.items():
         write(frame, folder / f"{part}.csv")
     whole = pd.concat([frames[part] for part in "abc"])
-    for number, named in enumerate([folder, str(folder / "*.csv"), sorted(folder.iterdir())]):
+    ways: list[Any] = [folder, str(folder / "*.csv"), sorted(folder.iterdir())]
+    for number, named in enumerate(ways):
         predict_file(model, named, tmp_path / f"{number}.csv")
         answer = read(tmp_path / f"{number}.csv")
         assert answer["id"].tolist() == whole["id"].tolist()
