@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import joblib
+import msgspec
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -17,8 +18,11 @@ from typer.main import get_command
 
 import bimodal
 from bimodal import errors, settings
-from bimodal.cli import build
+from bimodal.cli import build, exit_code
+from bimodal.realtime.failure import status
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.protocols.media import MEDIA
+from bimodal.realtime.serving import answer_once
 from tests.documents import Block, blocks, commands, compare, reading
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +93,37 @@ def test_every_command_and_option_is_in_the_reference() -> None:
         assert unlisted(flag for each in command.params for flag in each.opts if flag.startswith("--")) == []
 
 
+def test_every_address_is_in_the_reference(folder: Path) -> None:
+    told = msgspec.json.decode(ask("/openapi.json", folder))
+    paths = {re.sub(r"(?<=/versions/)[^/]+", "{version}", path.replace("my_model", "{name}")) for path in told["paths"]}
+    assert unlisted(paths) == []
+
+
+def test_every_content_type_is_in_the_reference() -> None:
+    assert unlisted(each.decode() for each in MEDIA) == []
+
+
+def test_every_metric_is_in_the_reference(folder: Path) -> None:
+    names = re.findall(r"^# HELP (\w+)", ask("/metrics", folder).decode(), re.MULTILINE)
+    assert names
+    assert unlisted(names) == []
+
+
+def test_the_reference_tells_the_status_of_every_error() -> None:
+    raised: list[type[errors.BimodalError]] = [errors.InputError, errors.MalformedInput, errors.TooLarge]
+    raised += [errors.UnsupportedMedia, errors.UsageError, errors.ModelNotFound, errors.NotFound]
+    raised += [errors.MethodNotAllowed, errors.Overloaded, errors.Unavailable, errors.DeadlineExceeded]
+    raised += [errors.ModelCrashed, errors.ModelFailed]
+    for each in raised:
+        assert re.search(rf"^\| `{each.code}` \|.*\| {status(each('why'))}\b", REFERENCE, re.MULTILINE), each.code
+
+
+def test_the_reference_tells_the_exit_code_of_every_error() -> None:
+    for code in ("usage", "output_exists", "port_taken", "too_many_rejects", "source", "sink", "model", "model_failed"):
+        raised = errors.by_code(code)("why")
+        assert re.search(rf"^\| `{code}` \|.*\| {exit_code(raised)} \|$", REFERENCE, re.MULTILINE), code
+
+
 def test_every_limit_is_in_the_reference() -> None:
     assert unlisted([each.name for each in fields(Limits)]) == []
 
@@ -100,6 +135,11 @@ def test_every_error_code_is_in_the_reference() -> None:
     for source in (ROOT / "src").rglob("*.py"):
         codes |= set(written.findall(source.read_text()))
     assert unlisted(codes) == []
+
+
+def ask(path: str, folder: Path) -> bytes:
+    """What a server of the one model answers."""
+    return answer_once([folder / "my_model.pkl"], "GET", path, loading={}).body
 
 
 def unlisted(names: Iterable[str]) -> list[str]:
