@@ -78,10 +78,10 @@ class Model:
     # -- predicting -------------------------------------------------------------------------------------------------
 
     def resolve_outputs(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
-        """The outputs asked for (by default the first one), or UsageError naming the valid ones."""
+        """The outputs asked for (by default the prediction, else all), or UsageError naming the valid ones."""
         names = [each.name for each in self.signature.outputs]
         if wanted is None:
-            return (names[0],)
+            return ("prediction",) if "prediction" in names else tuple(names)
         for name in wanted:
             if name not in names:
                 near = nearest(name, names)

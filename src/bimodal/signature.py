@@ -116,7 +116,10 @@ class Field:
         """
         if self.shape:
             return _vector(self, value)
-        return _JUDGES.get(self.type, _number)(self, value)
+        good, problem = _JUDGES.get(self.type, _number)(self, value)
+        if problem is None and self.closed and not _is_null(good) and good not in self.known:
+            return None, self.unknown()
+        return good, problem
 
     @property
     def filler(self) -> object:
@@ -554,6 +557,8 @@ def column_of(each: Field, values: Sequence[Any]) -> Array:
 
 def plainly_good(each: Field, column: Array) -> bool:
     """Whether a decoded column needs no further look. False does not mean bad: `check` then decides."""
+    if each.closed and each.type != "string":
+        return False
     if each.type in FLOATS:
         # one pass: NaN and infinity fail the comparison as a large number does
         bounded = np.abs(column) < EXACT

@@ -161,7 +161,10 @@ def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -
     if text and each.type not in ("string", "any") and _is_text(array.type):
         return _by_value(each, [_parsed(each, value) for value in array.to_pylist()], faults)
     taker = _vectors if each.shape else _TAKERS.get(each.type, _integers if each.type in INTEGERS else _numbers)
-    return taker(each, array, faults)
+    taken = taker(each, array, faults)
+    if each.closed and isinstance(taken, np.ndarray) and taken.dtype != object and not each.shape:
+        _fault(faults, ~np.isin(taken, list(each.known)) & ~_nulls(array), each.unknown())  # texts were judged already
+    return taken
 
 
 def _fault(faults: Faults, bad: Array, problem: Problem) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -16,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder
 from bimodal.formats.probe import example_rows
 from bimodal.rows import Rows
 from bimodal.signature import Signature
+from bimodal.table import Binding
 from tests.formats.test_fitted import load
 from tests.models import CASES
 
@@ -101,3 +103,16 @@ def test_an_example_is_no_row_of_the_training_data(tmp_path: Path) -> None:
 
 def test_columns_that_the_model_drops_are_not_asked_for(tmp_path: Path) -> None:
     assert [each.name for each in signature("closed", tmp_path).inputs] == ["income", "plan"]
+
+
+def test_an_unknown_number_is_refused_alike_in_values_and_columns(tmp_path: Path) -> None:
+    taken = signature("integers", tmp_path)
+    assert {each.name: each.closed for each in taken.inputs} == {"year": True, "member": True}
+    records = [{"year": year, "member": True} for year in (2021, 1999, 2023)]
+    _, good, problems = taken.check(records)
+    table = pa.Table.from_pylist(records)
+    _, kept, same = Binding.bind(taken, table.column_names).rows(table)
+    assert good.tolist() == kept.tolist() == [True, False, True]
+    assert [str(each) for each in problems] == [str(each) for each in same]
+    assert problems[0].code == "unknown_category"
+    assert taken.gather([taken.row_type(f0=1999, f1=True)]) is None
