@@ -22,9 +22,10 @@ class Stages:
 class Report:
     """One run: its counts, times and provenance.
 
-    status: complete, already complete, dry run, preview. read: rows of the input; each of them was predicted or
-    rejected. bytes: size of the input, where it is known. memory: the largest sum of what the run's processes held, in
-    bytes. seconds: of the whole run. rejects: where the refused rows are. notes: what was recognised, in sentences.
+    status: complete, already complete, dry run, preview, stopped (the reader of standard output left). read: rows of
+    the input; each of them was predicted or rejected. bytes: size of the input, where it is known. memory: the largest
+    sum of what the run's processes held, in bytes. seconds: of the whole run. rejects: where the refused rows are.
+    notes: what was recognised, in sentences.
     """
 
     status: str

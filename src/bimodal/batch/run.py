@@ -282,7 +282,7 @@ class Run:
         return report
 
     def _stream_out(self) -> Report:
-        """To standard output: what is written is published."""
+        """To standard output: what is written is published. A reader that leaves has what it wanted."""
         sink, rejects = self.output.sink(overwrite=True), Rejects(None)
         try:
             sink.open()
@@ -290,6 +290,10 @@ class Run:
             self._all(sink, rejects)
             sink.finish()
             sink.publish()
+        except BrokenPipeError:
+            leave_quietly()
+            self.progress.end(None)
+            return replace(self._report("stopped", None), rejected=rejects.count)
         except BaseException:
             self.progress.end(None)
             raise
@@ -557,6 +561,13 @@ class Run:
             host=socket.gethostname(),
             plan=self.plan.told(),
         )
+
+
+def leave_quietly() -> None:
+    """The reader of standard output left, as `head` does: what is still in the buffer has nowhere to go."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def head(chunk: Chunk, count: int) -> Chunk:

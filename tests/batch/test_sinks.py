@@ -1,0 +1,174 @@
+"""What every sink and encoder keeps: whole or nothing, the same bytes for the same tables, values that round-trip."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bimodal.batch.sinks.csv import CsvEncoder
+from bimodal.batch.sinks.file import FileSink
+from bimodal.batch.sinks.jsonl import lines
+from bimodal.batch.sinks.outputs import Output, output_of
+from bimodal.errors import UsageError
+from tests.batch.places import read
+
+KINDS = ["csv", "csv.gz", "csv.zst", "tsv", "jsonl", "jsonl.gz", "parquet", "arrow", "arrows"]
+TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestEverySink:
+    """The contract of a file sink, for each format."""
+
+    def sink(self, folder: Path, kind: str) -> FileSink:
+        made = output_of(folder / f"out.{kind}").sink(overwrite=True)
+        assert isinstance(made, FileSink)
+        made.open()
+        made.begin(TABLE.schema, {"who": "me"})
+        return made
+
+    def test_nothing_can_be_seen_before_it_is_published(self, kind: str, tmp_path: Path) -> None:
+        sink = self.sink(tmp_path, kind)
+        sink.write(TABLE)
+        sink.finish()
+        assert not (tmp_path / f"out.{kind}").exists()
+        sink.publish()
+        assert read(tmp_path / f"out.{kind}")["a"].tolist() == [1, 2, 3]
+        assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("moment", ["begun", "written", "finished"])
+    def test_abort_leaves_nothing(self, moment: str, kind: str, tmp_path: Path) -> None:
+        (tmp_path / f"out.{kind}").write_text("old")
+        sink = self.sink(tmp_path, kind)
+        if moment != "begun":
+            sink.write(TABLE)
+        if moment == "finished":
+            sink.finish()
+        sink.abort()
+        sink.abort()
+        assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
+
+    def test_abort_after_publishing_changes_nothing(self, kind: str, tmp_path: Path) -> None:
+        sink = self.sink(tmp_path, kind)
+        sink.finish()
+        sink.publish()
+        sink.abort()
+        assert (tmp_path / f"out.{kind}").exists()
+
+    def test_the_same_tables_give_the_same_bytes(self, kind: str, tmp_path: Path) -> None:
+        written = []
+        for _ in range(2):
+            sink = self.sink(tmp_path, kind)
+            sink.write(TABLE)
+            sink.write(TABLE.slice(1))
+            sink.finish()
+            sink.publish()
+            written.append((tmp_path / f"out.{kind}").read_bytes())
+        assert written[0] == written[1]
+        assert read(tmp_path / f"out.{kind}")["b"].tolist() == ["x", "y", "z", "y", "z"]
+
+
+TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3), st.sampled_from([",", "\t"]))
+def test_text_comes_back_from_csv_as_it_was(parts: list[tuple[list[str], list[str]]], separator: str) -> None:
+    rows = [list(row) for one, other in parts for row in zip(one, other, strict=False)]
+    out = io.BytesIO()
+    encoder = CsvEncoder(separator)
+    encoder.begin(out, pa.schema([("a b", pa.string()), ("c", pa.string())]), {})
+    for one, other in parts:
+        pairs = list(zip(one, other, strict=False))
+        encoder.write(pa.table({"a b": [pair[0] for pair in pairs], "c": [pair[1] for pair in pairs]}))
+    found = list(csv.reader(io.StringIO(out.getvalue().decode(), newline=""), delimiter=separator))
+    assert found == [["a b", "c"], *rows]
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=1, max_size=5))
+def test_a_lone_column_loses_no_row_in_csv(values: list[str | None]) -> None:
+    out = io.BytesIO()
+    encoder = CsvEncoder()
+    encoder.begin(out, pa.schema([("a", pa.string())]), {})
+    encoder.write(pa.table({"a": pa.array(values, pa.string())}))
+    found = list(csv.reader(io.StringIO(out.getvalue().decode(), newline="")))
+    assert found == [["a"], *([value or ""] for value in values)]
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.text(max_size=6)), min_size=1, max_size=5),
+    st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), min_size=5, max_size=5),
+    st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), min_size=5, max_size=5),
+)
+def test_values_come_back_from_json_as_they_were(
+    texts: list[str | None], floats: list[float | None], integers: list[int | None]
+) -> None:
+    count = len(texts)
+    table = pa.table(
+        {
+            'te"xt': pa.array(texts, pa.string()),
+            "float": pa.array(floats[:count], pa.float64()),
+            "integer": pa.array(integers[:count], pa.int64()),
+        }
+    )
+    found = [json.loads(line) for line in lines(table).decode().removesuffix("\n").split("\n")]
+    assert found == table.to_pylist()
+    assert [type(row["float"]) for row in found] == [type(value) for value in floats[:count]]
+
+
+def test_other_kinds_of_values_have_a_form_in_text() -> None:
+    table = pa.table(
+        {
+            "nested": [{"a": [1, None]}, None],
+            "bytes": [b"\x00\xff", None],
+            "time": pa.array([0, None], pa.timestamp("s")),
+            "yes": [True, None],
+            "float": [float("nan"), float("inf")],
+            "nothing": pa.nulls(2),
+            "category": pa.array(["x", None]).dictionary_encode(),
+        }
+    )
+    first, second = (json.loads(line) for line in lines(table).splitlines())
+    assert first == {
+        "nested": {"a": [1, None]},
+        "bytes": "AP8=",
+        "time": "1970-01-01 00:00:00",
+        "yes": True,
+        "float": None,
+        "nothing": None,
+        "category": "x",
+    }
+    assert set(second.values()) == {None}
+    out = io.BytesIO()
+    encoder = CsvEncoder()
+    encoder.begin(out, table.schema, {})
+    encoder.write(table)
+    back = arrow_csv.read_csv(pa.BufferReader(out.getvalue()))
+    assert back.column("nested").to_pylist() == ['{"a":[1,null]}', ""]
+    assert back.column("category").to_pylist() == ["x", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.csv", Output(Path("a.csv"), "csv")),
+        ("a.CSV.GZ", Output(Path("a.CSV.GZ"), "csv", "gzip")),
+        ("b.ndjson.zst", Output(Path("b.ndjson.zst"), "jsonl", "zstd")),
+        ("-", Output(None, "csv")),
+    ],
+)
+def test_the_name_decides_the_format(name: str, output: Output) -> None:
+    assert output_of(name) == output
+
+
+@pytest.mark.parametrize("name", ["a", "a.xlsx", "a.parquet.gz", "a.gz"])
+def test_a_name_that_tells_no_format_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        output_of(name)
