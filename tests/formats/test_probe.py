@@ -116,3 +116,8 @@ def test_an_unknown_number_is_refused_alike_in_values_and_columns(tmp_path: Path
     assert [str(each) for each in problems] == [str(each) for each in same]
     assert problems[0].code == "unknown_category"
     assert taken.gather([taken.row_type(f0=1999, f1=True)]) is None
+
+
+def test_boosting_with_categories_takes_numbers_beside_them(tmp_path: Path) -> None:
+    taken = {each.name: each.type for each in signature("boosted_categories", tmp_path).inputs}
+    assert taken == {"age": "float64", "plan": "string", "income": "float64"}

@@ -48,6 +48,7 @@ def kind(step: Any) -> str:
 
 def _of_numbers(function: Any) -> bool:
     """A function of NumPy's or scikit-learn's own: numbers in, numbers out."""
+    function = getattr(function, "func", function)  # of a partial
     home = (getattr(function, "__module__", None) or "").partition(".")[0]
     return type(function).__name__ == "ufunc" or home in ("numpy", "sklearn")
 
