@@ -156,7 +156,7 @@ def test_the_demo_keeps_a_server_until_it_is_told_to_end(tmp_path: Path) -> None
     demo = subprocess.Popen([*BIMODAL, "demo"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     try:
-        lines = []
+        lines: list[str] = []
         while "Ctrl-C" not in (line := demo.stdout.readline()):
             assert line, lines
             lines.append(line)

@@ -49,8 +49,8 @@ def demo(
         with Client(server.url) as client:
             live = client.predict(frame.drop(columns="flower").to_dict("records"))
         compare(console, place / "predicted_output.csv", frame, [row["prediction"] for row in live])
-        told(console, server, place)
         if not leave:
+            told(console, server, place)
             console.print("Ctrl-C ends the server.")
             server.wait()
 

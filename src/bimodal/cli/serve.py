@@ -88,7 +88,9 @@ def once(
             raise UsageError(f"--post {post}: there is no such file")
         body = sys.stdin.buffer.read() if post == "-" else Path(post).read_bytes()
     method, target = ("GET", get) if get else ("POST", "/predict")
-    response = serving.answer_once(models, method, target or "/", body, loading=loading, **options)
+    from bimodal.realtime.once import answer_once  # the app itself, which a server's parent process does without
+
+    response = answer_once(models, method, target or "/", body, loading=loading, **options)
     sys.stdout.buffer.write(response.body + (b"" if response.body.endswith(b"\n") else b"\n"))
     if response.status >= 400:
         raise typer.Exit(1)

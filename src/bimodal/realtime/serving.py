@@ -1,21 +1,16 @@
-"""`serve`: models behind a running server. `answer_once`: one request through the same app, without a port."""
+"""`serve`: models behind a running server."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from bimodal import settings
-from bimodal.errors import DeadlineExceeded, UsageError
+from bimodal.errors import UsageError
 from bimodal.model import Location, Model, PrivateFolder
-from bimodal.realtime import wiring
-from bimodal.realtime.exchange import Request, Response
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
@@ -55,47 +50,21 @@ def serve(
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
     """
     given = {"host": host, "port": port, "workers": workers, "outputs": outputs, "threshold": threshold, "cors": cors}
-    told = _resolved({**given, "queue_target": queue_target, **limits})
-    locations = _locations(models, code=code, sample=sample, features=features)
+    told = resolved({**given, "queue_target": queue_target, **limits})
+    locations = locate(models, code=code, sample=sample, features=features)
     folder = PrivateFolder()
     return Server(
-        _spec(locations, told, metrics=str(Path(folder.path, "metrics"))),
+        spec_of(locations, told, metrics=str(Path(folder.path, "metrics"))),
         host=told["host"],
         port=told["port"],
         workers=told["workers"],
-        limits=_limits(told),
+        limits=limits_of(told),
         insecure=insecure,
         holds=(folder, locations),
     )
 
 
-def answer_once(
-    models: Sequence[Any], method: str, target: str, body: bytes = b"", *, loading: Mapping[str, Any], **options: Any
-) -> Response:
-    """What the server would answer to one request: no socket, no worker process."""
-    told = _resolved({name: options.get(name) for name in SETTINGS})
-    spec = _spec(_locations(models, **loading), told, metrics=None)
-    path, _, query = target.partition("?")
-    headers = {b"content-type": b"application/json", b"host": b"localhost"}
-    return asyncio.run(_answer(spec, _limits(told), (method, unquote(path), query, headers, body)))
-
-
-async def _answer(
-    spec: dict[str, Any], limits: Limits, asked: tuple[str, str, str, dict[bytes, bytes], bytes]
-) -> Response:
-    loop = asyncio.get_running_loop()
-    wired = await wiring.build(spec, limits, 0)
-    answered: asyncio.Future[Response] = loop.create_future()
-    wired.app(Request(*asked, received=time.monotonic()), answered.set_result)
-    try:
-        return await asyncio.wait_for(answered, limits.deadline)
-    except TimeoutError:
-        raise DeadlineExceeded(f"no answer within {limits.deadline:g} s") from None
-    finally:
-        await wired.close()
-
-
-def _resolved(given: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
     """Every setting's value: given, else from the environment, else the default."""
     for name in given:
         if name not in SETTINGS:
@@ -103,11 +72,11 @@ def _resolved(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings.resolve(setting, given.get(name)) for name, setting in SETTINGS.items()}
 
 
-def _limits(told: Mapping[str, Any]) -> Limits:
+def limits_of(told: Mapping[str, Any]) -> Limits:
     return replace(Limits(), **{limit: told[name] for name, limit in LIMITS.items()})
 
 
-def _locations(models: Sequence[Any], **loading: Any) -> list[Location]:
+def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
     if not models:
         raise UsageError("no model was named; give the path of a saved one")
     locations = [each.location if isinstance(each, Model) else Location.find(each, **loading) for each in models]
@@ -117,7 +86,7 @@ def _locations(models: Sequence[Any], **loading: Any) -> list[Location]:
     return locations
 
 
-def _spec(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
+def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
     return {
         "models": [each.spec() for each in locations],
         "outputs": told["outputs"],

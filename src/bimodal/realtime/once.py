@@ -1,0 +1,41 @@
+"""`answer_once`: one request through the app that a server would have, without a port or a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from bimodal.errors import DeadlineExceeded
+from bimodal.realtime import wiring
+from bimodal.realtime.exchange import Request, Response
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.serving import SETTINGS, limits_of, locate, resolved, spec_of
+
+
+def answer_once(
+    models: Sequence[Any], method: str, target: str, body: bytes = b"", *, loading: Mapping[str, Any], **options: Any
+) -> Response:
+    """What the server would answer to one request: no socket, no worker process."""
+    told = resolved({name: options.get(name) for name in SETTINGS})
+    spec = spec_of(locate(models, **loading), told, metrics=None)
+    path, _, query = target.partition("?")
+    headers = {b"content-type": b"application/json", b"host": b"localhost"}
+    return asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+
+
+async def _answer(
+    spec: dict[str, Any], limits: Limits, asked: tuple[str, str, str, dict[bytes, bytes], bytes]
+) -> Response:
+    loop = asyncio.get_running_loop()
+    wired = await wiring.build(spec, limits, 0)
+    answered: asyncio.Future[Response] = loop.create_future()
+    wired.app(Request(*asked, received=time.monotonic()), answered.set_result)
+    try:
+        return await asyncio.wait_for(answered, limits.deadline)
+    except TimeoutError:
+        raise DeadlineExceeded(f"no answer within {limits.deadline:g} s") from None
+    finally:
+        await wired.close()
