@@ -12,8 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pyarrow import csv
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
-from bimodal import sample
+from bimodal import load, sample
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.sklearn import Sklearn
 from bimodal.rows import Rows
@@ -125,3 +129,17 @@ def test_a_row_is_answered_alike_alone_and_in_company(tmp_path: Path) -> None:
     whole = loaded.runtime.run(rows, ["prediction"]).array("prediction")
     alone = [loaded.runtime.run(rows.slice(i, i + 1), ["prediction"]).array("prediction")[0] for i in range(20)]
     assert alone == whole[:20].tolist()
+
+
+def test_a_null_is_taken_in_an_integer_category_where_the_encoder_ignores_the_unknown(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"month": [1, 2, 3, 4] * 10, "x": np.linspace(-1, 1, 40)})
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    model = make_pipeline(
+        ColumnTransformer([("month", encoder, ["month"])], remainder="passthrough"), LogisticRegression()
+    )
+    model.fit(frame, frame["x"] > 0)
+    holes = frame.assign(month=frame["month"].where(frame["x"] < 0.5))
+    joblib.dump(model, tmp_path / "model.pkl")
+    with load(tmp_path / "model.pkl") as loaded:
+        assert loaded.signature.input("month").nullable
+        np.testing.assert_array_equal(loaded.predict(holes)["prediction"], model.predict(holes))

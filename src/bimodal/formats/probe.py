@@ -13,7 +13,7 @@ from bimodal.errors import ModelFailed
 from bimodal.formats.routes import Feature
 from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes.estimator import Feed
-from bimodal.signature import FLOATS, Field
+from bimodal.signature import EXACT, FLOATS, Field
 
 MOST = 60  # calls of the model
 LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
@@ -65,10 +65,20 @@ class Probe:
             groups.setdefault(feature.group, []).append(place)
         settled = list(fields)
         for places in groups.values():
+            settled = self._widened(settled, {settled[place].name for place in places})
             group = self._group(settled, [settled[place] for place in places], alike=not features[places[0]].opaque)
             for place, each in zip(places, group, strict=True):
                 settled[place] = each
         return tuple(settled)
+
+    def _widened(self, fields: list[Field], group: set[str]) -> list[Field]:
+        """Integer columns in which the model takes a null become float64 where no digit is lost: it can hold one."""
+        integers = [each for each in fields if each.name in group and each.type == "int64" and _exact(each)]
+        if not integers:
+            return fields
+        wide = [replace(each, type="float64") if each in integers else each for each in fields]
+        taken = self._with(wide, [each for each in wide if each.name in {one.name for one in integers}], None)
+        return wide if taken else fields
 
     def _group(self, fields: Sequence[Field], group: list[Field], *, alike: bool) -> list[Field]:
         """Columns of one step: asked together; one by one where nothing says that they are alike."""
@@ -122,6 +132,11 @@ def _changed(each: Field, value: Any) -> Column | None:
     if value is STRANGE and each.dtype.kind == "i":
         return np.array([np.iinfo(each.dtype).max // 3], each.dtype)
     return None
+
+
+def _exact(each: Field) -> bool:
+    """Whether a float64 holds every value that the column is known to have."""
+    return not each.shape and all(abs(value) < EXACT for value in each.categories or ())
 
 
 def _is_number(answer: Any) -> bool:
