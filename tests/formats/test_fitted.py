@@ -17,7 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from bimodal import load, sample
+from bimodal import model as models
+from bimodal import sample
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.sklearn import Sklearn
 from bimodal.rows import Rows
@@ -140,6 +141,6 @@ def test_a_null_is_taken_in_an_integer_category_where_the_encoder_ignores_the_un
     model.fit(frame, frame["x"] > 0)
     holes = frame.assign(month=frame["month"].where(frame["x"] < 0.5))
     joblib.dump(model, tmp_path / "model.pkl")
-    with load(tmp_path / "model.pkl") as loaded:
+    with models.load(tmp_path / "model.pkl") as loaded:
         assert loaded.signature.input("month").nullable
         np.testing.assert_array_equal(loaded.predict(holes)["prediction"], model.predict(holes))
