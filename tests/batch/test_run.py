@@ -229,6 +229,17 @@ def test_the_markers_of_pandas_are_missing_values(model: bimodal.Model, estimato
     assert report.rejected == 6  # NaN and -nan spell a number that is missing
 
 
+def test_a_first_row_of_numbers_is_told_where_the_columns_do_not_fit(model: bimodal.Model, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("30,50,1\n31,51,2\n")
+    with pytest.raises(InputError, match="not taken for a header"):
+        predict_file(model, tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_memory_ceiling_keeps_further_processes_away(model: bimodal.Model, tmp_path: Path) -> None:
+    source = write(shop(), tmp_path / "in.csv")
+    assert predict_file(model, source, tmp_path / "out.csv", memory="100MB", workers=4).workers == 1
+
+
 # -- several files ----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +288,15 @@ def test_an_output_is_not_replaced_unless_asked(model: bimodal.Model, tmp_path: 
     predict_file(model, source, out, overwrite=True)
     assert out.read_text().startswith("id,")
     assert left_over(tmp_path) == []
+
+
+def test_the_input_is_never_the_output(model: bimodal.Model, tmp_path: Path) -> None:
+    source = write(shop(5), tmp_path / "in.csv")
+    before = source.read_bytes()
+    for named in (source, [source]):
+        with pytest.raises(UsageError, match="is the input itself"):
+            predict_file(model, named, source, overwrite=True)
+    assert source.read_bytes() == before
 
 
 def test_the_same_plan_again_is_already_complete(model: bimodal.Model, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from bimodal.batch.sources.contract import MISSING, Reading, Source
-from bimodal.errors import UsageError
+from bimodal.errors import InputError, UsageError
 from bimodal.signature import INTEGERS, Field, Signature, listed, nearest
 from bimodal.table import Binding
 
@@ -40,7 +40,12 @@ class Columns:
         meant = {each.name for each in signature.inputs} | set(features or ()) | set(rename or ()) | {target}
         hidden = source.index if source.index not in meant else None
         names = [name for name in source.columns if name != hidden]
-        binding = Binding.bind(signature, names, features=features, rename=rename, target=target)
+        try:
+            binding = Binding.bind(signature, names, features=features, rename=rename, target=target)
+        except InputError as error:
+            if source.hint:
+                error.message = f"{error.message}; {source.hint}"
+            raise
         kept = chosen(keep, source.columns, binding.features)
         kinds = {name: read_as(binding.field(place), source.kind) for place, name in enumerate(binding.features)}
         strict = isinstance(keep, str) and keep in ("auto", "all")
@@ -75,5 +80,5 @@ def read_as(field: Field, kind: str) -> pa.DataType | None:
     if field.type in INTEGERS:
         return pa.int64()
     if field.type == "bool":
-        return pa.bool_() if kind == "jsonl" else pa.string()
+        return pa.bool_()
     return pa.string() if field.type in ("string", "timestamp") else pa.float64()

@@ -406,6 +406,8 @@ class Run:
         """How many models the memory ceiling allows, judged by what the first one took."""
         ceiling = self.options.memory or 0
         total = self._peak.look(now=True)
+        if total > ceiling:
+            self.progress.note(f"one process alone holds {total / 1e6:.0f} MB, more than --memory allows")
         each = max(total // 2, 1)  # a clone takes about what this process and the first model do together, by half
         return max(1, min(workers, 1 + max(ceiling - total, 0) // each))
 
@@ -422,6 +424,8 @@ class Run:
 
     def _refuse_existing(self) -> None:
         path = self.output.path
+        if path is not None and self.source.reads(path):
+            raise UsageError(f"{path} is the input itself; name another output")
         if path is not None and path.exists() and not self.output.device and not self.options.overwrite:
             if path.is_dir():
                 raise SinkError(f"{path} is a folder; name a file in it")

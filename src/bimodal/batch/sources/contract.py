@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,7 @@ class Source(ABC):
     total_rows: int | None = None
     notes: tuple[str, ...] = ()  # what was recognised, in sentences to print
     index: str | None = None  # a nameless first column, as pandas writes its index
+    hint: str | None = None  # what to say as well where the columns do not fit
     live: bool = False  # rows come as somebody writes them; a chunk is what is there
 
     @abstractmethod
@@ -115,6 +117,11 @@ class Source(ABC):
     @abstractmethod
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         """All chunks, in order. May be called once more after it ended, for a source that is a file."""
+
+    def reads(self, path: Path) -> bool:
+        """Whether this file is (part of) the source."""
+        mine = getattr(self, "path", None)
+        return isinstance(mine, Path) and path.exists() and mine.samefile(path)
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open between reads
         """Let go of what is open."""

@@ -61,6 +61,8 @@ class CsvSource(Source):
         self.dialect = recognise(lines, self._overrides, encoding=self._encoding, separator=separator)
         self.columns = self._columns(text)
         self.index = "Unnamed: 0" if self.columns[0] == "Unnamed: 0" else None
+        if not self.dialect.header:
+            self.hint = f"the first row of {self.name} holds numbers, so it was not taken for a header"
         self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
 
     # -- the head ---------------------------------------------------------------------------------------------------

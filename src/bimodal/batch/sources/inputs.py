@@ -172,6 +172,9 @@ class Files(Source):
                 number += 1
             done += each.total_bytes or 0
 
+    def reads(self, path: Path) -> bool:
+        return any(each.reads(path) for each in self._sources)
+
     def close(self) -> None:
         for each in self._sources:
             each.close()
