@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from pathlib import Path
 
@@ -9,8 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
+from bimodal.batch.sources.csv import CsvSource
+from bimodal.batch.sources.dialect import Overrides
 from bimodal.batch.sources.inputs import open_input
 from bimodal.batch.sources.parquet import gather
 from bimodal.errors import SourceError
@@ -118,3 +124,47 @@ def test_a_file_of_json_that_is_no_json_lines_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("1\n2\n")
     with pytest.raises(SourceError, match="every line must be an object"):
         open_input(tmp_path / "b.jsonl")
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
+    numbers=st.lists(st.one_of(st.none(), st.floats(-1e15, 1e15)), min_size=8, max_size=8),
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    quoting=st.sampled_from(["minimal", "all"]),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_any_frame_comes_back_from_csv_as_it_was(
+    cells: list[tuple[str, str]],
+    numbers: list[float | None],
+    separator: str,
+    quoting: str,
+    ending: str,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "in.csv"
+    rows = [
+        ["one", "other", "x"],
+        *([*pair, repr(n) if n is not None else ""] for pair, n in zip(cells, numbers, strict=False)),
+    ]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        style = csv.QUOTE_ALL if quoting == "all" else csv.QUOTE_MINIMAL
+        csv.writer(file, delimiter=separator, quoting=style, lineterminator=ending).writerows(rows)
+    source = CsvSource(path, Overrides(separator=separator, decimal=".", encoding="utf-8"))
+    (chunk,) = source.chunks(Reading({"x": pa.float64()}, ("one", "other")))
+    assert chunk.rejects == ()
+    assert list(zip(*chunk.kept.to_pydict().values(), strict=True)) == cells
+    assert chunk.features.column("x").to_pylist() == numbers[: len(cells)]
+    assert [chunk.raw(place) for place in range(len(cells))] == [
+        _written(row, separator, quoting).rstrip("\r\n") for row in rows[1:]
+    ]
+
+
+def _written(row: list[str], separator: str, quoting: str) -> str:
+    out = io.StringIO()
+    style = csv.QUOTE_ALL if quoting == "all" else csv.QUOTE_MINIMAL
+    csv.writer(out, delimiter=separator, quoting=style, lineterminator="").writerow(row)
+    return out.getvalue()
