@@ -18,7 +18,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
 from bimodal.batch.sources.dialect import Overrides
 from bimodal.batch.sources.inputs import open_input
-from bimodal.batch.sources.parquet import gather
+from bimodal.batch.sources.parquet import chunk_rows, gather
 from bimodal.errors import SourceError
 from tests.batch.places import shop, write
 
@@ -99,6 +99,13 @@ def test_small_row_groups_are_read_together_and_large_ones_alone() -> None:
     assert gather([10, 20, 30, 0, 40], rows=60) == [[0, 1, 2], [4]]
     assert gather([100, 10, 100], rows=60) == [[0], [1], [2]]
     assert gather([]) == []
+
+
+def test_wide_rows_make_shorter_chunks() -> None:
+    assert chunk_rows(100 * 10**6, 10**6) == CHUNK_ROWS
+    assert chunk_rows(8000 * 10**6, 10**6) == 8192
+    assert chunk_rows(10**15, 10) == 1024
+    assert chunk_rows(0, 0) == CHUNK_ROWS
 
 
 def test_row_groups_set_the_chunks(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any, TextIO
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 from bimodal.batch.report import Report, rows
@@ -49,9 +50,13 @@ class Bar(Progress):
         console = Console(file=stream)
         self._console = console
         self._bar = RichProgress(
-            TextColumn("predicting"), BarColumn(), DownloadColumn(), _Rate(), TimeRemainingColumn(), console=console,
+            BarColumn(20),
+            DownloadColumn(table_column=Column(no_wrap=True)),
+            _Rate(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(),
+            console=console,
             transient=True,
-        )  # fmt: skip
+        )
         self._task: Any = None
 
     def begin(self, total_rows: int | None, total_bytes: int | None) -> None:

@@ -13,6 +13,8 @@ from bimodal.batch.sources.stream import fingerprint, readable
 from bimodal.batch.sources.tables import chunk_of
 from bimodal.errors import SourceError
 
+WIDEST = 64 << 20  # bytes of a chunk, as the file holds them before compression
+FEWEST = 1024  # rows
 BUFFER = 1 << 20  # bytes read at a time from a column of a row group
 
 
@@ -26,9 +28,11 @@ class ParquetSource(Source):
         self.name = path.name
         with self._open() as file:
             self._schema: pa.Schema = file.schema_arrow
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+            parts = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            groups = [part.num_rows for part in parts]
+            self._rows = chunk_rows(sum(part.total_byte_size for part in parts), sum(groups))
             self.total_rows = file.metadata.num_rows
-        self._groups = gather(groups)
+        self._groups = gather(groups, self._rows)
         self.columns = tuple(self._schema.names)
         self.total_bytes = path.stat().st_size
 
@@ -65,7 +69,7 @@ class ParquetSource(Source):
 
     def _batches(self, file: arrow_parquet.ParquetFile, wanted: list[str]) -> Iterator[pa.Table]:
         for group in self._groups:
-            batches = file.iter_batches(CHUNK_ROWS, row_groups=group, columns=wanted)
+            batches = file.iter_batches(self._rows, row_groups=group, columns=wanted)
             waiting: list[pa.RecordBatch] = []
             while True:
                 with readable(self.name):
@@ -76,13 +80,21 @@ class ParquetSource(Source):
                 if batch is None:
                     break
                 waiting.append(batch)
-                if sum(each.num_rows for each in waiting) >= CHUNK_ROWS:
+                if sum(each.num_rows for each in waiting) >= self._rows:
                     table = pa.Table.from_batches(waiting)
-                    yield table.slice(0, CHUNK_ROWS)
-                    rest = table.slice(CHUNK_ROWS)
+                    yield table.slice(0, self._rows)
+                    rest = table.slice(self._rows)
                     waiting = rest.to_batches() if rest.num_rows else []
             if waiting:
                 yield pa.Table.from_batches(waiting)
+
+
+def chunk_rows(size: int, rows: int) -> int:
+    """A chunk's rows: 65,536, or half as often as it takes where rows are so wide that it would be too large."""
+    wanted = CHUNK_ROWS
+    while wanted > FEWEST and wanted * size > WIDEST * max(rows, 1):
+        wanted //= 2
+    return wanted
 
 
 def gather(groups: Sequence[int], rows: int = CHUNK_ROWS) -> list[list[int]]:
