@@ -422,7 +422,7 @@ class Signature:
                 [Problem("ragged", f"columns of one length are needed, not {sizes}")],
             )
         missing = [each.missing(self.spare(list(lists))) for each in self.inputs if each.name not in lists]
-        if missing and not (self.vector is not None and not self.named and self.width in (-1, len(lists))):
+        if missing and (self.vector is None or self.named):
             return self.empty(), np.zeros(0, bool), missing
         if missing:
             return self.check([list(row) for row in zip(*lists.values(), strict=True)])

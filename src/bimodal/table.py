@@ -134,7 +134,9 @@ def _positions(signature: Signature, chosen: list[str], names: Sequence[str]) ->
         return chosen
     problem = wrong_width(width, len(chosen))
     example = ",".join(list(names)[:width]) or "a,b,c"
-    raise InputError(f"{problem.message}; name the columns in the order of training: --features {example}")
+    error = InputError(f"{problem.message}; name the columns in the order of training: --features {example}")
+    error.code = problem.code
+    raise error
 
 
 def _spread(faults: Faults, first_row: int) -> list[Problem]:

@@ -197,7 +197,7 @@ class Batcher:
 
     def _gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
         """The Rows of the works that are good; the others are told why not, and left out."""
-        kinds = {work.gather for work in works}
+        kinds = dict.fromkeys([work.gather for work in works])
         if len(kinds) > 1:
             groups = [[work for work in works if work.gather is kind] for kind in kinds]
             return _joined([self._gathered(group) for group in groups])

@@ -24,13 +24,12 @@ def shallow(body: bytes, most: int) -> bool:
         return True
     plain = _strings.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
     levels = plain.translate(_square, _brackets)
-    depth = 0
-    while levels:
+    for depth in range(most):
         inner = levels.replace(b"[]", b"")  # takes the innermost level away
         if len(inner) == len(levels):
             return depth + levels.count(b"[") <= most
-        levels, depth = inner, depth + 1
-    return depth <= most
+        levels = inner
+    return b"[" not in levels
 
 
 def decode(body: bytes, depth: int) -> Any:

@@ -23,7 +23,7 @@ from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.rows import plain, too_many
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
-from bimodal.signature import INTEGERS, Field, Signature, kind, listed, require
+from bimodal.signature import FLOATS, INTEGERS, Field, Signature, kind, listed, require
 
 DATATYPES = {
     "float64": "FP64",
@@ -201,7 +201,7 @@ class InferDoor:
         tensors = told.inputs
         if self._vector is None:
             return _columns(tensors, self.served.signature)
-        if len(tensors) != 1 or tensors[0].datatype not in NUMBERS or len(tensors[0].shape) != 2:
+        if len(tensors) != 1 or not quick(tensors[0].datatype, self._vector) or len(tensors[0].shape) != 2:
             return None
         (count, width), data = tensors[0].shape, tensors[0].data
         if not data or width <= 0 or count <= 0:
@@ -325,16 +325,18 @@ def _columns(tensors: Sequence[Any], signature: Signature) -> list[Any] | None:
         shape = tensor.shape
         if len(shape) > 2 or not shape or (len(shape) == 2 and shape[1] != 1) or shape[0] != len(tensor.data):
             return None
-        if count not in (None, shape[0]) or not fits(tensor.datatype, field):
+        if count not in (None, shape[0]) or not quick(tensor.datatype, field):
             return None
         count = shape[0]
         columns.append(tensor.data)
     return columns if count else None
 
 
-def fits(datatype: str, field: Field) -> bool:
-    """Whether a tensor's datatype can hold what the field needs."""
-    return datatype == "BYTES" if field.type in ("string", "timestamp") else datatype in NUMBERS
+def quick(datatype: str, field: Field) -> bool:
+    """Whether values of this datatype need no look before they are gathered for the field."""
+    if field.type in FLOATS:
+        return datatype in ("FP64", "FP32")
+    return datatype == "BYTES" if field.type == "string" else datatype == DATATYPES[field.type]
 
 
 def _check(tensor: Tensor, most: int) -> None:

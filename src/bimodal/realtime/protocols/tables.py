@@ -219,10 +219,28 @@ def _written(table: pa.Table, kind: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     if kind == CSV:
         sink.write(",".join(_cell(name) for name in table.column_names).encode() + b"\n")
-        pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, quoting_style="needed"))
+        try:
+            pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
+        except pa.ArrowInvalid:  # some text needs quotes; Arrow then quotes every text
+            return _written_quoted(table)
     else:
         pq.write_table(table, sink)
     return bytes(sink.getvalue())
+
+
+def _written_quoted(table: pa.Table) -> bytes:
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows(zip(*[_cells(column) for column in table.columns], strict=True))
+    return sink.getvalue().encode()
+
+
+def _cells(column: pa.ChunkedArray) -> list[object]:
+    """A column as its CSV cells: numbers as Arrow writes them."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return list(column.to_pylist())
+    return list(column.cast(pa.string()).to_pylist())
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,376 @@
+"""The batcher's ten sentences, and how long a model is believed to take."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from time import monotonic
+
+import pytest
+
+from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelFailed, Overloaded, Unavailable
+from bimodal.realtime.admission import Admission, Cost
+from tests.realtime.fakes import Fake, Window, batcher
+
+SLOW = {1: 0.010, 100: 0.109}  # 9 ms a call and 1 ms a row
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_requests_of_one_turn_are_predicted_in_one_call(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        queue = batcher(fake, window)
+        for name, values in {"a": (1.0,), "b": (2.0, 3.0), "c": (4.0,)}.items():
+            queue.submit(window.work(name, *values))
+        await turns()
+        assert fake.calls == [[1, 2, 3, 4]]
+        assert window.answers == {"a": [10], "b": [20, 30], "c": [40]}
+
+    asyncio.run(run())
+
+
+def test_a_full_batch_goes_at_once() -> None:
+    async def run() -> None:
+        fake, window = Fake(), Window()
+        queue = batcher(fake, window, most=3)
+        for number in range(7):
+            queue.submit(window.work(str(number), float(number)))
+        assert fake.calls == [[0, 1, 2], [3, 4, 5]]  # before the turn has ended
+        await turns()
+        assert fake.calls[2:] == [[6]]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_lone_request_never_waits_for_company(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        batcher(fake, window).submit(window.work("a", 1.0))
+        await turns(5)  # no timer has run: only turns of the loop
+        assert window.answers == {"a": [10]}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_every_waiter_gets_an_error_when_rows_are_lost(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        fake.lose = 1
+        queue = batcher(fake, window)
+        for name in "abc":
+            queue.submit(window.work(name, 1.0, 2.0))
+        await turns(40)
+        assert set(window.answers) == {"a", "b", "c"}
+        assert all("answers for 2 rows" in str(error) for error in window.answers.values())
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_failing_batch_is_split_until_only_the_guilty_request_fails(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        fake.bad = {5.0}
+        queue = batcher(fake, window)
+        for number in range(16):
+            queue.submit(window.work(str(number), float(number)))
+        await turns(60)
+        assert isinstance(window.answers.pop("5"), ModelFailed)
+        assert window.answers == {str(n): [10.0 * n] for n in range(16) if n != 5}
+        assert len(fake.calls) == 9  # 16, 8 8, 4 4, 2 2, 1 1
+
+    asyncio.run(run())
+
+
+def test_after_a_crash_each_request_is_tried_alone() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False), Window()
+        fake.bad, fake.error = {2.0}, lambda: ModelCrashed("the process that ran the model was killed by SIGSEGV")
+        queue = batcher(fake, window)
+        for number in range(4):
+            queue.submit(window.work(str(number), float(number)))
+        await turns(60)
+        assert isinstance(window.answers.pop("2"), ModelCrashed)
+        assert window.answers == {"0": [0], "1": [10], "3": [30]}
+        assert fake.calls == [[0, 1, 2, 3], [0], [1], [2], [3]]  # two crashes, not one for each half
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_or_timed_out_waiter_harms_nobody() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        cancelled = window.work("cancelled", 1.0)
+        queue.submit(cancelled)
+        queue.submit(window.work("late", 2.0, deadline=monotonic() + 0.02))
+        queue.submit(window.work("stays", 3.0))
+        await turns()
+        cancelled.cancel()
+        await asyncio.sleep(0.08)
+        assert isinstance(window.answers.pop("late"), DeadlineExceeded)  # told at its deadline, not after the call
+        fake.hold.set()
+        await turns()
+        assert window.answers == {"stays": [30]}
+        assert fake.calls == [[1, 2, 3]]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_cancelled_request_not_yet_sent_is_left_out(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        queue = batcher(fake, window)
+        works = [window.work(name, value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))]
+        for work in works:
+            queue.submit(work)
+        works[1].cancel()
+        await turns()
+        assert fake.calls == [[1, 3]]
+        assert set(window.answers) == {"a", "c"}
+
+    asyncio.run(run())
+
+
+def test_requests_that_wait_are_dropped_when_cancelled_or_expired() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window, target=10.0)
+        queue.submit(window.work("first", 1.0))
+        await turns()
+        gone = window.work("gone", 2.0)
+        for work in (gone, window.work("late", 3.0, deadline=monotonic() + 0.02), window.work("stays", 4.0)):
+            queue.submit(work)
+        await turns()
+        assert queue.waiting_rows == 3
+        gone.cancel()
+        await asyncio.sleep(0.05)
+        assert queue.waiting_rows == 1
+        fake.hold.set()
+        await turns()
+        assert fake.calls == [[1], [4]]
+        assert isinstance(window.answers["late"], DeadlineExceeded)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_unlike_requests_never_share_a_batch(inline: bool) -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        queue = batcher(fake, window)
+        plain, strict = (("prediction",), None), (("prediction",), 0.3)
+        for name, value, key in (("a", 1.0, plain), ("b", 2.0, strict), ("c", 3.0, plain), ("d", 4.0, strict)):
+            queue.submit(window.work(name, value, key=key))
+        await turns()
+        assert sorted(fake.calls) == [[1, 3], [2, 4]]
+        assert sorted(fake.keys, key=str) == sorted([plain, strict], key=str)
+        assert window.answers == {"a": [10], "b": [20], "c": [30], "d": [40]}
+
+    asyncio.run(run())
+
+
+def test_order_within_a_request_is_kept() -> None:
+    async def run() -> None:
+        fake, window = Fake(), Window()
+        values = [float(n) for n in (9, 1, 8, 2, 7, 3)]
+        queue = batcher(fake, window)
+        queue.submit(window.work("other", 5.0))
+        queue.submit(window.work("a", *values))
+        await turns()
+        assert window.answers["a"] == [10 * value for value in values]
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False, costs=SLOW), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        queue.submit(window.work("runs", 0.0))
+        await turns()
+        taken = 0
+        refused: Overloaded | None = None
+        while refused is None:
+            try:
+                queue.submit(window.work(f"waits {taken}", float(taken)))
+            except Overloaded as error:
+                refused = error
+            else:
+                taken += 1
+            await turns(2)
+        assert 1 <= taken <= 100  # what 100 ms are enough for, at 1 ms a row
+        assert refused.retry_after >= 1
+        fake.hold.set()
+        await turns(200)
+        assert len(window.answers) == taken + 1  # those that were taken are answered
+
+    asyncio.run(run())
+
+
+def test_an_empty_queue_admits_whatever_the_model_takes() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False, costs={1: 5.0, 64: 5.0}), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        queue.submit(window.work("runs", 0.0))
+        await turns()
+        queue.submit(window.work("waits", 1.0))
+        await turns()
+        with pytest.raises(Overloaded):
+            queue.submit(window.work("refused", 2.0))
+        fake.hold.set()
+        await turns()
+        assert set(window.answers) == {"runs", "waits"}
+
+    asyncio.run(run())
+
+
+def test_stop_drains_then_refuses() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        queue.submit(window.work("runs", 1.0))
+        await turns()
+        queue.submit(window.work("waits", 2.0))
+        stopping = asyncio.ensure_future(queue.stop())
+        await turns()
+        with pytest.raises(Unavailable):
+            queue.submit(window.work("late", 3.0))
+        assert not stopping.done()
+        fake.hold.set()
+        await stopping
+        assert window.answers == {"runs": [10], "waits": [20]}
+
+    asyncio.run(run())
+
+
+def test_while_the_model_is_busy_requests_gather() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        for number in range(6):
+            queue.submit(window.work(str(number), float(number)))
+            await turns(5)
+        fake.hold.set()
+        await turns(40)
+        assert fake.calls == [[0], [1, 2, 3, 4, 5]]
+
+    asyncio.run(run())
+
+
+def test_the_next_batch_takes_what_fits_the_goal() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False, costs=SLOW), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window, target=0.05)  # 9 ms a call and 1 ms a row: 41 rows
+        queue.submit(window.work("0", 0.0))
+        await turns()
+        queue.admission.target = 10.0
+        for number in range(1, 101):
+            queue.submit(window.work(str(number), float(number)))
+        await turns()
+        assert len(queue._waiting) == 1
+        fake.hold.set()
+        await turns(3)
+        assert 25 <= len(fake.calls[1]) <= 60  # the first call was measured too
+
+    asyncio.run(run())
+
+
+def test_an_inline_model_leaves_the_loop_for_a_large_request() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=True, costs={1: 0.0001, 1000: 0.1}), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        queue.submit(window.work("large", *[float(n) for n in range(500)]))
+        queue.submit(window.work("small", 1.0))
+        await turns()
+        assert window.answers == {"small": [10]} or window.answers == {}
+        fake.hold.set()
+        await turns()
+        assert set(window.answers) == {"large", "small"}
+
+    asyncio.run(run())
+
+
+def test_values_that_need_a_second_look_affect_their_own_request_only() -> None:
+    async def run() -> None:
+        fake, window = Fake(), Window()
+        queue = batcher(fake, window)
+        for name, value in (("a", 1.0), ("nan", math.nan), ("b", 2.0), ("large", 2.0**60)):
+            queue.submit(window.work(name, value))
+        await turns()
+        assert fake.calls == [[1, 2, 2.0**60]]
+        assert isinstance(window.answers.pop("nan"), ValueError)
+        assert window.answers == {"a": [10], "b": [20], "large": [10 * 2.0**60]}
+
+    asyncio.run(run())
+
+
+def test_a_wire_that_fails_to_answer_harms_nobody_else() -> None:
+    async def run() -> None:
+        fake, window = Fake(), Window()
+        queue = batcher(fake, window)
+        bad = window.work("bad", math.nan)
+        bad.door = Deaf()
+        queue.submit(bad)
+        queue.submit(window.work("good", 1.0))
+        await turns()
+        assert window.answers == {"good": [10]}
+
+    asyncio.run(run())
+
+
+class Deaf(Window):
+    """A door whose `fail` fails."""
+
+    def fail(self, work: object, error: BaseException) -> None:
+        raise RuntimeError("no way to tell")
+
+
+def test_a_cost_is_a_line_through_what_was_measured() -> None:
+    cost = Cost(SLOW)
+    assert cost.seconds(50) == pytest.approx(0.059)
+    assert cost.rows_within(0.059) in (49, 50)
+    assert cost.rows_within(0.001) == 1
+
+
+def test_a_cost_follows_the_model() -> None:
+    cost = Cost({1: 0.001, 64: 0.001})
+    for _ in range(200):
+        cost.learn(32, 0.050)
+    assert cost.seconds(32) == pytest.approx(0.050, rel=0.05)
+    for _ in range(200):
+        cost.learn(1, 0.002)
+        cost.learn(101, 0.102)
+    assert cost.seconds(51) == pytest.approx(0.052, rel=0.1)
+
+
+def test_a_cost_is_never_negative() -> None:
+    cost = Cost({1: 0.010, 64: 0.001})
+    assert cost.seconds(1) > 0
+    assert cost.rows_within(10.0) >= 1
+
+
+def test_admission_looks_at_the_remaining_deadline() -> None:
+    admission = Admission(Cost(SLOW), target=0.1)
+    admission.admit(10, 0.0, 10.0)
+    with pytest.raises(Overloaded):
+        admission.admit(10, 0.0, 0.03)  # 19 ms of waiting for a caller who leaves after 30
+    with pytest.raises(Overloaded):
+        admission.admit(10, 0.09, 10.0)
+    admission.admit(0, 99.0, 0.001)
