@@ -21,8 +21,8 @@ from bimodal import errors, settings
 from bimodal.cli import build, exit_code
 from bimodal.realtime.failure import status
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.once import answer_once
 from bimodal.realtime.protocols.media import MEDIA
-from bimodal.realtime.serving import answer_once
 from tests.documents import Block, blocks, commands, compare, reading
 
 ROOT = Path(__file__).parent.parent
