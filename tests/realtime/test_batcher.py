@@ -226,13 +226,14 @@ def test_an_empty_queue_admits_whatever_the_model_takes() -> None:
         queue = batcher(fake, window)
         queue.submit(window.work("runs", 0.0))
         await turns()
-        queue.submit(window.work("waits", 1.0))
+        queue.submit(window.work("waits", 1.0, deadline=monotonic() + 8.0))
         await turns()
-        with pytest.raises(Overloaded):
-            queue.submit(window.work("refused", 2.0))
+        queue.submit(window.work("shares its call", 2.0))
+        with pytest.raises(Overloaded):  # it could not be answered in time
+            queue.submit(window.work("refused", 2.0, deadline=monotonic() + 8.0))
         fake.hold.set()
         await turns()
-        assert set(window.answers) == {"runs", "waits"}
+        assert set(window.answers) == {"runs", "waits", "shares its call"}
 
     asyncio.run(run())
 
@@ -287,6 +288,21 @@ def test_the_next_batch_takes_what_fits_the_goal() -> None:
         fake.hold.set()
         await turns(3)
         assert 25 <= len(fake.calls[1]) <= 60  # the first call was measured too
+
+    asyncio.run(run())
+
+
+def test_a_model_slower_than_the_goal_batches_all_the_same() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=False, costs={1: 0.5, 64: 0.5}), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        for number in range(20):
+            queue.submit(window.work(str(number), float(number)))
+            await turns(3)
+        fake.hold.set()
+        await turns(40)
+        assert len(fake.calls) == 2
 
     asyncio.run(run())
 
@@ -366,11 +382,13 @@ def test_a_cost_is_never_negative() -> None:
     assert cost.rows_within(10.0) >= 1
 
 
-def test_admission_looks_at_the_remaining_deadline() -> None:
+def test_admission_looks_at_the_queue_and_the_remaining_deadline() -> None:
     admission = Admission(Cost(SLOW), target=0.1)
-    admission.admit(10, 0.0, 10.0)
+    admission.admit(90, 0.0, 10.0, fits=1000)  # 90 ms
+    admission.admit(90, 5.0, 10.0, fits=1000)  # the current call is not the queue's fault
+    for waiting, running, remaining in ((110, 0.0, 10.0), (20, 0.0, 0.03), (10, 0.09, 0.1)):
+        with pytest.raises(Overloaded):
+            admission.admit(waiting, running, remaining, fits=1000)
     with pytest.raises(Overloaded):
-        admission.admit(10, 0.0, 0.03)  # 19 ms of waiting for a caller who leaves after 30
-    with pytest.raises(Overloaded):
-        admission.admit(10, 0.09, 10.0)
-    admission.admit(0, 99.0, 0.001)
+        admission.admit(60, 0.0, 10.0, fits=10)  # 60 ms of rows in six calls of 9 ms
+    admission.admit(0, 99.0, 0.001, fits=1)

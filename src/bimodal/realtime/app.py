@@ -42,6 +42,11 @@ class App:
             self._methods.setdefault(path, []).append(method)
         self._cors = Cors(cors, self._methods) if cors else None
 
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Methods and paths."""
+        return list(self._routes)
+
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         if self._cors is not None:
             respond = self._cors.over(request, respond)

@@ -136,7 +136,8 @@ class Batcher:
             raise Unavailable("the server is shutting down")
         if self.waiting_rows:
             now = work.queued
-            self.admission.admit(self.waiting_rows + self._turn_rows, self._run_until - now, work.deadline - now)
+            ahead = self.waiting_rows + self._turn_rows
+            self.admission.admit(ahead, self._run_until - now, work.deadline - now, self._full)
         works = self._turn.get(work.key)
         if works is None:
             if not self._turn:
@@ -168,8 +169,8 @@ class Batcher:
     # -- the end of a turn ------------------------------------------------------------------------------------------
 
     def _fits(self) -> int:
-        """Rows of a full batch: what one call can do within the goal."""
-        goal = PROMPT if self.model.inline else self.target
+        """Rows of a full batch: what one call can do within the goal, or within twice the time of a single row."""
+        goal = PROMPT if self.model.inline else max(self.target, 2 * self.cost.seconds(1))
         return min(self._most, self.cost.rows_within(goal))
 
     def _end_turn(self) -> None:

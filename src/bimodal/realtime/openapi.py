@@ -203,10 +203,12 @@ def _predict(served: Served, limits: Limits) -> Json:
     signature = served.signature
     text = {"schema": {"type": "string"}}
     binary = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
-    content: Json = {JSON: {"schema": _request(signature, limits), "example": body(signature)}}
+    content: Json = {JSON: {"schema": _request(signature, limits)}, "application/x-ndjson": text, "text/csv": text}
+    if not signature.open:  # whose rows nobody knows before the first one comes
+        content[JSON]["example"] = body(signature)
+        content["application/x-ndjson"] = {**text, "example": _line(signature)}
     if signature.flat and not signature.open:
         content["text/csv"] = {**text, "example": _csv(signature)}
-    content["application/x-ndjson"] = {**text, "example": _line(signature)}
     tables: Json = {"application/vnd.apache.arrow.stream": binary, "application/vnd.apache.parquet": binary}
     return {
         "tags": [served.model.name],
@@ -303,11 +305,14 @@ def _open_inference(served: Served, name: str) -> Json:
             },
         },
     }
+    media: Json = {"schema": asked}
+    if not signature.open:
+        media["example"] = _inference(signature)
     infer = {
         "tags": ["Open Inference"],
         "summary": f"Predict with {served.model.name}: tensors",
         "operationId": f"infer_{name}",
-        "requestBody": {"required": True, "content": {JSON: {"schema": asked, "example": _inference(signature)}}},
+        "requestBody": {"required": True, "content": {JSON: media}},
         "responses": {
             "200": {"description": "The output tensors.", "content": {JSON: {"schema": {"type": "object"}}}},
             **_errors(),

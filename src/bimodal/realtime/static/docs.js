@@ -43,7 +43,7 @@ function tryOut(method, path, operation) {
     }
     button.disabled = false;
   };
-  return element("form", { on: { submit: send }, class: "column" }, ...parts, element("div", {}, button), output);
+  return element("form", { on: { submit: send }, class: "try" }, ...parts, element("div", {}, button), output);
 }
 
 function answers(operation) {

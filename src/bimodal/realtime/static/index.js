@@ -134,7 +134,7 @@ function chances(values) {
   const rows = values.map((value, i) =>
     element("tr", {},
       element("th", { scope: "row" }, String(model.classes?.[i] ?? i)),
-      element("td", {}, element("meter", { min: 0, max: 1, value, "aria-label": `class ${model.classes?.[i] ?? i}` })),
+      element("td", { class: "wide" }, element("meter", { min: 0, max: 1, value, "aria-label": `class ${model.classes?.[i] ?? i}` })),
       element("td", { class: "number" }, shown(value))));
   return element("table", {}, element("tbody", {}, ...rows));
 }

@@ -1,0 +1,151 @@
+"""The pages at / and /docs in a real browser: fill in a row, press the button, see the answer; nobody else is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bimodal.realtime import pages
+from bimodal.realtime.server import Server
+from tests.realtime.desk import Desk
+from tests.realtime.shelf import loaded, onnx
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1200,900"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+def test_every_file_of_the_pages_is_served_with_its_type_and_policy() -> None:
+    desk = Desk(onnx())
+    for path in ("/", "/docs", *(f"/static/{name}" for name in pages.FILES)):
+        response = desk.get(path)
+        assert response.status == 200
+        headers = dict(response.headers)
+        assert b"default-src 'none'" in headers[b"content-security-policy"]
+        assert headers[b"x-content-type-options"] == b"nosniff"
+    desk.close()
+
+
+def test_the_pages_name_no_other_server_and_hold_no_inline_code() -> None:
+    for name in (*pages.PAGES.values(), *pages.FILES):
+        text = files("bimodal.realtime").joinpath("static", name).read_text()
+        assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}
+        assert not re.search(r"\son\w+=|style=|innerHTML|eval\(", text), name
+
+
+def test_the_pages_are_small() -> None:
+    assert sum(len(pages.content(name)) for name in (*pages.PAGES.values(), *pages.FILES)) < 40_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    models = [loaded("mixed").spec(), onnx().spec(), loaded("text").spec()]
+    spec = {"models": models, "metrics": str(tmp_path_factory.mktemp("pages") / "metrics")}
+    with Server(spec) as server:
+        yield server
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    selenium = pytest.importorskip("selenium.webdriver")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    driver = shutil.which("chromedriver")
+    assert chromium, "Chromium is needed: apt-get install chromium chromium-driver"
+    assert driver, "its driver is needed: apt-get install chromium-driver"
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    browser.implicitly_wait(5)
+    yield browser
+    browser.quit()
+
+
+def find(browser: Any, selector: str) -> Any:
+    return browser.find_element("css selector", selector)
+
+
+def requests(browser: Any) -> list[str]:
+    """The addresses asked for, but for the browser's own pages."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if not url.startswith(("chrome:", "data:"))]
+
+
+def assert_clean(browser: Any, server: Server) -> None:
+    assert browser.get_log("browser") == []
+    asked = requests(browser)
+    assert asked
+    assert all(url.startswith(server.url) for url in asked), asked
+
+
+@pytest.mark.browser
+def test_a_row_is_filled_in_and_answered(browser: Any, server: Server) -> None:
+    browser.get(server.url)
+    income = find(browser, "input#f1")
+    income.clear()
+    income.send_keys("91000")
+    find(browser, "#predict").click()
+    assert find(browser, "#is-prediction").text in ("stays", "leaves")
+    assert len(browser.find_elements("css selector", "#answer meter")) == 2
+    assert "the model" in find(browser, "#times table").text
+    assert "91000" in find(browser, "#call").text
+    assert find(browser, "#call").text.startswith("curl")
+    assert_clean(browser, server)
+
+
+@pytest.mark.browser
+def test_the_same_call_runs_as_python_and_as_curl(browser: Any, server: Server) -> None:
+    browser.get(server.url)
+    find(browser, "#predict").click()
+    answer = find(browser, "#is-prediction").text
+    find(browser, "#tab-Python").click()
+    code = find(browser, "#call").text
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    assert answer in done.stdout
+    find(browser, "#tab-curl").click()
+    command = find(browser, "#call").text.replace("curl ", "curl -s ", 1)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=20)
+    assert json.loads(done.stdout)["prediction"] == [answer]
+    find(browser, "#tab-JavaScript").click()
+    assert "fetch(" in find(browser, "#call").text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["inline", "text"])
+def test_another_model_is_chosen(browser: Any, server: Server, name: str) -> None:
+    browser.get(server.url)
+    find(browser, f"#model option[value={name}]").click()
+    find(browser, "#predict").click()
+    assert find(browser, "#is-prediction").text in ("0", "1", "2")
+    assert_clean(browser, server)
+
+
+@pytest.mark.browser
+def test_an_error_is_told_on_the_page(browser: Any, server: Server) -> None:
+    browser.get(server.url)
+    find(browser, "#model option[value=inline]").click()
+    find(browser, "input#f0").clear()
+    find(browser, "#predict").click()
+    assert "null where" in find(browser, "#answer [role=alert]").text
+
+
+@pytest.mark.browser
+def test_the_api_page_sends_the_example_of_a_route(browser: Any, server: Server) -> None:
+    browser.get(f"{server.url}/docs")
+    find(browser, "details.route[open] button[type=submit]").click()
+    assert "prediction" in find(browser, "details.route[open] pre.told").text
+    assert "200" in find(browser, "details.route[open] h3").text
+    assert_clean(browser, server)
