@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
     from bimodal.model import Model, load
+    from bimodal.realtime.mount import asgi
     from bimodal.realtime.serving import serve
     from bimodal.rows import Rows
     from bimodal.signature import Field, Signature
@@ -25,6 +26,7 @@ __all__ = [
     "Rows",
     "Signature",
     "__version__",
+    "asgi",
     "load",
     "predict_batches",
     "predict_file",
@@ -37,6 +39,7 @@ _HOMES = {
     "Model": "bimodal.model",
     "Rows": "bimodal.rows",
     "Signature": "bimodal.signature",
+    "asgi": "bimodal.realtime.mount",
     "load": "bimodal.model",
     "predict_batches": "bimodal.batch",
     "predict_file": "bimodal.batch",

@@ -1,0 +1,46 @@
+"""`asgi`: models as an application for any ASGI server, or mounted in a FastAPI or Starlette application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bimodal.model import Model
+from bimodal.realtime.asgi import Application
+from bimodal.realtime.asgi import asgi as application
+from bimodal.realtime.serving import limits_of, locate, resolved
+from bimodal.realtime.wiring import wire
+
+
+def asgi(
+    *models: Any,
+    outputs: Sequence[str] | None = None,
+    threshold: float | None = None,
+    cors: Sequence[str] | None = None,
+    code: str | Path | Sequence[str | Path] = (),
+    sample: Any = None,
+    features: Sequence[str] | None = None,
+    **limits: Any,
+) -> Application:
+    """The routes of `bimodal.serve` as an ASGI application; the models are loaded before it returns.
+
+        app = bimodal.asgi("my_model.pkl")                          # uvicorn shop:app
+        shop.mount("/model", bimodal.asgi("my_model.pkl"))          # beside the routes of a FastAPI application
+
+    The arguments are those of `bimodal.serve`, without the ones of its sockets and processes.
+    """
+    told = resolved({"outputs": outputs, "threshold": threshold, "cors": cors, **limits})
+    given = {id(each.location): each for each in models if isinstance(each, Model)}
+    located = locate(models, code=code, sample=sample, features=features)
+    loaded = [given.get(id(each)) or each.open() for each in located]
+    bounds = limits_of(told)
+    wired = wire(
+        loaded,
+        bounds,
+        outputs=told["outputs"],
+        threshold=told["threshold"],
+        cors=told["cors"],
+        queue_target=told["queue_target"],
+    )
+    return application(wired.app, bounds, shutdown=wired.close)
