@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 PROGRAMS = {  # what the tests call beside Python: Debian's package, and the names under which it may be there already
     "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
+    "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
 }
 COMPARISONS = ("realtime", "batch", "start")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium import webdriver
 
 from bimodal.realtime import pages
 from bimodal.realtime.server import Server
@@ -57,17 +58,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    selenium = pytest.importorskip("selenium.webdriver")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     driver = shutil.which("chromedriver")
     assert chromium, "Chromium is needed: apt-get install chromium chromium-driver"
     assert driver, "its driver is needed: apt-get install chromium-driver"
-    options = selenium.ChromeOptions()
+    options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     browser.implicitly_wait(5)
     yield browser
     browser.quit()

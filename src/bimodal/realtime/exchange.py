@@ -74,5 +74,6 @@ class App(Protocol):
         """
 
     def stream(self, request: Request, writer: Writer) -> Intake | None:
-        """Asked when the head is complete, before the body (`request.body` is empty): the taker of the pieces, or None to
-        have the body collected and given to `__call__`."""
+        """Asked when the head is complete, before the body (`request.body` is empty): the taker of the pieces, or None
+        to have the body collected and given to `__call__`.
+        """
