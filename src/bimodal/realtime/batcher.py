@@ -296,6 +296,8 @@ class Batcher:
                 if rows is not None:
                     await self._run_beside(key, kept, rows)
                 self._run = ()
+                await asyncio.sleep(0)  # callers just answered may ask again at once: they join the next call
+                self._end_turn()
         finally:
             self._running, self._run = None, ()
 

@@ -72,22 +72,26 @@ class Child:
     async def call(
         self, loop: asyncio.AbstractEventLoop, message: dict[str, Any], rows: Rows
     ) -> tuple[dict[str, Any], Rows | None]:
-        """`send` and `receive` without blocking the loop. The socket must be non-blocking."""
-        for buffer in wire.encode(message, rows):
-            await loop.sock_sendall(self.socket, buffer)
-        head, size = wire.PREFIX.unpack(await self._exactly_async(loop, wire.PREFIX.size))
-        header = wire.decode_header(await self._exactly_async(loop, head))
-        return header, wire.decode_rows(header, await self._exactly_async(loop, size))
+        """Send and receive without blocking the loop. The socket must be non-blocking; one call at a time."""
+        await self._send(loop, wire.encode(message, rows))
+        arriving = wire.Arriving(self.socket)
+        arrived: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.socket.fileno(), _take_in, arriving, arrived)
+        try:
+            await arrived
+        finally:
+            loop.remove_reader(self.socket.fileno())
+        return arriving.message()
 
-    async def _exactly_async(self, loop: asyncio.AbstractEventLoop, size: int) -> memoryview:
-        data = memoryview(bytearray(size))
-        at = 0
-        while at < size:
-            read = await loop.sock_recv_into(self.socket, data[at:])
-            if not read:
-                raise EOFError
-            at += read
-        return data
+    async def _send(self, loop: asyncio.AbstractEventLoop, buffers: Sequence[bytes | memoryview]) -> None:
+        """In one piece where it is small: the child is woken once."""
+        data = b"".join(buffers)
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            await loop.sock_sendall(self.socket, memoryview(data)[sent:])
 
     def fate(self) -> str:
         """How the child ended, in words."""
@@ -99,6 +103,17 @@ class Child:
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+def _take_in(arriving: wire.Arriving, arrived: asyncio.Future[None]) -> None:
+    """Called when the socket can be read."""
+    if arrived.done():
+        return
+    try:
+        if arriving.read():
+            arrived.set_result(None)
+    except (EOFError, OSError) as error:
+        arrived.set_exception(error)
 
 
 def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:

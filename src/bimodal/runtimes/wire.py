@@ -20,6 +20,7 @@ import numpy as np
 from bimodal.rows import Column, Dictionary, Rows
 
 PREFIX = struct.Struct("<IQ")
+FIRST = 16 * 1024  # bytes read at first: most answers of a live request fit
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -101,3 +102,42 @@ def _exactly(channel: socket.socket, size: int) -> memoryview:
             raise EOFError
         at += read
     return data
+
+
+class Arriving:
+    """A message that arrives on a non-blocking socket, piece by piece."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._data = memoryview(bytearray(FIRST))
+        self._at = 0
+        self._size: int | None = None  # of the whole message, once its prefix is there
+        self._head = 0
+
+    def read(self) -> bool:
+        """Take what is there; True when the message is whole. EOFError where the other side is gone."""
+        while self._size is None or self._at < self._size:
+            try:
+                read = self._channel.recv_into(self._data[self._at : self._size])
+            except BlockingIOError:
+                return False
+            if not read:
+                raise EOFError
+            self._at += read
+            if self._size is None and self._at >= PREFIX.size:
+                self._begin()
+        return True
+
+    def _begin(self) -> None:
+        self._head, body = PREFIX.unpack_from(self._data)
+        self._size = PREFIX.size + self._head + body
+        if self._size > len(self._data):
+            whole = memoryview(bytearray(self._size))
+            whole[: self._at] = self._data[: self._at]
+            self._data = whole
+
+    def message(self) -> tuple[dict[str, Any], Rows | None]:
+        """Header and Rows of a whole message."""
+        start = PREFIX.size + self._head
+        header = decode_header(self._data[PREFIX.size : start])
+        return header, decode_rows(header, self._data[start : self._size])
