@@ -155,12 +155,12 @@ class _Exchange:
             piece = message.get("body", b"")
             more = message.get("more_body", False)
             size += len(piece)
-            if size > limits.body_bytes:
-                raise long_body(limits.body_bytes)
-            if self._intake is None:
-                body += piece
-            elif piece:
+            if self._intake is not None:
                 self._intake.feed(piece)
+            elif size > limits.body_bytes:
+                raise long_body(limits.body_bytes)
+            else:
+                body += piece
         if self._intake is not None:
             self._intake.finish()
         elif self._state == _OPEN:

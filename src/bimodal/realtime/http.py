@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -194,9 +195,9 @@ class Connection(asyncio.Protocol):
         self.queue.append(exchange)
         request = Request(head.method, head.path, head.query, head.headers, b"", received)
         length = head.length
-        if length > self._limits.body_bytes:
-            return self._refuse_body(exchange, long_body(self._limits.body_bytes))
         intake = exchange.ask(self._app, request)
+        if length > self._limits.body_bytes and intake is None:
+            return self._refuse_body(exchange, long_body(self._limits.body_bytes))
         stop = end + length
         if intake is not None or length < 0 or stop > len(data):
             return self._begin_body(Body(exchange, request, head, self.listener), data[end:])
@@ -656,7 +657,8 @@ class Body:
         self._listener = listener
         self._size = 0
         self._left = head.length
-        self._chunks = Chunks(listener.limits.chunk_bytes) if head.length == CHUNKED else None
+        overhead = sys.maxsize if self._is_streamed else listener.limits.chunk_bytes
+        self._chunks = Chunks(overhead) if head.length == CHUNKED else None
 
     def feed(self, data: bytes) -> bytes | None:
         """Take what is the body's; returns the rest once it is complete, else None. Raises Refusal."""
@@ -677,13 +679,13 @@ class Body:
             self.exchange.call(app, self.request)
 
     def _take(self, piece: bytes) -> None:
+        if self._is_streamed:  # its taker bounds what it holds, and pauses the connection
+            self.exchange.feed(piece)
+            return
         limits = self._listener.limits
         self._size += len(piece)
         if self._size > limits.body_bytes:
             raise long_body(limits.body_bytes)
-        if self._is_streamed:
-            self.exchange.feed(piece)
-            return
         self.held += piece
         self._listener.bodies += len(piece)
         if self._listener.bodies > limits.bodies_bytes:

@@ -19,7 +19,7 @@ class Limits:
     header_fields: int = 100
     """Header fields of a request (else 431)."""
     body_bytes: int = 16 * MIB
-    """The body of a request (else 413)."""
+    """The body of a request (else 413). A stream of lines may be longer: it is never held as a whole."""
     chunk_bytes: int = 1 * MIB
     """What a chunked body may add to its content: sizes, extensions, trailers (else 413)."""
     header_timeout: float = 10.0
