@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import weakref
@@ -21,6 +22,7 @@ from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.process import ProcessRuntime, Report, measure
 from bimodal.signature import EMPTY, Signature, listed, nearest, require
 
+log = logging.getLogger("bimodal")
 PROMPT = 0.002  # seconds: a proven runtime that answers one row faster than this is called on the event loop
 
 
@@ -66,6 +68,11 @@ class Model:
     def clones(self, count: int) -> list[Model]:
         """Further Models of the same file, each with a process of its own."""
         return [self.location.open() for _ in range(count)]
+
+    def tell_warnings(self) -> None:
+        """Log what its user should know of it: another library's version, a signature that it could not say."""
+        for warning in self.warnings:
+            log.warning("%s: %s", self.name, warning)
 
     def warm_up(self) -> None:
         """Predict the example once, so that the first real row finds everything in place."""
@@ -362,7 +369,9 @@ def load(
     """
     if isinstance(source, Model):
         return source
-    return Location.find(source, sample=sample, code=code, features=features, name=name).open()
+    model = Location.find(source, sample=sample, code=code, features=features, name=name).open()
+    model.tell_warnings()
+    return model
 
 
 def from_spec(spec: Mapping[str, Any]) -> Model:

@@ -72,7 +72,8 @@ def serve(
     server = serving.serve(*models, host=host, port=port, workers=workers, insecure=insecure, **loading, **options)
     print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
     print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
-    print(f"  predict  curl {server.url}/predict -d '{server.example()}'", flush=True)
+    body = server.example() or '{"input": [[…], …]}'
+    print(f"  predict  curl {server.url}/predict -d '{body}'", flush=True)
     server.wait()
 
 

@@ -72,14 +72,14 @@ class Server:
         """Process ids of the workers."""
         return self._workers.pids
 
-    def example(self) -> str:
-        """The body of a request to /predict that works, made from the model's signature."""
+    def example(self) -> str | None:
+        """The body of a request to /predict that works, made from the model's signature; None where it has none."""
         connection = HTTPConnection(urlsplit(self.url).hostname or self.host, self.port, timeout=10)
         connection.request("GET", "/openapi.json")
         told = json.load(connection.getresponse())
         connection.close()
         content = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-        return json.dumps(content["example"])
+        return json.dumps(content["example"]) if "example" in content else None
 
     def wait(self) -> None:
         """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once."""

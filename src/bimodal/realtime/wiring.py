@@ -41,6 +41,9 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     Raises the error that keeps a model from loading.
     """
     models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in spec["models"]])
+    if worker == 0:  # once, not once a worker
+        for each in models:
+            each.tell_warnings()
     return wire(
         models,
         limits,
