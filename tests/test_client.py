@@ -82,6 +82,13 @@ def test_an_error_is_the_one_that_the_model_raises(client: Client) -> None:
         client.predict([record], outputs=["probabilty"])
 
 
+def test_infinity_is_refused_since_json_would_make_a_null_of_it(client: Client) -> None:
+    row = X.iloc[0].to_dict()
+    for data in ([{**row, "petal width (cm)": float("inf")}], np.array([[1, 2, 3, -np.inf]]), {"a": [float("inf")]}):
+        with pytest.raises(InputError, match="infinity cannot be told in JSON"):
+            client.predict(data)
+
+
 def test_models_metadata_and_readiness(client: Client) -> None:
     assert client.ready()
     assert client.models() == ["named", "plain"]

@@ -106,6 +106,29 @@ def test_a_vector_of_the_wrong_width() -> None:
     )
 
 
+def test_objects_for_a_model_without_names_are_taken_by_position_as_columns_are() -> None:
+    names = {"a": 1, "b": 2, "c": 3, "d": 4}
+    by_record, by_column = (
+        IRIS.check([names])[0],
+        IRIS.check_columns({name: [value] for name, value in names.items()})[0],
+    )
+    assert by_record.array("input").tolist() == by_column.array("input").tolist() == [[1, 2, 3, 4]]
+    assert verdict(IRIS, {"a": 1, "b": 2}) == ("wrong_width", None, "4 features are needed, 2 were given")
+    assert [p.code for p in IRIS.check([names, {"d": 4, "c": 3, "b": 2, "z": 1}])[2]] == ["missing_column"]
+
+
+@pytest.mark.parametrize("field", [Field("x", "float32"), Field("x", "float64", most=3.4028234663852886e38)])
+def test_a_number_that_the_model_cannot_hold_is_refused_and_the_largest_one_is_not(field: Field) -> None:
+    signature, values = Signature((field,), ()), [3.4e38, 1e39, -1e39]
+    _, good, problems = signature.check([{"x": value} for value in values])
+    arrow = Binding.bind(signature, ["x"]).rows(pa.table({"x": values}))
+    assert good.tolist() == arrow[1].tolist() == [True, False, False]
+    assert problems == arrow[2]
+    assert {(p.code, p.message) for p in problems} == {
+        ("out_of_range", "a number beyond 3.4e+38, the largest that the model takes")
+    }
+
+
 def test_an_open_model_takes_one_width_at_a_time() -> None:
     open_model = Signature((Field("input", "float64", (-1,)),), (), named=False, open=True)
     rows, good, problems = open_model.check([[1, 2], [3, 4], [5]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable, UsageError, by_code
+from bimodal.errors import BimodalError, InputError, Overloaded, ServerUnreachable, Unavailable, UsageError, by_code
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -64,6 +65,8 @@ class Client:
         path = f"/models/{quote(model, safe='')}/predict" if model else "/predict"
         if type(data).__module__.startswith("pyarrow") or (hasattr(data, "iloc") and hasattr(data, "columns")):
             return self._predict_table(path, data, options)
+        if _has_infinity(data):
+            raise InputError("infinity cannot be told in JSON; send a frame or an Arrow table")
         body = {**_body(data), **{name: value for name, value in options.items() if value is not None}}
         answer = msgspec.json.decode(self.request("POST", path, msgspec.json.encode(body, enc_hook=_plain)))
         return _shaped(answer, data)
@@ -157,6 +160,19 @@ def _body(data: Any) -> dict[str, Any]:
     if isinstance(data, list | tuple) and data and all(isinstance(record, Mapping) for record in data):
         return {"rows": data}
     return {"input": data}
+
+
+def _has_infinity(data: Any) -> bool:
+    """Whether an infinity stands anywhere in the data; JSON would make a null of it."""
+    if isinstance(data, float):
+        return math.isinf(data)
+    if isinstance(data, Mapping):
+        return any(_has_infinity(value) for value in data.values())
+    if isinstance(data, list | tuple):
+        return any(_has_infinity(value) for value in data)
+    if getattr(getattr(data, "dtype", None), "kind", "") == "f":
+        return bool((abs(data) == math.inf).any())
+    return False
 
 
 def _shaped(answer: dict[str, Any], data: Any) -> Any:

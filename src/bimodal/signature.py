@@ -36,7 +36,7 @@ class Field:
 
     type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken.
     nullable: a missing value is taken. finite: infinity is refused. categories: the values the model knows; closed:
-    it takes no others.
+    it takes no others. most: the largest magnitude of a number that it takes, None where it takes every finite one.
     """
 
     name: str
@@ -46,13 +46,15 @@ class Field:
     finite: bool = True
     categories: tuple[Any, ...] | None = None
     closed: bool = False
+    most: float | None = None
     example: Any = None
 
     @property
     def needs(self) -> str:
         """What a value must be, in words."""
         if self.shape:
-            return f"a list of {self.shape[0]} numbers" if self.shape[0] >= 0 else "a list of numbers"
+            many = "" if self.shape[0] < 0 else f"{self.shape[0]} "
+            return f"a list of {many}number{'s' if self.shape[0] != 1 else ''}"
         if self.type in INTEGERS:
             return "an integer"
         return NEEDS.get(self.type, "a number")
@@ -91,6 +93,17 @@ class Field:
 
     def outside(self) -> Problem:
         return Problem("out_of_range", f"an integer that does not fit {self.type}", column=self.name)
+
+    @cached_property
+    def bound(self) -> float:
+        """The largest magnitude of a number; infinity where every finite one is taken."""
+        held = float(np.finfo(self.type).max) if self.type in FLOATS and self.type != "float64" else math.inf
+        return held if self.most is None else min(held, self.most)
+
+    def beyond(self) -> Problem:
+        return Problem(
+            "out_of_range", f"a number beyond {self.bound:.2g}, the largest that the model takes", column=self.name
+        )
 
     def unknown(self) -> Problem:
         return Problem(
@@ -175,7 +188,9 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
     if isinstance(value, float | np.floating):
         if math.isnan(value):
             return (math.nan, None) if field.nullable else (None, field.null())
-        return (None, field.infinite()) if math.isinf(value) and field.finite else (float(value), None)
+        if math.isinf(value):
+            return (None, field.infinite()) if field.finite else (float(value), None)
+        return (None, field.beyond()) if abs(float(value)) > field.bound else (float(value), None)
     if isinstance(value, int | np.integer | np.bool_):
         return (None, field.inexact()) if abs(int(value)) > EXACT else (float(value), None)
     if _is_null(value):
@@ -387,6 +402,8 @@ class Signature:
         """
         if not records:
             return self.empty(), np.zeros(0, bool), [EMPTY]
+        if not self.named:
+            records = self._positional(records)
         absent = self._absent(records)
         if absent:
             return self.empty(), np.zeros(len(records), bool), absent
@@ -422,7 +439,7 @@ class Signature:
                 [Problem("ragged", f"columns of one length are needed, not {sizes}")],
             )
         missing = [each.missing(self.spare(list(lists))) for each in self.inputs if each.name not in lists]
-        if missing and (self.vector is None or self.named):
+        if missing and self.named:
             return self.empty(), np.zeros(0, bool), missing
         if missing:
             return self.check([list(row) for row in zip(*lists.values(), strict=True)])
@@ -439,6 +456,16 @@ class Signature:
         """The names that are no features."""
         mine = {each.name for each in self.inputs}
         return [name for name in names if name not in mine]
+
+    def _positional(self, records: Sequence[object]) -> Sequence[object]:
+        """Objects that all have the same names, given to a model that knows none: their values in the first one's
+        order, as a table's columns are taken."""
+        first = records[0]
+        if not isinstance(first, dict) or any(each.name in first for each in self.inputs):
+            return records
+        if not all(isinstance(record, dict) and record.keys() == first.keys() for record in records):
+            return records
+        return [[record[name] for name in first] for record in records if isinstance(record, dict)]
 
     def _absent(self, records: Sequence[object]) -> list[Problem]:
         """The columns that no record has."""

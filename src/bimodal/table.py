@@ -23,6 +23,7 @@ ARROW_TYPES = {
     "timestamp": pa.string(),
     **dict.fromkeys(INTEGERS, pa.string()),
 }
+NO_FEATURE = re.compile(r"^(unnamed.*|index|key|name|date|time|target|label|y|class)$|(^|_)(id|uuid|key|date|name)$")
 INTEGER_TEXT = re.compile(r"[+-]?\d+")
 Faults = list[tuple[NDArray[np.bool_], Problem]]
 
@@ -133,10 +134,18 @@ def _positions(signature: Signature, chosen: list[str], names: Sequence[str]) ->
     if width in (-1, len(chosen)) or (len(chosen) == 1 and signature.vector is not None):
         return chosen
     problem = wrong_width(width, len(chosen))
-    example = ",".join(list(names)[:width]) or "a,b,c"
-    error = InputError(f"{problem.message}; name the columns in the order of training: --features {example}")
+    error = InputError(
+        f"{problem.message} ({listed(list(names))}); leave out what is no feature, or name the {width} features in the "
+        f"order of training: --features {_suggested(names, width)}"
+    )
     error.code = problem.code
     raise error
+
+
+def _suggested(names: Sequence[str], width: int) -> str:
+    """The columns without those that are called like keys and targets, if as many are left as are needed."""
+    likely = [name for name in names if not NO_FEATURE.search(name.casefold())]
+    return ",".join(likely) if len(likely) == width else "a,b,c"
 
 
 def _spread(faults: Faults, first_row: int) -> list[Problem]:
@@ -199,10 +208,13 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     elif not pa.types.is_floating(kind):
         _fault(faults, ~null, each.wrong(_kind(kind)))
         return np.full(len(array), np.nan, each.dtype)
-    values = array.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False)
+    values = array.to_numpy(zero_copy_only=False)
     if each.finite:
         _fault(faults, np.isinf(values), each.infinite())
-    return values
+    if each.bound != math.inf:
+        _fault(faults, (np.abs(values) > each.bound) & np.isfinite(values), each.beyond())
+        values = np.where(np.abs(values) > each.bound, np.sign(values) * each.bound, values)
+    return values.astype(each.dtype, copy=False)
 
 
 def _integers(each: Field, array: pa.Array, faults: Faults) -> Column:

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeRegressor
 
 from bimodal import model as models
 from bimodal import sample
@@ -130,6 +131,14 @@ def test_a_row_is_answered_alike_alone_and_in_company(tmp_path: Path) -> None:
     whole = loaded.runtime.run(rows, ["prediction"]).array("prediction")
     alone = [loaded.runtime.run(rows.slice(i, i + 1), ["prediction"]).array("prediction")[0] for i in range(20)]
     assert alone == whole[:20].tolist()
+
+
+def test_a_number_beyond_float32_is_refused_by_a_model_that_computes_in_it(tmp_path: Path) -> None:
+    rows = np.linspace(0, 1, 40).reshape(-1, 2)
+    for made, most in ((DecisionTreeRegressor(), np.finfo(np.float32).max), (LinearRegression(), None)):
+        joblib.dump(made.fit(rows, rows[:, 0]), tmp_path / "model.pkl")
+        with models.load(tmp_path / "model.pkl") as loaded:
+            assert loaded.signature.inputs[0].most == most
 
 
 def test_a_null_is_taken_in_an_integer_category_where_the_encoder_ignores_the_unknown(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bimodal.signature import EXACT, FLOATS, Field
 
 MOST = 60  # calls of the model
 LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
+SINGLE = float(np.finfo(np.float32).max)  # trees compute in float32, and take nothing beyond
 STRANGE = "\x00unknown"  # a text that no encoder has seen
 
 
@@ -85,6 +86,12 @@ class Probe:
         numbers = [each for each in group if each.type in (*FLOATS, "any")]
         nullable = self._which(fields, group, None, alike=alike)
         boundless = self._which(fields, numbers, np.inf, alike=alike)
+        finite = [each for each in numbers if each.name not in boundless]
+        single = (
+            set()
+            if self._which(fields, finite, 2 * SINGLE, alike=True)
+            else self._which(fields, finite, SINGLE, alike=True)
+        )
         known = [each for each in group if each.categories is not None]
         closed = bool(known) and not self._with(fields, known, STRANGE)
         return [
@@ -92,6 +99,7 @@ class Probe:
                 each,
                 nullable=each.name in nullable,
                 finite=each.name not in boundless,
+                most=SINGLE if each.name in single else None,
                 closed=closed and each.categories is not None,
             )
             for each in group
