@@ -274,10 +274,16 @@ def test_a_stream_that_asks_for_what_is_not_there_is_refused_as_a_whole(desk: De
     assert desk.ask("/predict?outputs=x", b"[1]\n", kind="application/x-ndjson").status == 400
 
 
-def test_an_endless_line_is_refused_and_the_rest_goes_on(desk: Desk) -> None:
-    lines = desk.stream([b"[" + b"1," * (1 << 19), b"1]\n[5.1,3.5,1.4,0.2]\n"])
-    assert lines[-1] == {"prediction": 0}
-    assert all("error" in line for line in lines[:-1])
+@pytest.mark.parametrize("end", [b"]\n", b",[5.1,3.5,1.4,0.2\n"])
+@pytest.mark.parametrize("piece", [1 << 12, 1 << 16, 3 << 20, 9 << 20])
+def test_a_line_that_is_too_long_gets_one_error_and_the_lines_after_it_their_answers(
+    desk: Desk, piece: int, end: bytes
+) -> None:
+    good = b"[5.1,3.5,1.4,0.2]\n"
+    body = good + b"[" + b"1," * (5 << 19) + end + good + b" " * (2 << 20) + b"\n[6.7,3.0,5.2,2.3]"
+    lines = desk.stream([body[at : at + piece] for at in range(0, len(body), piece)])
+    assert [line.get("prediction", line.get("code")) for line in lines] == [0, "too_large", 0, "too_large", 2]
+    assert [line["row"] for line in lines if "row" in line] == [2, 4]
 
 
 # -- CORS ------------------------------------------------------------------------------------------------------------

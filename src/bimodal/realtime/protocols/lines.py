@@ -111,6 +111,7 @@ class Lines:
         self._key = door.served.choose(asked.outputs, asked.threshold)
         self._writer = writer
         self._rest = b""
+        self._skips = False  # up to the end of a line that is refused as too long
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._row = 0
@@ -121,12 +122,17 @@ class Lines:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def feed(self, piece: bytes) -> None:
+        if self._skips:
+            _, end, piece = piece.partition(b"\n")
+            if not end:
+                return
+            self._skips = False
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > LONGEST:
-            lines.append(self._rest)  # refused as too long; what follows it up to a line's end likewise
-            self._rest = b""
+            lines.append(self._rest)  # its one error tells of the whole line
+            self._rest, self._skips = b"", True
         for line in lines:
-            if line.strip():
+            if len(line) > LONGEST or line.strip():
                 self._lines.append(line)
                 self._size += len(line)
         if lines:
