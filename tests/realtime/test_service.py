@@ -18,7 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bimodal.model import load
+from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
+from tests.realtime.wire import HOST, Client
 
 MODELS = '''
 import os, signal, time
@@ -52,6 +54,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with load(f"{file}:Deadly", name="deadly") as deadly, load(f"{file}:Slow", name="slow") as slow:
         specs = [deadly.spec(), slow.spec()]
     with Server({"models": specs, "metrics": str(folder / "metrics"), "workers": 2}, workers=2) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that does not wait long for a body."""
+    file = tmp_path_factory.mktemp("short") / "models.py"
+    file.write_text(MODELS)
+    with load(f"{file}:Deadly", name="deadly") as deadly:
+        spec = {"models": [deadly.spec()]}
+    with Server(spec, limits=Limits(body_timeout=0.5)) as server:
         yield server
 
 
@@ -134,6 +147,18 @@ def test_a_line_is_answered_before_the_next_is_sent(server: Server) -> None:
     connection.sock.sendall(chunk(4.0) + b"0\r\n\r\n")
     assert answer() == {"prediction": 40.0}
     connection.close()
+
+
+@pytest.mark.parametrize(("rest", "code"), [(b"", "request_timeout"), (b"no size\r\n", "malformed")])
+def test_a_stream_that_stays_away_or_breaks_ends_with_an_error_line(short: Server, rest: bytes, code: str) -> None:
+    with Client(short.port) as client:
+        client.send(b"POST /predict HTTP/1.1\r\n%bcontent-type: application/x-ndjson\r\n" % HOST)
+        client.send(b'transfer-encoding: chunked\r\n\r\n13\r\n{"x": 1.0}\n{"x": 2.\r\n')
+        client._until(b'{"prediction":10.0}\n\r\n')
+        size, line, *end = client.send(rest).everything().split(b"\r\n")
+        assert int(size, 16) == len(line)
+        assert json.loads(line)["code"] == code
+        assert end == [b"0", b"", b""]
 
 
 def metric(server: Server, name: str, **labels: str) -> float:

@@ -46,6 +46,10 @@ class Talk:
     def finish(self) -> None:
         self.writer.end()
 
+    def cut(self, code: str, sentence: str) -> None:
+        self.writer.write(code.encode())
+        self.writer.end()
+
     def abort(self) -> None:
         self.app.aborted += 1
 
@@ -56,6 +60,8 @@ class Silent:
     def feed(self, piece: bytes) -> None: ...
 
     def finish(self) -> None: ...
+
+    def cut(self, code: str, sentence: str) -> None: ...
 
     def abort(self) -> None: ...
 

@@ -60,8 +60,11 @@ class Intake(Protocol):
     def finish(self) -> None:
         """The body is complete."""
 
+    def cut(self, code: str, sentence: str) -> None:
+        """The wire takes no more of the body: answer what came before, tell the error, end the answer."""
+
     def abort(self) -> None:
-        """The caller left, or the body broke a limit: stop the work."""
+        """The caller left, or the answer has not begun: stop the work."""
 
 
 class App(Protocol):

@@ -569,13 +569,14 @@ class Exchange:
                 self._fail()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer for the app, and close."""
+        """Answer for the app, and close. An answer that has begun is the taker's to end."""
         self.closes = True
+        if self.state == _STARTED and self.intake is not None:
+            return self._cut(self.intake, refusal)
         self._stop()
         if self.state == _OPEN:
-            self._answer(refusal.response(self._given_id()))
-        else:
-            self._connection.abort()
+            return self._answer(refusal.response(self._given_id()))
+        return self._connection.abort()
 
     def check(self, now: float, deadline: float) -> None:
         """Answer for an app that takes longer than the deadline."""
@@ -601,6 +602,12 @@ class Exchange:
             data = rendering.whole(self._head, internal().response(None), closes=self.closes)
         self._connection.put(self, data)
         self._complete()
+
+    def _cut(self, intake: Intake, refusal: Refusal) -> None:
+        try:
+            intake.cut(refusal.code, refusal.sentence)
+        except Exception:
+            self._fail()
 
     def _complete(self) -> None:
         self.state = _DONE

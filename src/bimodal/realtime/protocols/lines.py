@@ -116,6 +116,7 @@ class Lines:
         self._size = 0
         self._row = 0
         self._whole = False
+        self._cut = b""  # the last line of an answer whose body was cut
         self._paused = False
         self._more = asyncio.Event()
         self._work: Work | None = None
@@ -147,6 +148,12 @@ class Lines:
         self._whole = True
         self._more.set()
 
+    def cut(self, code: str, sentence: str) -> None:
+        self._rest = b""  # half a line is no row
+        self._cut = msgspec.json.encode({"error": sentence, "code": code}) + b"\n"
+        self._whole = True
+        self._more.set()
+
     def abort(self) -> None:
         self._task.cancel()
         if self._work is not None:
@@ -163,6 +170,7 @@ class Lines:
                     self._writer.resume()
                 self._writer.write(await self._answered(lines))
                 await self._writer.ready()
+            self._writer.write(self._cut)
         except Exception:
             log.exception("a stream failed")
         self._served.ledger.streamed()
