@@ -175,6 +175,33 @@ def test_a_kept_column_that_is_not_there_names_the_nearest(desk: Desk) -> None:
     assert "'customer_id'" in error["error"]
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict?keep=id"])
+def test_what_to_keep_of_rows_without_names_is_told_in_a_sentence(desk: Desk, path: str) -> None:
+    error = desk.error({"input": [5.1, 3.5, 1.4, 0.2], "keep": ["id"]}, path=path)["error"]
+    assert error == "keep: there is no column 'id' to answer back; the rows hold nothing but features"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/csv", "application/x-ndjson"])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("treshold=0.3", 'did you mean "threshold"?'),
+        ("outputs=prediction&output=probability", 'did you mean "outputs"?'),
+        ("Keep=id", 'did you mean "keep"?'),
+        ("keep=id&keep=name", 'the parameter "keep" twice'),
+        ("outputs=prediction&outputs=probability", 'the parameter "outputs" twice'),
+    ],
+)
+def test_a_slip_in_the_address_is_not_passed_over(desk: Desk, query: str, words: str, kind: str) -> None:
+    error = desk.error({"input": [5.1, 3.5, 1.4, 0.2]}, path=f"/predict?{query}", kind=kind)
+    assert error["code"] == "usage"
+    assert words in error["error"]
+
+
+def test_parameters_of_others_are_passed_over(desk: Desk) -> None:
+    assert desk.answer({"input": [5.1, 3.5, 1.4, 0.2]}, "/predict?trace=1&trace=2&outputs=prediction")
+
+
 def test_a_kept_column_with_the_name_of_an_output_is_refused(desk: Desk) -> None:
     error = desk.error({"rows": [{**CUSTOMER, "prediction": 1}], "keep": True}, path="/models/mixed/predict")
     assert "name of an output" in error["error"]

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from bimodal.errors import InputError, UsageError
 from bimodal.signature import kind, listed, nearest
 
+PARAMETERS = ("outputs", "threshold", "keep")
 TIMEOUT = b"x-request-timeout-ms"
 
 
@@ -39,6 +40,8 @@ class Choice:
             if name not in spare:
                 near = nearest(name, spare)
                 hint = f"did you mean {near!r}?" if near else f"the columns that are no features: {listed(spare)}"
+                if not spare:
+                    hint = "the rows hold nothing but features"
                 raise UsageError(f"keep: there is no column {name!r} to answer back; {hint}")
             if name in outputs:
                 raise UsageError(f"keep: the column {name!r} has the name of an output; rename it")
@@ -49,10 +52,19 @@ NONE = Choice()
 
 
 def of_query(query: str) -> Choice:
-    """`?outputs=a,b&threshold=0.3&keep=id` (or `keep=true`). Other names are left alone."""
+    """`?outputs=a,b&threshold=0.3&keep=id` (or `keep=true`). Other names are left alone, unless they look like a slip.
+
+    Raises UsageError.
+    """
     if not query:
         return NONE
-    told = dict(parse_qsl(query, keep_blank_values=True))
+    told: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in PARAMETERS and (near := nearest(name, PARAMETERS)) is not None:
+            raise UsageError(f'the address has no parameter "{near}", but one like it; did you mean "{near}"?')
+        if name in PARAMETERS and name in told:
+            raise UsageError(f'the address has the parameter "{name}" twice')
+        told[name] = value
     keep = told.get("keep", "false")
     return Choice(
         _names(told["outputs"]) if "outputs" in told else None,
