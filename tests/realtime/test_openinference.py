@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,6 +156,49 @@ def test_numbers_are_taken_whatever_their_width(desk: Desk, datatype: str) -> No
 )
 def test_what_is_no_tensor_of_the_model_is_refused(desk: Desk, inputs: object, words: str) -> None:
     assert words in desk.error({"inputs": inputs}, path=INFER)["error"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value", "code", "words"),
+    [
+        ("UINT8", -5, "out_of_range", "does not fit uint8"),
+        ("UINT8", 300, "out_of_range", "does not fit uint8"),
+        ("INT8", 128, "out_of_range", "does not fit int8"),
+        ("INT64", 1.5, "wrong_type", "a number with a fraction"),
+        ("INT64", "1", "wrong_type", "text where an integer"),
+        ("BOOL", 2, "wrong_type", "a number where true or false"),
+    ],
+)
+def test_a_value_that_its_datatype_cannot_hold_is_told_where(
+    desk: Desk, datatype: str, value: object, code: str, words: str
+) -> None:
+    body = {"inputs": [tensor([1, 1, 1, 1, 1, 1, value, 0], [2, 4], datatype)]}
+    error = desk.error(body, path=INFER)
+    assert (error["code"], error["row"], error["column"]) == (code, 2, "input[3]")
+    assert words in error["error"]
+    named = [tensor([1, 0, value], [3], datatype, each["name"]) if i == 0 else each for i, each in enumerate(columns())]
+    error = desk.error({"inputs": named}, path=MIXED)
+    assert (error["code"], error["row"], error["column"]) == (code, 3, columns()[0]["name"])
+
+
+@pytest.mark.parametrize("datatype", ["BOOL", "UINT8", "INT64", "FP16"])
+def test_a_value_that_its_datatype_holds_is_taken(desk: Desk, datatype: str) -> None:
+    assert desk.answer({"inputs": [tensor([1, 0, 1.0, 1], [1, 4], datatype)]}, INFER)["outputs"]
+
+
+@pytest.mark.parametrize("path", [INFER, "/predict"])
+def test_a_compressed_body_is_refused_in_every_protocol(desk: Desk, path: str) -> None:
+    error = desk.error(gzip.compress(b"{}"), 415, path, headers={"Content-Encoding": "gzip"})
+    assert (error["code"], "without content-encoding" in error["error"]) == ("unsupported_media_type", True)
+    plain = {"inputs": [tensor(ROW, [1, 4])]} if path == INFER else {"input": ROW}
+    assert desk.answer(plain, path, headers={"Content-Encoding": "identity"})
+
+
+def test_binary_tensors_are_told_what_to_send_instead(desk: Desk) -> None:
+    body = b'{"inputs":[]}' + bytes(32)
+    error = desk.error(body, 415, INFER, headers={"Inference-Header-Content-Length": "13"})
+    assert error["code"] == "unsupported_media_type"
+    assert "binary_data=False" in error["error"]
 
 
 def test_columns_that_are_missing_twice_there_or_of_unlike_length(desk: Desk) -> None:

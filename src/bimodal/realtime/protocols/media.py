@@ -57,8 +57,7 @@ class Media:
         return self._lines.stream(request, writer)
 
     def _door(self, request: Request) -> Handler:
-        if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise UnsupportedMedia("compressed bodies are not understood; send it without content-encoding")
+        require_plain(request)
         found = kind(request)
         if found not in MEDIA:
             names = ", ".join(each.decode() for each in MEDIA)
@@ -68,6 +67,12 @@ class Media:
             tables = import_module("bimodal.realtime.protocols.tables")
             self._doors[found] = cast(Handler, tables.TableDoor(self._served, found))
         return self._doors[found]
+
+
+def require_plain(request: Request) -> None:
+    """Raises UnsupportedMedia where the body is compressed."""
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMedia("compressed bodies are not understood; send it without content-encoding")
 
 
 def kind(request: Request) -> bytes:

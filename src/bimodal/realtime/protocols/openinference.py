@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import InputError, MalformedInput
+from bimodal.errors import InputError, MalformedInput, Problem, UnsupportedMedia
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Key, Work
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.protocols import body, choice
+from bimodal.realtime.protocols.media import require_plain
 from bimodal.realtime.protocols.rows import plain, too_many
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
@@ -35,9 +36,11 @@ DATATYPES = {
     "any": "BYTES",
     **{name: name.upper() for name in INTEGERS},
 }
+EXACTLY = {"BOOL": "bool", **{name.upper(): name for name in INTEGERS}}  # whose values are held to them
 NUMBERS = frozenset(
     ("FP64", "FP32", "FP16", "BF16", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8", "BOOL")
 )
+BINARY = b"inference-header-content-length"  # how much of the body is JSON, in the protocol's binary extension
 KNOWN = NUMBERS | {"BYTES"}
 
 Cancel = Callable[[], None]
@@ -156,6 +159,8 @@ class InferDoor:
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
+        if b"content-encoding" in request.headers or BINARY in request.headers:
+            _require_json(request)
         deadline = start + (
             self._deadline if choice.TIMEOUT not in request.headers else choice.seconds(request.headers, self._deadline)
         )
@@ -274,6 +279,12 @@ class InferDoor:
         return signature.check_columns(columns)
 
 
+def _require_json(request: Request) -> None:
+    if BINARY in request.headers:
+        raise UnsupportedMedia("binary tensors are not supported yet; send JSON (in tritonclient: binary_data=False)")
+    require_plain(request)
+
+
 def _gather(signature: Signature) -> gather.Gather:
     if not signature.named and signature.vector is not None:
         return gather.vectors(signature.vector)
@@ -356,9 +367,7 @@ def _check(tensor: Tensor, most: int) -> None:
     if len(values) != needed:
         raise InputError(f"the shape needs {needed} values, {len(values)} were given", column=tensor.name)
     tensor.data = values
-    wrong = _unlike(tensor)
-    if wrong is not None:
-        raise InputError(f"{wrong} in a tensor of datatype {tensor.datatype}", column=tensor.name)
+    require(_unlike(tensor))
 
 
 def _flat(data: list[Any], depth: int) -> list[Any]:
@@ -371,14 +380,22 @@ def _flat(data: list[Any], depth: int) -> list[Any]:
     return data
 
 
-def _unlike(tensor: Tensor) -> str | None:
-    """A value that contradicts the datatype on its own (what the model needs is `Signature.check`'s business)."""
-    for value in tensor.data:
-        if isinstance(value, list | dict):
-            return kind(value)
-    if tensor.datatype.startswith(("INT", "UINT")):
-        return next(("a number with a fraction" for v in tensor.data if isinstance(v, float) and v % 1), None)
-    return None
+def _unlike(tensor: Tensor) -> list[Problem]:
+    """The first value of each row that its own datatype cannot hold (what the model needs is `Signature.check`'s
+    business).
+    """
+    if tensor.datatype not in EXACTLY:
+        return []
+    field = Field(tensor.name, EXACTLY[tensor.datatype])
+    inner = math.prod(tensor.shape[1:])
+    problems: dict[int, Problem] = {}
+    for place, value in enumerate(tensor.data):
+        problem = None if value is None else field.judge(value)[1]
+        if problem is not None:
+            column = tensor.name if inner == 1 else f"{tensor.name}[{place % inner * tensor.shape[1] // inner + 1}]"
+            row = place // inner + 1
+            problems.setdefault(row, Problem(problem.code, problem.message, row, column))
+    return list(problems.values())
 
 
 def _rows(tensor: Tensor) -> list[Any]:
