@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from bimodal.batch.run import predict_file
 from bimodal.errors import InputError
 from bimodal.model import Model, load
 from bimodal.table import from_stream, to_stream
@@ -230,6 +232,71 @@ def test_no_rows_get_one_verdict(desk: Desk, name: str) -> None:
     verdicts.append(doors._library(lambda: model.predict(nothing)))
     verdicts.append(doors._library(lambda: model.predict(nothing.to_pandas())))
     assert set(verdicts) == {Verdict("empty", "no rows were given", None, None)}
+
+
+WRITTEN: dict[str, Callable[[str], bytes]] = {  # a CSV of numbers with a header, as people have it
+    "plain": str.encode,
+    "without a header": lambda text: text.partition("\n")[2].encode(),
+    "semicolons": lambda text: text.replace(",", ";").encode(),
+    "decimal commas": lambda text: text.replace(",", ";").replace(".", ",").encode(),
+    "decimal commas without a header": lambda text: (
+        text.replace(",", ";").replace(".", ",").partition("\n")[2].encode()
+    ),
+    "tabs": lambda text: text.replace(",", "\t").encode(),
+    "a byte order mark": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "latin-1": lambda text: text.replace("a", "é", 1).encode("latin-1"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "line ends of Windows": lambda text: text.replace("\n", "\r\n").encode(),
+    "no last line end": lambda text: text.rstrip().encode(),
+    "blank lines": lambda text: "\n\n{}\n\n".format(text.replace("\n", "\n\n", 3)).encode(),
+    "an index": lambda text: "".join(
+        f"{number if number >= 0 else ''},{line}\n" for number, line in enumerate(text.splitlines(), -1)
+    ).encode(),
+    "places for names": lambda text: "0,1,2,3\n{}".format(text.partition("\n")[2]).encode(),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("name", ["inline", "logistic"])
+def test_a_csv_however_it_is_written_gets_the_answers_of_a_file(
+    desk: Desk, written: str, name: str, tmp_path: Path
+) -> None:
+    body = WRITTEN[written](pd.DataFrame(IRIS[::5], columns=[*"abcd"]).to_csv(index=False))
+    model = onnx() if name == "inline" else loaded("logistic")
+    response = desk.ask(f"/models/{model.name}/predict", body, kind="text/csv")
+    assert response.status == 200, response.body
+    (tmp_path / "rows.csv").write_bytes(body)
+    predict_file(model, tmp_path / "rows.csv", tmp_path / "out.csv", keep="none")
+    assert response.body == (tmp_path / "out.csv").read_bytes()
+    assert response.body.count(b"\n") == len(IRIS[::5]) + 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"plan;income\npro;1,5\npro;1.000,5\n",
+        b"plan;income\npro;1,5\nplatinum;2,5\n",
+        b"plan|income\npro|1.5\npro|\n",
+        "plan;income\nprö;1\n".encode("latin-1"),
+    ],
+)
+def test_a_csv_however_it_is_written_gets_the_verdict_of_a_file(desk: Desk, body: bytes, tmp_path: Path) -> None:
+    error = told(desk.ask("/models/strict/predict", body, kind="text/csv"))
+    (tmp_path / "rows.csv").write_bytes(body)
+    predict_file(strict(), tmp_path / "rows.csv", tmp_path / "out.csv", max_rejects=10)
+    reject = json.loads((tmp_path / "out.csv.rejects.jsonl").read_text().splitlines()[0])
+    assert (error["code"], error["row"], error["column"]) == (reject["code"], reject["row"], reject["column"])
+
+
+def test_numbers_without_a_header_for_named_columns_get_the_sentence_of_a_file(desk: Desk, tmp_path: Path) -> None:
+    body = b"7,8\n3,4\n"
+    (tmp_path / "rows.csv").write_bytes(body)
+    with pytest.raises(InputError) as refused:
+        predict_file(strict(), tmp_path / "rows.csv", tmp_path / "out.csv")
+    error = told(desk.ask("/models/strict/predict", body, kind="text/csv"))
+    assert error["code"] == refused.value.code
+    assert error["error"] == refused.value.message.replace("first row of rows.csv", "first row")
+    assert "was not taken for a header" in error["error"]
 
 
 def test_the_first_bad_row_of_many_is_told_everywhere(desk: Desk) -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
-from bimodal.batch.sources.dialect import Overrides
 from bimodal.batch.sources.inputs import open_input
 from bimodal.batch.sources.parquet import chunk_rows, gather
+from bimodal.dialect import Overrides
 from bimodal.errors import SourceError
 from tests.batch.places import shop, write
 

@@ -32,8 +32,8 @@ from bimodal.batch.sinks.contract import Sink
 from bimodal.batch.sinks.file import FileSink, move, write_whole
 from bimodal.batch.sinks.outputs import Output, output_of
 from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Source
-from bimodal.batch.sources.dialect import Overrides
 from bimodal.batch.sources.inputs import Named, open_input
+from bimodal.dialect import Overrides
 from bimodal.errors import BooksDoNotBalance, OutputExists, SinkError, TooManyRejects, UsageError
 from bimodal.model import Model, load
 from bimodal.settings import size

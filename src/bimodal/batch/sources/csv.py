@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,6 @@ import pyarrow.csv as arrow_csv
 
 from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
 from bimodal.batch.sources.cutter import LINE_FEED, QUOTE, RETURN, Piece, Places, cut
-from bimodal.batch.sources.dialect import HEAD, Dialect, Overrides, encoding_of, names_of, recognise
 from bimodal.batch.sources.stream import (
     COMPRESSIONS,
     Bytes,
@@ -27,6 +24,17 @@ from bimodal.batch.sources.stream import (
     StandardInput,
     Transcoded,
     fingerprint,
+)
+from bimodal.dialect import (
+    HEAD,
+    HEADLESS,
+    Dialect,
+    Overrides,
+    columns_of,
+    encoding_of,
+    index_of,
+    recognise,
+    whole_lines,
 )
 from bimodal.errors import SourceError
 
@@ -59,10 +67,10 @@ class CsvSource(Source):
         separator = "\t" if plain and plain.suffix.lower() in (".tsv", ".tab") else None
         self._encoding, self._mark = raw
         self.dialect = recognise(lines, self._overrides, encoding=self._encoding, separator=separator)
-        self.columns = self._columns(text)
-        self.index = "Unnamed: 0" if self.columns[0] == "Unnamed: 0" else None
+        self.columns = columns_of(text, self.dialect)
+        self.index = index_of(self.columns)
         if not self.dialect.header:
-            self.hint = f"the first row of {self.name} holds numbers, so it was not taken for a header"
+            self.hint = f"the first row of {self.name} {HEADLESS}"
         self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
 
     # -- the head ---------------------------------------------------------------------------------------------------
@@ -77,8 +85,7 @@ class CsvSource(Source):
         text = decoder.decode(head[encoding[1] :])
         if not text.strip():
             raise SourceError(f"{self.name} holds nothing but blank lines: not even a header")
-        cut_at = max(text.rfind("\n"), text.rfind("\r")) + 1
-        return encoding, text, text if whole or not cut_at else text[:cut_at]
+        return encoding, text, text if whole else whole_lines(text)
 
     def _read_head(self) -> tuple[bytes, bool]:
         """The beginning of the file, and whether it is all of it."""
@@ -107,12 +114,6 @@ class CsvSource(Source):
             self._head += piece
             whole = not piece
         return self._head, whole
-
-    def _columns(self, text: str) -> tuple[str, ...]:
-        first = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.separator)), [])
-        if self.dialect.header:
-            return names_of(first)
-        return tuple(str(place) for place in range(len(first)))
 
     # -- the contract -----------------------------------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 from bimodal.batch.sources.arrow import ArrowSource
 from bimodal.batch.sources.contract import Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
-from bimodal.batch.sources.dialect import Overrides
 from bimodal.batch.sources.jsonl import JsonlSource
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.stream import COMPRESSIONS, StandardInput, readable
+from bimodal.dialect import Overrides
 from bimodal.errors import SourceError
 from bimodal.signature import listed, nearest
 

@@ -14,14 +14,11 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from bimodal.dialect import WESTERN
 from bimodal.errors import SourceError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 PIECE = 1 << 20
-# windows-1252 as browsers read it: the five bytes without a character stand for themselves
-WESTERN = "".join(
-    bytes([byte]).decode("cp1252", "replace").replace("\N{REPLACEMENT CHARACTER}", chr(byte)) for byte in range(256)
-)
 
 
 class Bytes(Protocol):

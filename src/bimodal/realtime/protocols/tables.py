@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from bimodal.errors import InputError, MalformedInput, Problem, TooLarge
+from bimodal.dialect import HEADLESS
+from bimodal.errors import InputError, MalformedInput, TooLarge
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
@@ -22,20 +21,16 @@ from bimodal.realtime.exchange import Request, Respond
 from bimodal.realtime.protocols import choice
 from bimodal.realtime.protocols.media import ARROW, CSV
 from bimodal.realtime.protocols.rows import too_many
+from bimodal.realtime.protocols.sheet import Sheet
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import EMPTY, EXACT, require
 from bimodal.table import Binding, flat, to_stream
 
-MARKERS = [  # what pandas takes for a missing value in CSV
-    *("", " ", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-]
 SWELL = 16  # how many times its size a compressed body may grow
 BROKEN = (pa.ArrowException, OSError, EOFError, ValueError, OverflowError)
 
 Cancel = Callable[[], None]
-Checked = tuple[Binding, Rows, NDArray[np.bool_], list[Problem]]
 
 
 class TableDoor:
@@ -76,45 +71,64 @@ class TableDoor:
         deadline = start + choice.seconds(request.headers, self._limits.deadline)
         asked = choice.of_query(request.query)
         key = self.served.choose(asked.outputs, asked.threshold)
-        table, (binding, rows, _, problems) = self._judged(request.body)
+        table, sheet = self._table(request.body)
+        names = table.column_names
+        binding = self._bound(names, sheet)
+        rows, _, problems = binding.rows(table, text=sheet is not None)
         require(problems)
-        names = asked.kept(list(binding.kept), key[0])
+        kept = asked.kept([name for name in names if name not in binding.features], key[0])
         extra = None
-        if names:
-            extra = _as_text(request.body, names) if self.content_type == CSV else table.select(names)
+        if kept:
+            extra = table.select(kept) if sheet is None else sheet.texts(kept)
         key = self.served.lane(key, rows)
         now = monotonic()
         return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
 
-    def _judged(self, body: bytes) -> tuple[pa.Table, Checked]:
+    def _table(self, body: bytes) -> tuple[pa.Table, Sheet | None]:
+        """The table of a body; of a CSV, its Sheet too."""
         if not body:
             raise MalformedInput("the body is empty; a table is needed")
-        if self.content_type == CSV:
-            return self._csv(body)
-        table = _arrow(body, self._limits.rows) if self.content_type == ARROW else self._parquet(body)
-        return table, self._checked(table)
-
-    def _checked(self, table: pa.Table, *, text: bool = False) -> Checked:
+        sheet = Sheet.of(body) if self.content_type == CSV else None
+        if sheet is not None:
+            table = self._csv(sheet)
+        else:
+            table = _arrow(body, self._limits.rows) if self.content_type == ARROW else self._parquet(body)
         if table.num_rows > self._limits.rows:
             raise too_many(self._limits.rows)
-        binding = Binding.bind(self.served.signature, table.column_names)
         if not table.num_rows:
+            self._bound(table.column_names, sheet)
             raise InputError.of([EMPTY])
-        return binding, *binding.rows(table, text=text)
+        return table, sheet
 
-    def _csv(self, body: bytes) -> tuple[pa.Table, Checked]:
-        """Read with the signature's types; what does not fit them is read as text, to find its rows."""
-        binding = Binding.bind(self.served.signature, _header(body))
-        types = binding.arrow_types()
-        free = {name: pa.string() for name in binding.kept}
+    def _bound(self, names: Sequence[str], sheet: Sheet | None) -> Binding:
+        """The features among the columns; an index that was written into a CSV is none."""
+        signature = self.served.signature
+        if sheet is not None and sheet.index not in [each.name for each in signature.inputs]:
+            names = [name for name in names if name != sheet.index]
         try:
-            table = _read(body, {**types, **free})
+            return Binding.bind(signature, names)
+        except InputError as error:
+            if sheet is not None and not sheet.dialect.header:
+                error.message = f"{error.message}; the first row {HEADLESS}"
+            raise
+
+    def _csv(self, sheet: Sheet) -> pa.Table:
+        """Read with the signature's types; what does not fit them is read as text, to find its rows."""
+        binding = self._bound(sheet.names, sheet)
+        types = binding.arrow_types()
+        free = {name: pa.string() for name in sheet.names if name not in binding.features}
+        numbers = [
+            name
+            for place, name in enumerate(binding.features)
+            if binding.field(place).type not in ("string", "timestamp", "any")
+        ]
+        try:
+            table = sheet.read({**types, **free})
         except pa.ArrowInvalid:
             table = None
-        if table is not None and _plain(table, binding):
-            return table, self._checked(table, text=True)
-        table = _read(body, dict.fromkeys([*types, *free], pa.string()))
-        return table, self._checked(table, text=True)
+        if table is None or not _plain(table, binding):
+            table = sheet.read(dict.fromkeys([*types, *free], pa.string()))
+        return sheet.pointed(table, numbers)
 
     def _parquet(self, body: bytes) -> pa.Table:
         try:
@@ -146,60 +160,6 @@ def _arrow(body: bytes, most: int) -> pa.Table:
             return pa.Table.from_batches(batches, reader.schema)
     except BROKEN as error:
         raise MalformedInput("the body is no Arrow stream") from error
-
-
-def _header(body: bytes) -> list[str]:
-    """The column names: the first record, of which quoted line ends may be a part."""
-    try:
-        text = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
-        names = next(csv.reader(text, strict=True), [])
-    except UnicodeDecodeError:
-        raise MalformedInput("the CSV is not UTF-8") from None
-    except csv.Error:
-        raise MalformedInput("the first line of the CSV is no header") from None
-    if not names:
-        raise MalformedInput("the CSV has no header")
-    return names
-
-
-def _read(body: bytes, types: dict[str, pa.DataType], only: list[str] | None = None, *, nulls: bool = True) -> pa.Table:
-    """The CSV as a table. Raises MalformedInput where a row has too few or too many cells."""
-    ragged: list[Any] = []
-
-    def note(row: Any) -> str:
-        ragged.append(row)
-        return "skip"
-
-    try:
-        table = pa_csv.read_csv(
-            pa.BufferReader(body),
-            pa_csv.ReadOptions(use_threads=False, block_size=max(len(body), 1) + 1),
-            pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
-            pa_csv.ConvertOptions(
-                column_types=types,
-                include_columns=only,
-                null_values=MARKERS if nulls else [],
-                strings_can_be_null=nulls,
-                check_utf8=True,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        if "conversion error" in str(error) and "UTF8" not in str(error):
-            raise
-        if "Empty CSV" in str(error):
-            return pa.table({name: pa.array([], kind) for name, kind in types.items()})
-        raise MalformedInput("the body is no CSV in UTF-8") from None
-    if ragged:
-        number, wanted, found = ragged[0].number, ragged[0].expected_columns, ragged[0].actual_columns
-        row = None if number is None else number - 1
-        place = "a row" if row is None else f"row {row}"
-        raise MalformedInput(f"{place}: {found} cells where the header has {wanted} columns", row=row)
-    return table
-
-
-def _as_text(body: bytes, names: list[str]) -> pa.Table:
-    """Columns of the CSV as they stand there."""
-    return _read(body, dict.fromkeys(names, pa.string()), names, nulls=False)
 
 
 def _plain(table: pa.Table, binding: Binding) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bimodal.batch.sources.dialect import Dialect, Overrides, encoding_of, names_of, recognise
+from bimodal.dialect import Dialect, Overrides, encoding_of, names_of, recognise
 from bimodal.errors import UsageError
 
 
@@ -15,6 +15,8 @@ from bimodal.errors import UsageError
         ("a;b\n1;2\n", Dialect(";")),
         ("a;b\n1,5;2\n", Dialect(";", ",")),
         ("a;b\n1.5;2,5\n1.5;x\n", Dialect(";", ".")),
+        ("5,1;3,5\n4,9;3,0\n", Dialect(";", ",", header=False)),
+        ("5,1\t3,5\n4,9\t3,0\n", Dialect("\t", ",", header=False)),
         ("a\tb\n1\t2\n", Dialect("\t")),
         ("a|b\n1|2\n", Dialect("|")),
         ('a,b\n"x;y;z",1\n"x;y;z",2\n', Dialect()),

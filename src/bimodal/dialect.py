@@ -1,4 +1,4 @@
-"""Dialect: how a CSV file is written, recognised from its head."""
+"""Dialect: how a CSV file is written, recognised from its head. Files and requests are read by the same rules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ SEPARATORS = ",;\t|"
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 HEAD = 1 << 18
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# windows-1252 as browsers read it: the five bytes without a character stand for themselves
+WESTERN = "".join(
+    bytes([byte]).decode("cp1252", "replace").replace("\N{REPLACEMENT CHARACTER}", chr(byte)) for byte in range(256)
+)
+HEADLESS = "holds numbers, so it was not taken for a header"
+INDEX = "Unnamed: 0"  # the name that pandas gives to an index it wrote
 COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 POINT_NUMBER = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
 
@@ -105,17 +111,26 @@ def _rows(text: str, separator: str, most: int = 200) -> list[list[str]]:
 
 
 def _separator(text: str) -> str:
-    """The candidate that cuts most rows into as many fields as the first, into more fields than one."""
-    best, score = ",", (0.0, 0)
+    """The candidate that cuts most rows into as many fields as the first, more than one; among such the one that leaves
+    more numbers (with a decimal comma, too), then the one that gives more fields.
+    """
+    best, score = ",", (0.0, 0.0, 0)
     for candidate in SEPARATORS:
         rows = _rows(text, candidate)
         width = len(rows[0]) if rows else 0
         if width < 2:
             continue
         alike = sum(len(row) == width for row in rows) / len(rows)
-        if (round(alike, 1), width) > score:
-            best, score = candidate, (round(alike, 1), width)
+        reached = (round(alike, 1), round(_numeric(rows), 1), width)
+        if reached > score:
+            best, score = candidate, reached
     return best
+
+
+def _numeric(rows: Sequence[Sequence[str]]) -> float:
+    """The share of cells that are numbers."""
+    cells = [cell for row in rows for cell in row]
+    return sum(_is_number(cell) or bool(COMMA_NUMBER.fullmatch(cell)) for cell in cells) / len(cells)
 
 
 def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
@@ -144,6 +159,23 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell
+
+
+def whole_lines(text: str) -> str:
+    """The text without its last line, which may go on; all of it where it has but one."""
+    end = max(text.rfind("\n"), text.rfind("\r")) + 1
+    return text[:end] if end else text
+
+
+def columns_of(text: str, dialect: Dialect) -> tuple[str, ...]:
+    """The names of the columns: the first row, or numbers where it is no header. Raises csv.Error."""
+    first = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=dialect.separator)), [])
+    return names_of(first) if dialect.header else tuple(str(place) for place in range(len(first)))
+
+
+def index_of(columns: Sequence[str]) -> str | None:
+    """The first column, if it is an index that was written along: no feature, unless a model has one of that name."""
+    return INDEX if columns[0] == INDEX else None
 
 
 def names_of(row: Sequence[str]) -> tuple[str, ...]:
