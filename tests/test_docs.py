@@ -131,9 +131,12 @@ def test_every_limit_is_in_the_reference() -> None:
 def test_every_error_code_is_in_the_reference() -> None:
     classes = [each for each in vars(errors).values() if isinstance(each, type)]
     codes = {each.code for each in classes if issubclass(each, errors.BimodalError)}
-    written = re.compile(r"(?:Problem\(|Refusal\(\d+,)\s*\"(\w+)\"")
+    written = re.compile(
+        r"(?:Problem\(|Refusal\(\d+,|BadRow\(\w+,|\bcode = |\"code\": )\s*\"(\w+)\"(?: if \w+ else \"(\w+)\")?"
+    )
     for source in (ROOT / "src").rglob("*.py"):
-        codes |= set(written.findall(source.read_text()))
+        codes |= {code for found in written.findall(source.read_text()) for code in found if code}
+    assert {"too_deep", "short_row", "long_row", "internal", "wrong_type"} <= codes
     assert unlisted(codes) == []
 
 
