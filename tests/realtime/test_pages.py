@@ -11,14 +11,21 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
+import fastapi
+import httpx
 import pytest
 from selenium import webdriver
 
 from bimodal.realtime import pages
+from bimodal.realtime.asgi import asgi
+from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
+from bimodal.realtime.wiring import wire
 from tests.realtime.desk import Desk
 from tests.realtime.shelf import loaded, onnx
+from tests.realtime.test_asgi import uvicorn_serving
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1200,900"),
@@ -131,6 +138,57 @@ def test_another_model_is_chosen(browser: Any, server: Server, name: str) -> Non
     find(browser, "#predict").click()
     assert find(browser, "#is-prediction").text in ("0", "1", "2")
     assert_clean(browser, server)
+
+
+@pytest.fixture
+def mounted() -> Iterator[str]:
+    """Where the first model is mounted in an application of someone else's."""
+    outer = fastapi.FastAPI()
+    wired = wire([loaded("mixed"), onnx()], Limits())
+    outer.mount("/some/model", asgi(wired.app))
+    with uvicorn_serving(outer) as port:
+        yield f"http://127.0.0.1:{port}/some/model"
+
+
+def test_everything_the_pages_name_is_below_the_place_where_they_are_mounted(mounted: str) -> None:
+    for page in ("/", "/docs"):
+        text = httpx.get(mounted + page).text
+        names = re.findall(r'(?:href|src)="([^"]*)"', text)
+        assert len(names) > 5
+        for name in names:
+            address = urljoin(mounted + page, name)
+            assert address.startswith(mounted + "/")
+            assert httpx.get(address).status_code == 200, address
+    for name in pages.FILES:
+        assert "/static/" not in httpx.get(f"{mounted}/static/{name}").text
+    document = httpx.get(f"{mounted}/openapi.json").json()
+    server = urljoin(f"{mounted}/openapi.json", document["servers"][0]["url"]).rstrip("/")
+    assert server == mounted
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert httpx.post(f"{server}/predict", json=body).status_code == 200
+
+
+@pytest.mark.browser
+def test_mounted_below_a_path_the_pages_ask_and_show_the_right_addresses(browser: Any, mounted: str) -> None:
+    browser.get(f"{mounted}/")
+    find(browser, "#predict").click()
+    answer = find(browser, "#is-prediction").text
+    assert answer in ("stays", "leaves")
+    command = find(browser, "#call").text
+    assert f"'{mounted}/predict'" in command
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=20)
+    assert json.loads(done.stdout)["prediction"] == [answer]
+    find(browser, "#model option[value=inline]").click()
+    find(browser, "#predict").click()
+    assert find(browser, "#is-prediction").text in ("0", "1", "2")
+    for tab in ("Python", "JavaScript"):
+        find(browser, f"#tab-{tab}").click()
+        assert f'"{mounted}/models/inline/predict"' in find(browser, "#call").text
+    find(browser, "nav a").click()
+    find(browser, "details.route[open] button[type=submit]").click()
+    assert "prediction" in find(browser, "details.route[open] pre.told").text
+    assert browser.get_log("browser") == []
+    assert all(url.startswith(f"{mounted}/") for url in requests(browser))
 
 
 @pytest.mark.browser

@@ -57,7 +57,7 @@ def document(served: Sequence[Served], limits: Limits) -> Json:
             "version": __version__,
             "description": "Predictions of the served models. Errors are JSON: a sentence, a code, a request id.",
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "."}],  # beside this document, wherever it is mounted
         "paths": paths,
         "components": {"schemas": schemas},
     }

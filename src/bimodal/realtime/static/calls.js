@@ -1,4 +1,9 @@
-// Small things that both pages use: elements, and one call as curl, Python and JavaScript.
+// Small things that both pages use: addresses, elements, and one call as curl, Python and JavaScript.
+
+// The whole address of a path of the server, which may itself be mounted below a path.
+export function here(path) {
+  return new URL(path.slice(1), document.baseURI).href;
+}
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);

@@ -1,4 +1,4 @@
-import { CALLS, element, stages } from "/static/calls.js";
+import { CALLS, element, here, stages } from "./calls.js";
 
 const at = (id) => document.getElementById(id);
 const MANY = 64; // more places of a vector than this are one text area
@@ -86,7 +86,7 @@ function body() {
 }
 
 function url() {
-  return location.origin + (models[0] === model ? "/predict" : model.path);
+  return here(models[0] === model ? "/predict" : model.path);
 }
 
 function showCall() {
@@ -189,7 +189,7 @@ async function predict(event) {
   try {
     const asked = JSON.stringify(body());
     const start = performance.now();
-    const response = await fetch(new URL(url()).pathname, { method: "POST", headers: { "Content-Type": "application/json" }, body: asked });
+    const response = await fetch(url(), { method: "POST", headers: { "Content-Type": "application/json" }, body: asked });
     const answer = await response.json();
     const total = performance.now() - start;
     if (response.ok) {
@@ -223,7 +223,7 @@ function arrows(event) {
 }
 
 async function begin() {
-  models = await (await fetch("/models")).json();
+  models = await (await fetch(here("/models"))).json();
   at("model").replaceChildren(...models.map((each) => element("option", { value: each.name }, each.name)));
   at("tabs").append(
     ...Object.keys(CALLS).map((name) => element("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "call", on: { click: () => { tab = name; showCall(); } } }, name)),
