@@ -80,10 +80,12 @@ def test_a_missing_column_names_the_near_one() -> None:
     assert str(problems[0]) == "column 'hour': the column is missing; 'Hour' is near: rename it (Hour=hour)"
 
 
-def test_a_key_that_some_records_lack_is_null_there() -> None:
-    rows, _, problems = FLIGHT.check([GOOD, {"hour": 1, "carrier": "UA"}])
-    assert problems == []
-    assert math.isnan(rows.array("delay")[1])
+def test_a_key_that_a_record_lacks_is_missing_whatever_its_neighbours_have() -> None:
+    """A null is written: what is absent may be a slip in its name, and would be imputed without a word."""
+    slip = {"hour": 1, "delya": 3.0, "carrier": "UA", "note": "x"}
+    alone, among = FLIGHT.check([slip])[2], FLIGHT.check([GOOD, slip, GOOD])[2]
+    assert [(p.code, p.row, p.column) for p in among] == [("missing_column", 2, "delay")]
+    assert alone[0].message == among[0].message == "the column is missing; 'delya' is near: rename it (delya=delay)"
 
 
 def test_rows_by_position() -> None:

@@ -22,6 +22,7 @@ WESTERN = "".join(
 HEADLESS = "holds numbers, so it was not taken for a header"
 INDEX = "Unnamed: 0"  # the name that pandas gives to an index it wrote
 COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
 POINT_NUMBER = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
 
 
@@ -138,6 +139,8 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
         return "."
     cells = [cell for row in rows for cell in row]
     commas = sum(bool(COMMA_NUMBER.fullmatch(cell)) for cell in cells)
+    if all(THOUSANDS.fullmatch(cell) for cell in cells if COMMA_NUMBER.fullmatch(cell)):
+        return "."  # 1,000 may be one or a thousand: it is refused as a number until --decimal says which
     points = sum(bool(POINT_NUMBER.fullmatch(cell)) for cell in cells)
     return "," if commas > points else "."
 

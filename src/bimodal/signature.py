@@ -478,7 +478,10 @@ class Signature:
 
     def _row(self, record: object) -> tuple[list[Any], Problem | None]:
         if isinstance(record, Mapping):
-            given = [record.get(each.name) for each in self.inputs]
+            for each in self.inputs:
+                if each.name not in record:  # a null is written; what is not there may be a slip in its name
+                    return [], each.missing(self.spare(list(record)))
+            given = [record[each.name] for each in self.inputs]
         elif self.vector is not None or (
             len(self.inputs) == 1 and (self.inputs[0].shape or not isinstance(record, list | tuple))
         ):

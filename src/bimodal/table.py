@@ -57,6 +57,7 @@ class Binding:
         feature's. target: a column that is never a feature.
         """
         _refuse_unknown(names, [*(features or ()), *(rename or ()), *([target] if target else ())])
+        _refuse_strange(signature, rename or {})
         twice = {name for name in names if list(names).count(name) > 1}
         if twice:
             raise InputError(
@@ -119,6 +120,16 @@ def _refuse_unknown(names: Sequence[str], asked: Sequence[str]) -> None:
             near = nearest(name, names)
             hint = f"; did you mean {near!r}?" if near else f"; the columns are {listed(list(names))}"
             raise UsageError(f"the input has no column {name!r}{hint}")
+
+
+def _refuse_strange(signature: Signature, rename: Mapping[str, str]) -> None:
+    """A rename leads to a feature."""
+    known = [each.name for each in signature.inputs]
+    for column, feature in rename.items():
+        if signature.named and feature not in known:
+            near = nearest(feature, known)
+            hint = f"did you mean {column}={near}?" if near else f"its features are {listed(known)}"
+            raise UsageError(f"--rename {column}={feature}: the model has no feature {feature!r}; {hint}")
 
 
 def _by_name(signature: Signature, names: Sequence[str], rename: Mapping[str, str]) -> list[str]:

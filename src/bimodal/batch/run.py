@@ -103,14 +103,13 @@ def predict_file(
     """
     show_few = output is None and sys.stdout.isatty()
     told = chosen(progress, data_on_stdout=output is None or output == "-")
-    wanted = _wanted(outputs, proba)
     with contextlib.ExitStack() as stack:
         loaded = model if isinstance(model, Model) else stack.enter_context(load(model, code=code, sample=sample))
         source = open_input(input, Overrides(separator, decimal, encoding))
         stack.callback(source.close)
         options = Options(
             keep=keep,
-            outputs=loaded.resolve_outputs(wanted),
+            outputs=loaded.resolve_outputs(_wanted(outputs, proba, loaded)),
             threshold=threshold,
             features=features,
             rename=rename,
@@ -129,10 +128,12 @@ def predict_file(
         return run.show() if show_few else run.execute()
 
 
-def _wanted(outputs: Sequence[str] | None, proba: bool) -> tuple[str, ...] | None:
+def _wanted(outputs: Sequence[str] | None, proba: bool, model: Model) -> tuple[str, ...] | None:
+    """The outputs asked for; with proba the probabilities too, of a model with several targets those of each."""
     if not proba:
         return None if outputs is None else tuple(outputs)
-    return tuple(dict.fromkeys([*(outputs or ("prediction",)), "probability"]))
+    names = [each.name for each in model.signature.outputs if each.name.startswith("probability")]
+    return tuple(dict.fromkeys([*(outputs or ("prediction",)), *(names or ["probability"])]))
 
 
 def _named(given: Named) -> tuple[str, ...]:

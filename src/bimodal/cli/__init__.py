@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from importlib import import_module
 from typing import Any
 
+import msgspec
 import typer
 
 from bimodal import __version__
-from bimodal.errors import BimodalError, TooManyRejects, UsageError
+from bimodal.errors import BimodalError, TooManyRejects, UsageError, told
 
 HELP = """One trained model, predicted in batch or served in real time, with one answer.
 
@@ -51,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [each for each in given if each != "--debug"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as Ctrl-C does: cleaned up
     try:
         code = build(given[0] if given else None)(given, prog_name="bimodal", standalone_mode=False)
     except CommandLineError as error:
@@ -62,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BimodalError as error:
         if debug:
             traceback.print_exc()
+        if "--json" in given:
+            print(msgspec.json.encode({"event": "error", **told(error)}).decode(), flush=True)
         print(f"error: {error}", file=sys.stderr)
         return exit_code(error)
     except BrokenPipeError:

@@ -78,5 +78,5 @@ class App(Protocol):
 
     def stream(self, request: Request, writer: Writer) -> Intake | None:
         """Asked when the head is complete, before the body (`request.body` is empty): the taker of the pieces, or None
-        to have the body collected and given to `__call__`.
+        to have the body collected and given to `__call__`. None holds for every request with the same head.
         """

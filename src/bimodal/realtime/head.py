@@ -20,9 +20,9 @@ _word = re.compile(rb"[A-Z]+ ").match
 _escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
-    """What a request says ahead of its body. It is immutable and shared: equal bytes have the same head."""
+    """What a request says ahead of its body. It is shared, and nobody changes it: equal bytes have the same head."""
 
     method: str
     path: str  # percent-decoded, without the query
@@ -34,6 +34,7 @@ class Head:
     awaits_continue: bool
     request_id: bytes | None  # the caller's, where it is sane
     plain: bool  # the answer needs nothing but its content: no HEAD, no close, no request id, no HTTP/1.0
+    whole: bool = False  # the app was asked, and does not take the body in pieces
 
 
 class _Fields:

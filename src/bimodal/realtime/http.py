@@ -534,10 +534,15 @@ class Exchange:
 
     def ask(self, app: App, request: Request) -> Intake | None:
         """Whether the app takes the body in pieces."""
+        head = self._head
+        assert head is not None, "a request that could be read has a head"
+        if head.whole:
+            return None
         try:
             self.intake = app.stream(request, self)
         except Exception:
             self._fail()
+        head.whole = self.intake is None and self.state == _OPEN
         return self.intake
 
     def call(self, app: App, request: Request) -> None:

@@ -98,6 +98,7 @@ async def serve(job: Job, control: socket.socket, listening: socket.socket) -> N
         _tell(control, _failure(error))
         raise SystemExit(1) from None
     gc.collect()
+    gc.set_threshold(50_000, 50, 100)
     gc.freeze()  # what exists by now stays: no collection needs to look at it again
     _tell(control, Report(ready=True))
     await stopping.wait()

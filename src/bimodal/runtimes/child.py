@@ -23,6 +23,7 @@ from bimodal.runtimes import wire
 from bimodal.runtimes.process import measure
 
 log = logging.getLogger("bimodal.model")
+REPEATED = 60.0  # seconds in which the same traceback is not told again
 ORPHANED = 2.0  # seconds between looks whether the parent is still there
 
 
@@ -32,19 +33,46 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+    log.addFilter(Once())
     channel = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        _serve(channel)
+    except (EOFError, ConnectionError):
+        os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
+
+
+def _serve(channel: socket.socket) -> None:
+    """Answer the parent, until it is gone."""
     loaded: Loaded | None = None
     while True:
-        try:
-            header, rows = wire.receive(channel)
-        except (EOFError, ConnectionError):
-            os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
+        header, rows = wire.receive(channel)
         if header["op"] == "load":
             loaded, reply = _load(header)
             wire.send(channel, reply)
         elif loaded is not None and rows is not None:
             wire.send(channel, *_run(loaded, rows, header["outputs"]))
+
+
+class Once(logging.Filter):
+    """Lets a traceback through once a minute: a batch that is split until the guilty row stands alone repeats it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.exc_info or record.exc_info[2] is None:
+            return True
+        trace = record.exc_info[2]
+        while trace.tb_next is not None:
+            trace = trace.tb_next
+        place = (record.exc_info[0], trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        before, now = self._told.get(place), time.monotonic()
+        if before is not None and now - before < REPEATED:
+            return False
+        self._told[place] = now
+        return True
 
 
 def _leave_with_parent(parent: int) -> None:
@@ -57,7 +85,7 @@ def _leave_with_parent(parent: int) -> None:
 def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
     try:
         loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
-        costs = measure(loaded.runtime, loaded.signature) if not loaded.signature.open else {}
+        costs = _costs(loaded)
     except BimodalError as error:
         return None, {"error": told(error)}
     return loaded, {
@@ -67,6 +95,19 @@ def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
         "facts": loaded.facts,
         "costs": list(costs.items()),
     }
+
+
+def _costs(loaded: Loaded) -> dict[int, float]:
+    """What calls cost, on made-up rows: a model that refuses them is asked no further, and nothing is wrong."""
+    if loaded.signature.open:
+        return {}
+    log.disabled = True
+    try:
+        return measure(loaded.runtime, loaded.signature)
+    except ModelFailed:
+        return {}
+    finally:
+        log.disabled = False
 
 
 def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any], Rows | None]:

@@ -18,7 +18,7 @@ from bimodal.batch.sources.jsonl import JsonlSource
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.stream import COMPRESSIONS, StandardInput, readable
 from bimodal.dialect import Overrides
-from bimodal.errors import SourceError
+from bimodal.errors import SourceError, UsageError
 from bimodal.signature import listed, nearest
 
 KINDS = {
@@ -26,6 +26,10 @@ KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".parquet": "parquet", ".pq": "parquet",
     ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrow",
+}  # fmt: skip
+MAGIC = {
+    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "an Arrow stream", b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive or an Excel file",
 }  # fmt: skip
 COMPRESSIBLE = ("csv", "jsonl")
 Named = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -35,6 +39,8 @@ def open_input(named: Named, overrides: Overrides | None = None) -> Source:
     """The source behind the name; several files are one source, in the order of their names."""
     if isinstance(named, str) and named == "-":
         return _standard_input(overrides)
+    if hasattr(named, "columns") or hasattr(named, "schema"):
+        raise UsageError("predict_file takes the path of a file; for tables in memory there is model.predict(table)")
     paths = find(named)
     sources = [_open(path, overrides) for path in paths]
     return sources[0] if len(sources) == 1 else Files(sources)
@@ -48,6 +54,9 @@ def _standard_input(overrides: Overrides | None) -> Source:
         if not piece:
             break
         head += piece
+    for magic, format_ in MAGIC.items():
+        if head.startswith(magic):
+            raise SourceError(f"standard input looks like {format_}; it takes CSV or JSON Lines: give this as a file")
     if head.lstrip()[:1] == b"{":
         return JsonlSource(None, head=head, stdin=stdin)
     return CsvSource(None, overrides, head=head, stdin=stdin)

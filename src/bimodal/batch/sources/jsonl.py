@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import pyarrow.json as arrow_json
 from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
 from bimodal.batch.sources.cutter import Piece, Places, cut
 from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput, fingerprint
-from bimodal.errors import SourceError
+from bimodal.errors import Problem, SourceError
+from bimodal.signature import Field
 
 EXACT = 2**53
 HEAD = 1 << 20
@@ -40,7 +43,10 @@ class JsonlSource(Source):
         self.columns = _columns(records)
         self.lists = bool(records) and isinstance(records[0], list)
         for name in self.columns:
-            self._types[name] = _kept_field(name, [_cell(record, name) for record in records])
+            kind = _kept_field(name, [_cell(record, name) for record in records])
+            if self.live and not pa.types.is_string(kind.type):
+                kind = pa.field(name, pa.string(), metadata=NESTED)  # the first line tells no type for all that come
+            self._types[name] = kind
 
     def _look(self) -> list[Any]:
         """The values of the first lines; a broken line among them is left to the reading."""
@@ -93,6 +99,8 @@ class JsonlSource(Source):
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         stream: ByteStream | StandardInput
         stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
+        if self.live:  # what is carried never decides whether an event is predicted
+            reading = replace(reading, strict=False)
         parser = Parser(self.columns, self._types, reading, lists=self.lists)
         number, row = 0, 1
         try:
@@ -111,6 +119,20 @@ class JsonlSource(Source):
 
 class _Twice(ValueError):
     """An object names a member twice."""
+
+
+class _Absent(ValueError):
+    """An object lacks a feature."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@cache
+def _member(name: str) -> re.Pattern[bytes]:
+    """A member of this name, as the objects of a block write it."""
+    return re.compile(rb'"%b"\s*:' % re.escape(name.encode()))
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -189,7 +211,7 @@ class Parser:
             )
         except pa.ArrowInvalid:
             return self._careful(piece)
-        if table.num_rows not in (len(piece.ends), len(piece.starts())) or self._doubtful(table):
+        if table.num_rows not in (len(piece.ends), len(piece.starts())) or self._doubtful(table, piece.data):
             return self._careful(piece)
         return Chunk(0, "", 0, self._features(table), self._kept(table), raw=_Raw(piece))
 
@@ -212,9 +234,12 @@ class Parser:
         kept = table.select(list(self.reading.kept))
         return kept.cast(pa.schema([self.types[name] for name in self.reading.kept])) if kept.num_columns else kept
 
-    def _doubtful(self, table: pa.Table) -> bool:
-        """Whether a number is too large to be sure that it is the one that was written."""
+    def _doubtful(self, table: pa.Table, data: bytes) -> bool:
+        """Whether a number is too large to be sure that it is the one that was written, or a null may be one that was
+        not: a key that is missing."""
         for name in self.reading.features:
+            if table.column(name).null_count and len(_member(name).findall(data)) != table.num_rows:
+                return True
             if pa.types.is_floating(table.schema.field(name).type):
                 span = pc.min_max(table.column(name)).as_py()
                 if span["min"] is not None and (span["max"] >= EXACT or span["min"] <= -EXACT):
@@ -230,6 +255,9 @@ class Parser:
             try:
                 records.append(self._record(rows.line(place)))
                 places.append(place)
+            except _Absent as error:
+                problem = error.problem
+                bad.append(BadRow(place, problem.code, problem.message, problem.column, rows.at(place)))
             except ValueError as error:
                 bad.append(BadRow(place, "malformed", str(error), raw=rows.at(place)))
         values, kept, good = self._carried(records, places, bad, rows)
@@ -246,6 +274,9 @@ class Parser:
             )
         if isinstance(record, list) and len(record) != len(self.columns):
             raise ValueError(f"{len(record)} values where {len(self.columns)} are needed")
+        if isinstance(record, dict) and (absent := [name for name in self.reading.features if name not in record]):
+            spare = [name for name in record if name not in self.reading.features]
+            raise _Absent(Field(absent[0], "any").missing(spare))
         if self.reading.strict and isinstance(record, dict) and (new := record.keys() - self.types.keys()):
             raise ValueError(f"the column {min(new)!r} is not in the first lines; name what to carry with --keep")
         return record

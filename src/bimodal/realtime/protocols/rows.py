@@ -69,7 +69,11 @@ class RowsDoor:
         self.served.refuse(self.route, work.request, work.respond, error)
 
     def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
-        told = {name: values[start:stop] for name, values in answer.lists}
+        lists = answer.lists
+        if work.extra is None and len(lists) == 1:
+            name, values = lists[0]
+            return self._encode({name: values[start:stop]})
+        told = {name: values[start:stop] for name, values in lists}
         return self._encode(told if work.extra is None else {**work.extra, **told})
 
     def _taken(self, request: Request, respond: Respond) -> Work:

@@ -1,0 +1,104 @@
+"""What first users ran into: slips that passed silently, and errors that led astray."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from bimodal import predict_file
+from bimodal.errors import SourceError, TooManyRejects, UsageError
+
+FRAME = pd.DataFrame({"age": [20.0, 30.0, None, 50.0] * 5, "city": ["Oslo", "Lima", None, "Pune"] * 5})
+BINARY = [0, 1] * 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("findings")
+    texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    prepare = ColumnTransformer([("n", SimpleImputer(), ["age"]), ("c", texts, ["city"])])
+    joblib.dump(make_pipeline(prepare, LogisticRegression()).fit(FRAME, BINARY), folder / "tab.pkl")
+    targets = pd.DataFrame({"a": BINARY, "b": [7, 8, 9, 7] * 5})
+    joblib.dump(RandomForestClassifier(3).fit(FRAME[["age"]].fillna(0), targets), folder / "multi.pkl")
+    return folder
+
+
+def test_a_slip_in_one_line_is_refused_whatever_its_neighbours_have(folder: Path) -> None:
+    lines = ['{"age":30,"city":"Oslo"}', '{"age":30,"citi":"Oslo"}', '{"age":null,"city" : null}']
+    (folder / "slip.jsonl").write_text("\n".join(lines))
+    with pytest.raises(TooManyRejects, match="'citi' is near"):
+        predict_file(folder / "tab.pkl", folder / "slip.jsonl", folder / "slip.csv")
+    (folder / "nulls.jsonl").write_text(f"{lines[0]}\n{lines[2]}\n")
+    report = predict_file(folder / "tab.pkl", folder / "nulls.jsonl", folder / "nulls.csv")
+    assert (report.predicted, report.rejected) == (2, 0)
+
+
+def test_one_and_a_thousand_are_not_guessed_apart(folder: Path) -> None:
+    (folder / "thousands.csv").write_text("age;city\n1,000;Oslo\n12,500;Lima\n")
+    with pytest.raises(TooManyRejects):
+        predict_file(folder / "tab.pkl", folder / "thousands.csv", folder / "thousands_out.csv")
+    report = predict_file(folder / "tab.pkl", folder / "thousands.csv", folder / "thousands_out.csv", decimal=",")
+    assert report.predicted == 2
+    (folder / "decimals.csv").write_text("age;city\n1,5;Oslo\n12,500;Lima\n")
+    assert predict_file(folder / "tab.pkl", folder / "decimals.csv", folder / "decimals_out.csv").predicted == 2
+
+
+def test_proba_of_several_targets_gives_the_probabilities_of_each(folder: Path) -> None:
+    (folder / "ages.csv").write_text("age\n20\n30\n")
+    predict_file(folder / "multi.pkl", folder / "ages.csv", folder / "ages_out.csv", proba=True)
+    model = joblib.load(folder / "multi.pkl")
+    told = pd.read_csv(folder / "ages_out.csv")
+    expected = model.predict_proba(pd.DataFrame({"age": [20, 30]}))
+    assert told[[f"probability_1_{label}" for label in (7, 8, 9)]].to_numpy().tolist() == expected[1].tolist()
+
+
+def test_a_rename_to_no_feature_is_told(folder: Path) -> None:
+    FRAME.rename(columns={"city": "town"}).to_csv(folder / "towns.csv", index=False)
+    with pytest.raises(UsageError, match="the model has no feature 'citi'; did you mean town=city"):
+        predict_file(folder / "tab.pkl", folder / "towns.csv", rename={"town": "citi"})
+
+
+def test_a_frame_is_no_path(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.predict"):
+        predict_file(folder / "tab.pkl", FRAME)  # type: ignore[arg-type]  # what a user may try
+
+
+def test_standard_input_says_what_it_does_not_take(folder: Path) -> None:
+    pq.write_table(pa.Table.from_pandas(FRAME), folder / "frame.parquet")
+    command = [sys.executable, "-m", "bimodal", "predict", "tab.pkl", "-", "-o", "-", "--json"]
+    with (folder / "frame.parquet").open("rb") as given:
+        done = subprocess.run(command, cwd=folder, stdin=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "standard input looks like Parquet" in done.stderr
+    event = json.loads(done.stdout.splitlines()[-1])
+    assert (event["event"], event["code"]) == ("error", SourceError.code)
+
+
+def test_what_an_event_carries_never_decides_whether_it_is_predicted(folder: Path) -> None:
+    command = [sys.executable, "-m", "bimodal", "predict", "tab.pkl", "-", "-o", "-"]
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        told = []
+        for extra in ('"id":9007199254740993', '"id":5.5,"coupon":"x"', '"id":"many"', '"id":null'):
+            running.stdin.write(b'{"age":30,"city":"Oslo",%b}\n' % extra.encode())
+            running.stdin.flush()
+            told.append(json.loads(running.stdout.readline()))
+        running.stdin.close()
+        assert running.wait(20) == 0
+    assert [each["id"] for each in told] == [9007199254740993, 5.5, "many", None]
+    assert len({each["prediction"] for each in told}) == 1
