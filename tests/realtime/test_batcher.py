@@ -392,3 +392,15 @@ def test_admission_looks_at_the_queue_and_the_remaining_deadline() -> None:
     with pytest.raises(Overloaded):
         admission.admit(60, 0.0, 10.0, fits=10)  # 60 ms of rows in six calls of 9 ms
     admission.admit(0, 99.0, 0.001, fits=1)
+
+
+def test_a_stall_of_the_machine_refuses_nobody_and_a_lasting_change_is_learned() -> None:
+    cost = Cost({1: 0.006, 64: 0.007})
+    for rows in (16, 32, 24, 32):
+        cost.learn(rows, 0.0065)
+    cost.learn(32, 2.0)  # the machine stood still
+    Admission(cost, target=0.1).admit(64, 0.0, 10.0, 64)
+    for rows in (16, 32, 24, 40) * 25:
+        cost.learn(rows, 0.3)
+    with pytest.raises(Overloaded):
+        Admission(cost, target=0.1).admit(64, 0.0, 10.0, 32)

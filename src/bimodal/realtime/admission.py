@@ -10,6 +10,8 @@ from bimodal.errors import Overloaded
 TARGET = 0.1  # seconds that a request may be predicted to wait, unless `queue_target` says otherwise
 _FADE = 0.95  # weight of all earlier measures when a new one comes in
 _GUESS = {1: 1e-3, 1000: 1e-2}  # for a model that could not be measured at start
+STALL = 5.0
+_SHORT = 0.05  # seconds below which a call is believed, whatever was expected
 _SPREAD = 0.05  # relative spread of batch sizes below which they say nothing about the cost of a row
 
 
@@ -25,7 +27,9 @@ class Cost:
         self._fit()
 
     def learn(self, rows: int, seconds: float) -> None:
-        """One call took so long."""
+        """One call took so long. A stall of the machine is not the model's: a call counts for STALL times its
+        expectation at most, so that a lasting change is learned and a single one refuses nobody."""
+        seconds = min(seconds, max(STALL * self.seconds(rows), _SHORT))
         self._weight *= _FADE
         self._rows *= _FADE
         self._squares *= _FADE
