@@ -17,7 +17,9 @@ from bimodal.signature import EXACT, FLOATS, Field
 
 MOST = 60  # calls of the model
 LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
-SINGLE = float(np.finfo(np.float32).max)  # trees compute in float32, and take nothing beyond
+LARGEST = 1e308
+# Sums of numbers beyond the first overflow, which is no answer; trees compute in float32, and take nothing beyond it.
+LIMITS = (1e100, float(np.finfo(np.float32).max))
 STRANGE = "\x00unknown"  # a text that no encoder has seen
 
 
@@ -87,11 +89,7 @@ class Probe:
         nullable = self._which(fields, group, None, alike=alike)
         boundless = self._which(fields, numbers, np.inf, alike=alike)
         finite = [each for each in numbers if each.name not in boundless]
-        single = (
-            set()
-            if self._which(fields, finite, 2 * SINGLE, alike=True)
-            else self._which(fields, finite, SINGLE, alike=True)
-        )
+        most = self._most(fields, finite)
         known = [each for each in group if each.categories is not None]
         closed = bool(known) and not self._with(fields, known, STRANGE)
         return [
@@ -99,11 +97,17 @@ class Probe:
                 each,
                 nullable=each.name in nullable,
                 finite=each.name not in boundless,
-                most=SINGLE if each.name in single else None,
+                most=most if each in finite else None,
                 closed=closed and each.categories is not None,
             )
             for each in group
         ]
+
+    def _most(self, fields: Sequence[Field], group: Sequence[Field]) -> float | None:
+        """The largest magnitude that the columns take together, of those in LIMITS; None where they take any."""
+        if not group or self._with(fields, group, LARGEST):
+            return None
+        return next((limit for limit in LIMITS if self._with(fields, group, limit)), None)
 
     def _which(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, alike: bool) -> set[str]:
         """The columns of the group that take the value."""
