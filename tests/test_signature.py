@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bimodal.errors import InputError, UsageError
-from bimodal.signature import EXACT, Field, Signature, require
+from bimodal.field import EXACT, Field
+from bimodal.signature import Signature, require
 from bimodal.table import Binding
 
 FLIGHT = Signature(

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from bimodal.errors import InputError, UsageError
+from bimodal.field import Field
 from bimodal.rows import Rows
-from bimodal.signature import Field, Signature
+from bimodal.signature import Signature
 from bimodal.table import Binding, flat, flat_schema, from_stream, to_stream
 
 NAMED = Signature(

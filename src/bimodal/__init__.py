@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
+    from bimodal.field import Field
     from bimodal.model import Model, load
     from bimodal.realtime.mount import asgi
     from bimodal.realtime.serving import serve
     from bimodal.rows import Rows
-    from bimodal.signature import Field, Signature
+    from bimodal.signature import Signature
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "bimodal.client",
-    "Field": "bimodal.signature",
+    "Field": "bimodal.field",
     "Model": "bimodal.model",
     "Rows": "bimodal.rows",
     "Signature": "bimodal.signature",

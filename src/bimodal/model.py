@@ -16,11 +16,12 @@ import numpy as np
 
 from bimodal import formats
 from bimodal.errors import BimodalError, InputError, ModelError, UsageError
+from bimodal.field import listed, nearest
 from bimodal.formats.contract import Format, Source
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.process import ProcessRuntime, Report, measure
-from bimodal.signature import EMPTY, Signature, listed, nearest, require
+from bimodal.signature import EMPTY, Signature, require
 
 log = logging.getLogger("bimodal")
 PROMPT = 0.002  # seconds: a proven runtime that answers one row faster than this is called on the event loop

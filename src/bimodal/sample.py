@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from bimodal.errors import SourceError, UsageError
-from bimodal.signature import Field
+from bimodal.field import Field
 from bimodal.table import as_table, from_frame
 
 HEAD = 1000  # rows that are looked at

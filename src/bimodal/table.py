@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
+from bimodal.field import EXACT, INTEGERS, Field, listed, nearest, wrong_width
 from bimodal.rows import Array, Column, Dictionary, Rows
-from bimodal.signature import EXACT, INTEGERS, Field, Signature, listed, nearest, wrong_width
+from bimodal.signature import Signature
 
 ARROW_TYPES = {
     "string": pa.string(),

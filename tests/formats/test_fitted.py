@@ -21,11 +21,11 @@ from sklearn.tree import DecisionTreeRegressor
 
 from bimodal import model as models
 from bimodal import sample
+from bimodal.field import Field
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.sklearn import Sklearn
 from bimodal.rows import Rows
 from bimodal.runtimes.estimator import Estimator
-from bimodal.signature import Field
 from bimodal.table import Binding
 from tests.models import CASES, Case
 

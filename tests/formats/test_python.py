@@ -15,9 +15,9 @@ import pytest
 
 from bimodal import formats
 from bimodal.errors import MissingCode, ModelError, ModelFailed, ModelNotFound
+from bimodal.field import Field
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Dictionary, Rows
-from bimodal.signature import Field
 from tests.formats.test_fitted import as_csv, asked, rows_of
 from tests.models import CASES
 

@@ -10,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 
 from bimodal.errors import ModelFailed
+from bimodal.field import Field
 from bimodal.model import Model
 from bimodal.realtime.batcher import Batch, Batcher, Work
 from bimodal.realtime.gather import vectors
 from bimodal.rows import Rows
-from bimodal.signature import Field, Signature
+from bimodal.signature import Signature
 
 SIGNATURE = Signature((Field("x", "float64", (1,)),), (Field("prediction", "float64"),), named=False)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bimodal.field import Field
 from bimodal.realtime.openapi import schema
-from bimodal.signature import Field
 from tests.realtime.desk import Desk, told
 from tests.realtime.shelf import loaded, onnx
 

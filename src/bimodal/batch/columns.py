@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from bimodal.batch.sources.contract import MISSING, Reading, Source
 from bimodal.errors import InputError, UsageError
-from bimodal.signature import INTEGERS, Field, Signature, listed, nearest
+from bimodal.field import INTEGERS, Field, listed, nearest
+from bimodal.signature import Signature
 from bimodal.table import Binding
 
 Keep = str | Sequence[str]

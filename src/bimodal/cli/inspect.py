@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bimodal.cli.options import Code, Features, Json, ModelPath, Sample, split
+from bimodal.field import Field, listed
 from bimodal.model import Model, load
-from bimodal.signature import Field, listed
 
 
 def inspect(

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 
 from bimodal.errors import ModelError, ModelNotFound
+from bimodal.field import nearest
 from bimodal.formats.contract import Format
 from bimodal.formats.onnx import Onnx
 from bimodal.formats.python import Python
 from bimodal.formats.sklearn import Sklearn
-from bimodal.signature import nearest
 
 FORMATS: tuple[Format, ...] = (Python(), Onnx(), Sklearn())
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bimodal.field import Field
 from bimodal.runtimes.contract import Runtime
-from bimodal.signature import Field, Signature
+from bimodal.signature import Signature
 
 
 @dataclass(frozen=True)

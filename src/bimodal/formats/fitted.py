@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelError
+from bimodal.field import FLOATS, Field, listed
 from bimodal.formats import estimators
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.library import library
@@ -19,7 +20,7 @@ from bimodal.formats.routes import Claim, Feature, Routes
 from bimodal.rows import Array, Rows
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes.estimator import Answer, Estimator, Feed
-from bimodal.signature import FLOATS, Field, Signature, listed
+from bimodal.signature import Signature
 
 METHODS = ("predict", "transform")  # the first that it has answers
 SCORES = ("decision_function", "score_samples")

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from bimodal.errors import ModelError
-from bimodal.signature import TYPES, Field
+from bimodal.field import TYPES, Field
 
 SCALARS = {
     float: "float64",

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelError, ModelFailed
+from bimodal.field import Field
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
 from bimodal.formats.protobuf import facts
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.onnx import Onnx as Session
 from bimodal.runtimes.onnx import Port
-from bimodal.signature import Field, Signature
+from bimodal.signature import Signature
 
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
 LABELS = ("label", "output_label")  # as skl2onnx and onnxmltools call them

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelFailed
+from bimodal.field import EXACT, FLOATS, Field
 from bimodal.formats.routes import Feature
 from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes.estimator import Feed
-from bimodal.signature import EXACT, FLOATS, Field
 
 MOST = 60  # calls of the model
 LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bimodal.errors import MissingCode, ModelError, ModelNotFound
+from bimodal.field import nearest
 from bimodal.formats.code import import_file, make_importable
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.written import Written
-from bimodal.signature import nearest
 
 PLACE = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelError, ModelFailed
+from bimodal.field import Field
 from bimodal.formats import estimators
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.fitted import Intake
@@ -22,7 +23,7 @@ from bimodal.runtimes import estimator as native
 from bimodal.runtimes import python
 from bimodal.runtimes.estimator import Feed
 from bimodal.runtimes.python import Python
-from bimodal.signature import Field, Signature
+from bimodal.signature import Signature
 
 OPEN = "it declares no inputs: rows of numbers of any one width are taken, predict() gets them as a 2-D float64 array"
 FREE: dict[str, Any] = {"nullable": True, "finite": False}  # a column of which nothing was said

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from bimodal.errors import BimodalError, MethodNotAllowed, NotFound
+from bimodal.field import nearest
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.failure import failure, status
 from bimodal.realtime.metrics import Metrics
-from bimodal.signature import nearest
 
 Cancel = Callable[[], None]
 Handler = Callable[[Request, Respond], Cancel | None]

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from bimodal.field import FLOATS, INTEGERS, Field, column_of, plainly_good
 from bimodal.rows import Array, Rows
-from bimodal.signature import FLOATS, INTEGERS, Field, Signature, column_of, plainly_good
+from bimodal.signature import Signature
 
 Gather = Callable[[Sequence[list[Any]]], Rows | None]
 _UNFIT = (ValueError, TypeError, OverflowError)  # what NumPy raises on values that are no column

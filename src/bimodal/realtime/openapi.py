@@ -9,12 +9,13 @@ from urllib.parse import quote
 import msgspec
 
 from bimodal import __version__
+from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.realtime.failure import STATUS
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.protocols.openinference import DATATYPES, metadata, told
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
-from bimodal.signature import FLOATS, INTEGERS, Field, Signature
+from bimodal.signature import Signature
 
 JSON = "application/json"
 REASONS = {

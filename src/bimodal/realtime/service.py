@@ -9,6 +9,7 @@ from time import monotonic
 from urllib.parse import quote
 
 from bimodal.errors import BimodalError, ModelFailed, ModelNotFound, UsageError
+from bimodal.field import listed, nearest
 from bimodal.model import Model
 from bimodal.realtime.admission import TARGET
 from bimodal.realtime.answer import Answer
@@ -18,7 +19,6 @@ from bimodal.realtime.failure import failure, status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Ledger, Metrics
 from bimodal.rows import Rows
-from bimodal.signature import listed, nearest
 
 log = logging.getLogger("bimodal.realtime")
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bimodal.errors import ModelFailed
+from bimodal.field import Field
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.runtimes.contract import Runtime
-from bimodal.signature import Field
 
 log = logging.getLogger("bimodal.model")
 Feed = Callable[[Rows], Any]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import ModelFailed
+from bimodal.field import Field
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
-from bimodal.signature import Field
 
 log = logging.getLogger("bimodal.model")
 

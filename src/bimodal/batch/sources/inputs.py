@@ -19,7 +19,7 @@ from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.stream import COMPRESSIONS, StandardInput, readable
 from bimodal.dialect import Overrides
 from bimodal.errors import SourceError, UsageError
-from bimodal.signature import listed, nearest
+from bimodal.field import listed, nearest
 
 KINDS = {
     ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".txt": "csv",

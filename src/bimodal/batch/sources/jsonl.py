@@ -19,7 +19,7 @@ from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
 from bimodal.batch.sources.cutter import Piece, Places, cut
 from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput, fingerprint
 from bimodal.errors import Problem, SourceError
-from bimodal.signature import Field
+from bimodal.field import Field
 
 EXACT = 2**53
 HEAD = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from bimodal.errors import InputError, UsageError
-from bimodal.signature import kind, listed, nearest
+from bimodal.field import kind, listed, nearest
 
 PARAMETERS = ("outputs", "threshold", "keep")
 TIMEOUT = b"x-request-timeout-ms"

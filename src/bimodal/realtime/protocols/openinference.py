@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from bimodal.errors import InputError, MalformedInput, Problem, UnsupportedMedia
+from bimodal.field import FLOATS, INTEGERS, Field, kind, listed
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Key, Work
@@ -24,7 +25,7 @@ from bimodal.realtime.protocols.media import require_plain
 from bimodal.realtime.protocols.rows import plain, too_many
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
-from bimodal.signature import FLOATS, INTEGERS, Field, Signature, kind, listed, require
+from bimodal.signature import Signature, require
 
 DATATYPES = {
     "float64": "FP64",

@@ -6,6 +6,7 @@ the slow path, whose verdict is `Signature.check`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 
 from bimodal.errors import InputError, TooLarge
+from bimodal.field import FLOATS, kind, nearest
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
@@ -22,7 +24,7 @@ from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
-from bimodal.signature import FLOATS, Signature, kind, nearest, require
+from bimodal.signature import Signature, require
 
 SHAPES = ("input", "rows", "columns")
 KEYS = (*SHAPES, "outputs", "threshold", "keep")
@@ -225,7 +227,7 @@ class Taken(msgspec.Struct, eq=False):
     threshold: float | None
 
 
-class Fast:
+class Fast(ABC):
     """Decodes the bodies that fit a generated type; `take` gives None for all others."""
 
     def __init__(self, kind: type[Any]) -> None:
@@ -238,8 +240,9 @@ class Fast:
         except body.BROKEN:
             return None
 
+    @abstractmethod
     def take(self, data: bytes, depth: int) -> Taken | None:
-        raise NotImplementedError
+        """The body's rows and what it asks for, or None where the full verdict must look at it."""
 
 
 class FastVectors(Fast):

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bimodal.dialect import HEADLESS
 from bimodal.errors import InputError, MalformedInput, TooLarge
+from bimodal.field import EXACT
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
@@ -24,7 +25,7 @@ from bimodal.realtime.protocols.rows import too_many
 from bimodal.realtime.protocols.sheet import Sheet
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
-from bimodal.signature import EMPTY, EXACT, require
+from bimodal.signature import EMPTY, require
 from bimodal.table import Binding, flat, to_stream
 
 SWELL = 16  # how many times its size a compressed body may grow
