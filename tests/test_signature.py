@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bimodal.errors import InputError, UsageError
@@ -195,6 +195,7 @@ NUMBERS = st.one_of(
 )
 
 
+@example(kind="any", nullable=False, values=[None, EXACT + 1])
 @given(
     kind=TYPES,
     nullable=st.booleans(),

@@ -303,6 +303,8 @@ def _anything(each: Field, array: pa.Array, faults: Faults) -> Column:
             return _texts(each, array, faults)
     if pa.types.is_integer(array.type) and not array.null_count:
         return np.asarray(array)
+    if pa.types.is_integer(array.type):  # beside a null it keeps its digits too
+        return _by_value(each, array.to_pylist(), faults)
     if pa.types.is_boolean(array.type) and not array.null_count:
         return np.asarray(array)
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
