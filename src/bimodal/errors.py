@@ -143,6 +143,30 @@ class ModelNotFound(ModelError):
     code = "model_not_found"
 
 
+class NotCompiled(ModelError):
+    """The model has no compiled form of the kind that was asked for; the message says why."""
+
+    code = "not_compiled"
+
+
+class ParityFailed(NotCompiled):
+    """A compiled form was made, and its answers are not the native ones; the message shows the first row."""
+
+    code = "parity_failed"
+
+
+class PackageDamaged(ModelError):
+    """A file of a package is not the one that was packed."""
+
+    code = "package_damaged"
+
+
+class AnswersChanged(ModelError):
+    """Under the libraries installed here a packaged model gives other answers than when it was packed."""
+
+    code = "answers_changed"
+
+
 class MissingCode(ModelError):
     """The saved model needs Python code that is not there; `--code` adds it."""
 

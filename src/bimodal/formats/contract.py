@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bimodal.field import Field
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.exact.program import Program
 from bimodal.signature import Signature
 
 
@@ -35,7 +37,8 @@ class Loaded:
     """A model as its own library loaded it: in the child process, or in this one where the format is proven.
 
     versions: of the libraries it needs. costs: measured seconds of one call, by number of rows. warnings: to show
-    the user.
+    the user. lower: the model as a Program of the exact engine; raises NotCompiled with the reason. to_onnx: the model
+    as ONNX in "float64" or "float32"; raises NotCompiled. None where the format knows no such way.
     """
 
     runtime: Runtime
@@ -43,6 +46,8 @@ class Loaded:
     versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)  # for `inspect`: estimator, opset, …
+    lower: Callable[[], Program] | None = None
+    to_onnx: Callable[[str], bytes] | None = None
 
 
 class Format(ABC):
@@ -59,6 +64,12 @@ class Format(ABC):
     @abstractmethod
     def matches(self, path: str, head: bytes) -> bool:
         """Whether the file looks like this format. head: its first 64 bytes (empty where the path is no file)."""
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files that make up the model: what its digest covers and `pack` copies. path: a file, or a folder."""
+        if path.is_dir():
+            return tuple(sorted(each for each in path.rglob("*") if each.is_file()))
+        return (path,)
 
     @abstractmethod
     def load(self, source: Source) -> Loaded:

@@ -1,0 +1,1 @@
+"""Readers: each turns a fitted model of one library into the arrays of a Program."""
