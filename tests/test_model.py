@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 import bimodal
 from bimodal.errors import InputError, ModelError, ModelNotFound, UsageError
-from bimodal.model import Location, Model, from_spec, load
+from bimodal.location import Location
+from bimodal.model import Model, from_spec, load
 
 IRIS = load_iris(as_frame=True)
 X: pd.DataFrame = IRIS.data

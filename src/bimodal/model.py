@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
-from bimodal import formats
-from bimodal.errors import BimodalError, InputError, ModelError, UsageError
+from bimodal import verification
+from bimodal.errors import BimodalError, InputError, MissingLibrary, NotCompiled, UsageError
 from bimodal.field import listed, nearest
-from bimodal.formats.contract import Format, Source
+from bimodal.location import Location
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.process import ProcessRuntime, Report, measure
 from bimodal.signature import EMPTY, Signature, require
+from bimodal.verification import Compiled, Verification
 
 log = logging.getLogger("bimodal")
 PROMPT = 0.002  # seconds: a proven runtime that answers one row faster than this is called on the event loop
@@ -31,11 +29,12 @@ class Model:
     """A saved model, ready to predict.
 
     name and version (the first 12 digits of the digest) identify it; signature says what it takes and gives; costs
-    holds measured seconds of one call by number of rows. Thread-safe. Close it, or use it in a `with` block, to end
-    its process at once.
+    holds measured seconds of one call by number of rows. A native model may become a compiled one while it is in use,
+    once that is proven to give the same answers: `runtime` is the one of the moment. Thread-safe. Close it, or use it
+    in a `with` block, to end its process at once.
     """
 
-    def __init__(self, location: Location, runtime: Runtime, report: Report) -> None:
+    def __init__(self, location: Location, runtime: Runtime, report: Report, compiled: Compiled | None = None) -> None:
         self.location = location
         self.name = location.name
         self.digest = location.digest
@@ -47,9 +46,46 @@ class Model:
         self.warnings = report.warnings
         self.facts = report.facts
         self.costs = report.costs
+        self.compiled = compiled
+        self.switched: list[Callable[[], None]] = []  # called, in another thread, when `runtime` has changed
+        self._verification: Verification | None = None
+        self._bulk: Model | None = None
+
+    @classmethod
+    def open(cls, location: Location, *, background: bool = True) -> Model:
+        """Load what is there. background: prove a compiled form of a bare model meanwhile, and switch to it."""
+        wanted = location.runtime
+        if location.kind.inline:
+            return cls._open_inline(location, wanted)
+        known = None if wanted == "native" else verification.known(location)
+        if wanted in ("exact", "onnx"):
+            return cls._of(location, known or verification.prove(location), wanted)
+        if known is not None and known.report.live != "native":
+            return cls._of(location, known, known.report.live)
+        child = ProcessRuntime(location.kind.name, location.source)
+        model = cls(location, child, child.report, known)
+        if background and wanted == "auto" and known is None and child.report.compiles:
+            model.verify()
+        return model
+
+    @classmethod
+    def _open_inline(cls, location: Location, wanted: str) -> Model:
+        """A format that is proven once it answered in a child is then loaded here."""
+        if wanted == "exact":
+            raise NotCompiled(f"{location.source.path} is {location.kind.name}, which has no exact form")
+        child = ProcessRuntime(location.kind.name, location.source)
+        child.close()
+        loaded = location.kind.load(location.source)
+        costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
+        return cls(location, loaded.runtime, replace(child.report, costs=costs))
+
+    @classmethod
+    def _of(cls, location: Location, known: Compiled, name: str) -> Model:
+        """With a compiled form alone; the library that trained it is not asked."""
+        return cls(location, known.open(name), known.told(name), known)
 
     def __repr__(self) -> str:
-        return f"<Model {self.name} {self.version}: {self.format}, {self.runtime.name}>"
+        return f"<Model {self.name} {self.version}: {self.format}, {self.runtime_name}>"
 
     def __enter__(self) -> Model:
         return self
@@ -62,25 +98,91 @@ class Model:
         """Whether `run` may be called on the event loop: proven, and quick by its own measure."""
         return self.runtime.proven and self.costs.get(1, PROMPT) < PROMPT
 
+    @property
+    def runtime_name(self) -> str:
+        """The runtime in words: native, native (verifying), exact, onnx."""
+        return f"{self.runtime.name} (verifying)" if self.verifying else self.runtime.name
+
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process loads the same model (`from_spec`)."""
         return self.location.spec()
 
     def clones(self, count: int) -> list[Model]:
-        """Further Models of the same file, each with a process of its own."""
-        return [self.location.open() for _ in range(count)]
+        """Further native Models of the same file, each with a process of its own."""
+        native = replace(self.location, runtime="native")
+        return [Model.open(native) for _ in range(count)]
 
     def tell_warnings(self) -> None:
         """Log what its user should know of it: another library's version, a signature that it could not say."""
         for warning in self.warnings:
             log.warning("%s: %s", self.name, warning)
 
+    # -- compiling ----------------------------------------------------------------------------------------------------
+
+    @property
+    def verifying(self) -> bool:
+        """Whether a compiled form is being proven now."""
+        return self._verification is not None and self._verification.running
+
+    def verify(self) -> None:
+        """Begin, in the background, to compile the model and to prove that the answers are equal; then switch."""
+        if self._verification is not None or self.compiled is not None or self.location.runtime != "auto":
+            return
+        mine = weakref.ref(self)
+
+        def done(found: Compiled) -> None:
+            model = mine()
+            if model is not None:
+                model._settle(found)
+
+        self._verification = Verification(self.location, done)
+        weakref.finalize(self, self._verification.cancel)
+
+    def _settle(self, found: Compiled) -> None:
+        """What the verification found. The native process ends when the last call that uses it has."""
+        self.compiled = found
+        if found.report.live != "native":
+            self.runtime, self.costs = found.open(found.report.live), found.told(found.report.live).costs
+        for tell in self.switched:
+            tell()
+
     def warm_up(self) -> None:
-        """Predict the example once, so that the first real row finds everything in place."""
+        """Wait until a compiled form is proven or given up, and predict the example once: the first real row then finds
+        everything in place.
+        """
+        if isinstance(self.runtime, ProcessRuntime) and self.runtime.report.compiles:
+            self.verify()
+        if self._verification is not None:
+            self._verification.wait()
         if not self.signature.open:
             self.run(self.signature.example_rows())
 
+    def in_bulk(self, *, wait: bool) -> Model:
+        """The Model that predicts large batches fastest: this one, or one with another of its proven runtimes.
+
+        wait: prove a compiled form first, where that is not known yet.
+        """
+        if wait:
+            self.warm_up()
+        if self.compiled is None or self.location.runtime != "auto" or self.compiled.report.bulk == self.runtime.name:
+            return self
+        if self._bulk is None:
+            self._bulk = self._open_bulk(self.compiled)
+        return self._bulk
+
+    def _open_bulk(self, known: Compiled) -> Model:
+        if known.report.bulk != "native":
+            return Model._of(self.location, known, known.report.bulk)
+        try:
+            return Model.open(replace(self.location, runtime="native"))
+        except MissingLibrary:
+            return self  # a compiled form needs none, and gives the same answers
+
     def close(self) -> None:
+        if self._verification is not None:
+            self._verification.cancel()
+        if self._bulk is not None and self._bulk is not self:
+            self._bulk.close()
         self.runtime.close()
 
     # -- predicting -------------------------------------------------------------------------------------------------
@@ -250,107 +352,6 @@ def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-class PrivateFolder:
-    """A folder that only this user can read; it goes when nothing refers to it any more."""
-
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="bimodal-")  # mode 0700
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a model is, before anything of it is loaded: from it a server and its workers start.
-
-    folder: the private folder of a model that came from memory.
-    """
-
-    name: str
-    kind: Format
-    source: Source
-    digest: str
-    folder: PrivateFolder | None = None
-
-    @classmethod
-    def find(
-        cls,
-        source: Any,
-        *,
-        sample: Any = None,
-        code: str | Path | Sequence[str | Path] = (),
-        features: Sequence[str] | None = None,
-        name: str | None = None,
-    ) -> Location:
-        """The arguments are those of `load`."""
-        paths = (code,) if isinstance(code, str | Path) else tuple(code)
-        for path in paths:
-            if not Path(path).exists():
-                raise UsageError(f"--code {path}: there is no such file or folder")
-        absolute = tuple(str(Path(path).absolute()) for path in paths)
-        told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
-        if not isinstance(source, str | Path):
-            return cls._in_memory(source, told, name)
-        path = str(source)
-        kind = formats.recognise(path)
-        place = str(Path(path).absolute()) if Path(path).exists() else path
-        return cls(name or formats.stem(path), kind, replace(told, path=place), formats.digest(path))
-
-    @classmethod
-    def _in_memory(cls, thing: Any, told: Source, name: str | None) -> Location:
-        """A model in memory is written into a private folder and read from there, as if it had been saved."""
-        if not any(hasattr(thing, verb) for verb in ("predict", "transform")):
-            raise ModelError(
-                f"a {type(thing).__name__} has neither predict nor transform; give a model or the path of one"
-            )
-        folder = PrivateFolder()
-        name = name or type(thing).__name__.lower()
-        path = Path(folder.path, f"{name}.pkl")
-        path.write_bytes(cloudpickle.dumps(thing))
-        return cls(name, formats.recognise(str(path)), replace(told, path=str(path)), formats.digest(str(path)), folder)
-
-    @classmethod
-    def from_spec(cls, spec: Mapping[str, Any]) -> Location:
-        """The place that `spec` described, in another process."""
-        fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
-        features = None if spec["features"] is None else tuple(spec["features"])
-        source = Source(spec["path"], tuple(spec["code"]), fields, features)
-        return cls(spec["name"], formats.named(spec["format"]), source, spec["digest"])
-
-    def spec(self) -> dict[str, Any]:
-        """Plain values from which another process finds the same model."""
-        sample = None if self.source.sample is None else Signature(self.source.sample, ()).told()["inputs"]
-        return {
-            "name": self.name,
-            "format": self.kind.name,
-            "digest": self.digest,
-            "path": self.source.path,
-            "code": list(self.source.code),
-            "sample": sample,
-            "features": None if self.source.features is None else list(self.source.features),
-        }
-
-    def open(self) -> Model:
-        """Load in a child; a format that is proven once it answered there is then loaded here."""
-        child = ProcessRuntime(self.kind.name, self.source)
-        if not self.kind.inline:
-            return Model(self, child, child.report)
-        child.close()
-        loaded = self.kind.load(self.source)
-        costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
-        return Model(self, loaded.runtime, replace(child.report, costs=costs))
-
-
-_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
-
-
-def _sample(data: Any) -> Any:
-    if data is None:
-        return None
-    from bimodal import sample  # brings Arrow along, which a server that loads a saved model does without
-
-    return sample.fields(data)
-
-
 def load(
     source: Any,
     *,
@@ -358,23 +359,29 @@ def load(
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
     name: str | None = None,
+    runtime: str | None = None,
+    background: bool = True,
 ) -> Model:
     """Load a saved model, or take one that is in memory.
 
-    source: the path of a file (scikit-learn saved with joblib or pickle, ONNX), a Python model (`file.py:attribute` or
-    `module:attribute`), or an object with `predict`. sample: a file, frame or records with rows like the ones to
-    come, for what the model cannot say itself. code: files or folders with classes that the saved model needs.
-    features: names for the columns of a model that was trained on arrays. name: by default the file's stem.
+    source: the path of a saved model or of a package, a Python model (`file.py:attribute` or `module:attribute`), or an
+    object with `predict`. sample: a file, frame or records with rows like the ones to come, for what the model cannot
+    say itself, and to prove a compiled form on. code: files or folders with classes that the saved model needs.
+    features: names for the columns of a model that was trained on arrays. name: by default the file's stem. runtime:
+    auto (native at once, and the fastest compiled form as soon as its answers are proven equal), exact, onnx, native.
+    background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it.
 
-    Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary.
+    Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
+    NotCompiled or ParityFailed (the runtime that was asked for cannot be had).
     """
     if isinstance(source, Model):
         return source
-    model = Location.find(source, sample=sample, code=code, features=features, name=name).open()
+    location = Location.find(source, sample=sample, code=code, features=features, name=name, runtime=runtime)
+    model = Model.open(location, background=background)
     model.tell_warnings()
     return model
 
 
 def from_spec(spec: Mapping[str, Any]) -> Model:
     """The model that `Model.spec` described, in another process."""
-    return Location.from_spec(spec).open()
+    return Model.open(Location.from_spec(spec))

@@ -62,10 +62,25 @@ class Setting:
         return f"--{self.name.replace('_', '-')}"
 
 
+RUNTIMES = ("auto", "exact", "onnx", "native")
+
+
+def runtime(text: str) -> str:
+    """One of RUNTIMES."""
+    if text not in RUNTIMES:
+        raise UsageError(f"there is no runtime {text!r}; it is one of {', '.join(RUNTIMES)}")
+    return text
+
+
+RUNTIME = Setting(
+    "runtime", runtime, "auto", "What executes the model: auto (the fastest that is proven), exact, onnx or native."
+)
+
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
     Setting("port", int, 8000, "Port to listen on; 0 takes a free one."),
     Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
+    RUNTIME,
     Setting(
         "outputs", names, None, "Outputs that are answered when a request names none, such as prediction,probability."
     ),
@@ -81,6 +96,7 @@ SERVE = (
 )
 
 PREDICT = (
+    RUNTIME,
     Setting(
         "max_rejects", str, "0", "Rejected rows with which the result is still published: a number or a share like 1%."
     ),
@@ -96,7 +112,7 @@ def table(group: tuple[Setting, ...]) -> Mapping[str, Setting]:
 def resolve(setting: Setting, given: Any = None, environment: Mapping[str, str] = os.environ) -> Any:
     """The value that counts: the one given, else the environment's, else the default."""
     if given is not None:
-        return given
+        return setting.read(given) if setting is RUNTIME else given
     text = environment.get(setting.variable)
     if text is None:
         return setting.default

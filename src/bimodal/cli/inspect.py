@@ -8,13 +8,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bimodal.cli.options import Code, Features, Json, ModelPath, Sample, split
+from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, Sample, split
 from bimodal.field import Field, listed
 from bimodal.model import Model, load
 
 
 def inspect(
-    model: ModelPath, code: Code = None, sample: Sample = None, features: Features = None, as_json: Json = False
+    model: ModelPath,
+    code: Code = None,
+    sample: Sample = None,
+    features: Features = None,
+    runtime: Runtime = None,
+    as_json: Json = False,
 ) -> None:
     """Show what a saved model is, takes and gives.
 
@@ -24,7 +29,8 @@ def inspect(
         bimodal inspect my_model.pkl --json
         bimodal inspect my_model.pkl --code train.py
     """
-    with load(model, code=code or (), sample=sample, features=split(features)) as loaded:
+    with load(model, code=code or (), sample=sample, features=split(features), runtime=runtime) as loaded:
+        loaded.warm_up()
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(facts(loaded), enc_hook=str)).decode())
         else:
@@ -38,7 +44,7 @@ def facts(model: Model) -> dict[str, Any]:
         "version": model.version,
         "digest": model.digest,
         "format": model.format,
-        "runtime": model.runtime.name,
+        "runtime": model.runtime_name,
         "versions": model.versions,
         "warnings": list(model.warnings),
         "facts": model.facts,
@@ -53,7 +59,7 @@ def show(model: Model) -> None:
     libraries = ", ".join(f"{name} {version}" for name, version in model.versions.items())
     console.print(f"[bold]{model.name}[/] version {model.version}")
     console.print(f"  format   {model.format}" + (f" ({libraries})" if libraries else ""))
-    console.print(f"  runtime  {model.runtime.name}")
+    console.print(f"  runtime  {model.runtime_name}")
     console.print(f"  digest   sha256 {model.digest}", soft_wrap=True)
     for count, seconds in model.costs.items():
         console.print(f"  measured {seconds * 1000:.2f} ms for {count} row{'s' if count > 1 else ''}")

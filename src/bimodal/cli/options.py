@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bimodal.errors import UsageError
-from bimodal.settings import Setting, names
+from bimodal.settings import RUNTIME, Setting, names
 
 ModelPath = Annotated[
     str, typer.Argument(metavar="MODEL", help="The saved model: .pkl, .joblib, .onnx or file.py:Class.")
@@ -64,3 +64,6 @@ def option(setting: Setting) -> Any:
         envvar=setting.variable,
         show_envvar=False,
     )
+
+
+Runtime = Annotated[str | None, option(RUNTIME)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bimodal import settings
-from bimodal.cli.options import Code, Features, Sample, option, split
+from bimodal.cli.options import Code, Features, Runtime, Sample, option, split
 from bimodal.errors import UsageError
 from bimodal.realtime import serving
 
@@ -37,6 +37,7 @@ def serve(
     code: Code = None,
     sample: Sample = None,
     features: Features = None,
+    runtime: Runtime = None,
     queue_target: Annotated[float | None, option(SETTINGS["queue_target"])] = None,
     deadline: Annotated[float | None, option(SETTINGS["deadline"])] = None,
     body_limit: Annotated[int | None, option(SETTINGS["body_limit"])] = None,
@@ -55,6 +56,7 @@ def serve(
     """Answer live requests over HTTP."""
     options: dict[str, Any] = {
         "outputs": outputs,
+        "runtime": runtime,
         "threshold": threshold,
         "cors": cors,
         "queue_target": queue_target,

@@ -11,8 +11,9 @@ from bimodal.formats.contract import Format
 from bimodal.formats.onnx import Onnx
 from bimodal.formats.python import Python
 from bimodal.formats.sklearn import Sklearn
+from bimodal.formats.skops import Skops
 
-FORMATS: tuple[Format, ...] = (Python(), Onnx(), Sklearn())
+FORMATS: tuple[Format, ...] = (Python(), Onnx(), Skops(), Sklearn())
 
 
 def named(name: str) -> Format:
@@ -56,10 +57,21 @@ def stem(path: str) -> str:
     return file.stem if file.exists() else path.rpartition(":")[2]
 
 
-def digest(path: str) -> str:
-    """SHA-256 of the model's file (of a Python model: of the file before the colon, or of its address)."""
-    file = Path(path) if Path(path).exists() else Path(path.rpartition(":")[0])
-    if not file.is_file():
+def digest(path: str, kind: Format) -> str:
+    """SHA-256 of the model's file; of several files, over their names and digests; of a Python model, of the file
+    before the colon, or of its address.
+    """
+    place = Path(path) if Path(path).exists() else Path(path.rpartition(":")[0])
+    if not place.exists():
         return hashlib.sha256(path.encode()).hexdigest()
+    files = kind.files(place)
+    if len(files) == 1:
+        return _sha256(files[0])
+    root = place if place.is_dir() else place.parent
+    listed = "".join(f"{_sha256(each)} {each.relative_to(root).as_posix()}\n" for each in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -21,6 +21,7 @@ def asgi(
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
+    runtime: str | None = None,
     **limits: Any,
 ) -> Application:
     """The routes of `bimodal.serve` as an ASGI application; the models are loaded before it returns.
@@ -30,10 +31,10 @@ def asgi(
 
     The arguments are those of `bimodal.serve`, without the ones of its sockets and processes.
     """
-    told = resolved({"outputs": outputs, "threshold": threshold, "cors": cors, **limits})
+    told = resolved({"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits})
     given = {id(each.location): each for each in models if isinstance(each, Model)}
-    located = locate(models, code=code, sample=sample, features=features)
-    loaded = [given.get(id(each)) or each.open() for each in located]
+    located = locate(models, code=code, sample=sample, features=features, runtime=told["runtime"])
+    loaded = [given.get(id(each)) or Model.open(each) for each in located]
     bounds = limits_of(told)
     wired = wire(
         loaded,

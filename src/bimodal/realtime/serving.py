@@ -10,7 +10,8 @@ from typing import Any
 
 from bimodal import settings
 from bimodal.errors import UsageError
-from bimodal.model import Location, Model, PrivateFolder
+from bimodal.location import Location, PrivateFolder
+from bimodal.model import Model
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
@@ -36,6 +37,7 @@ def serve(
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
+    runtime: str | None = None,
     insecure: bool = False,
     queue_target: float | None = None,
     **limits: Any,
@@ -50,8 +52,8 @@ def serve(
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
     """
     given = {"host": host, "port": port, "workers": workers, "outputs": outputs, "threshold": threshold, "cors": cors}
-    told = resolved({**given, "queue_target": queue_target, **limits})
-    locations = locate(models, code=code, sample=sample, features=features)
+    told = resolved({**given, "runtime": runtime, "queue_target": queue_target, **limits})
+    locations = locate(models, code=code, sample=sample, features=features, runtime=told["runtime"])
     folder = PrivateFolder()
     return Server(
         spec_of(locations, told, metrics=str(Path(folder.path, "metrics"))),

@@ -94,6 +94,7 @@ def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
         "warnings": loaded.warnings,
         "facts": loaded.facts,
         "costs": list(costs.items()),
+        "compiles": loaded.lower is not None or loaded.to_onnx is not None,
     }
 
 

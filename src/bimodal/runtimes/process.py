@@ -43,6 +43,7 @@ class Report:
     warnings: tuple[str, ...]
     facts: dict[str, Any]
     costs: dict[int, float]  # seconds of one call, by number of rows
+    compiles: bool = False  # it may have a compiled form
 
 
 class Child:
@@ -164,6 +165,7 @@ class ProcessRuntime(Runtime):
             tuple(header["warnings"]),
             header["facts"],
             {int(count): seconds for count, seconds in header["costs"]},
+            header["compiles"],
         )
         return child, report
 

@@ -1,0 +1,121 @@
+"""Location: where a model is, before anything of it is loaded."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from bimodal import formats, settings
+from bimodal.errors import ModelError, UsageError
+from bimodal.formats.contract import Format, Source
+from bimodal.signature import Signature
+
+
+class PrivateFolder:
+    """A folder that only this user can read; it goes when nothing refers to it any more."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="bimodal-")  # mode 0700
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a model is, before anything of it is loaded: from it a server and its workers start.
+
+    runtime: the one asked for (auto, exact, onnx, native). sample: the user's rows as given (a path, or data in
+    memory). folder: the private folder of a model that came from memory.
+    """
+
+    name: str
+    kind: Format
+    source: Source
+    digest: str
+    runtime: str = "auto"
+    sample: Any = None
+    folder: PrivateFolder | None = None
+
+    @classmethod
+    def find(
+        cls,
+        source: Any,
+        *,
+        sample: Any = None,
+        code: str | Path | Sequence[str | Path] = (),
+        features: Sequence[str] | None = None,
+        name: str | None = None,
+        runtime: str | None = None,
+    ) -> Location:
+        """The arguments are those of `load`."""
+        wanted = settings.resolve(settings.RUNTIME, runtime)
+        paths = (code,) if isinstance(code, str | Path) else tuple(code)
+        for path in paths:
+            if not Path(path).exists():
+                raise UsageError(f"--code {path}: there is no such file or folder")
+        absolute = tuple(str(Path(path).absolute()) for path in paths)
+        told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
+        if not isinstance(source, str | Path):
+            return cls._in_memory(source, told, name, wanted, sample)
+        path = str(source)
+        kind = formats.recognise(path)
+        place = str(Path(path).absolute()) if Path(path).exists() else path
+        digest = formats.digest(path, kind)
+        return cls(name or formats.stem(path), kind, replace(told, path=place), digest, wanted, sample)
+
+    @classmethod
+    def _in_memory(cls, thing: Any, told: Source, name: str | None, wanted: str, sample: Any) -> Location:
+        """A model in memory is written into a private folder and read from there, as if it had been saved."""
+        if not any(hasattr(thing, verb) for verb in ("predict", "transform")):
+            raise ModelError(
+                f"a {type(thing).__name__} has neither predict nor transform; give a model or the path of one"
+            )
+        folder = PrivateFolder()
+        name = name or type(thing).__name__.lower()
+        path = Path(folder.path, f"{name}.pkl")
+        path.write_bytes(cloudpickle.dumps(thing))
+        kind = formats.recognise(str(path))
+        digest = formats.digest(str(path), kind)
+        return cls(name, kind, replace(told, path=str(path)), digest, wanted, sample, folder)
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Location:
+        """The place that `spec` described, in another process."""
+        fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
+        features = None if spec["features"] is None else tuple(spec["features"])
+        source = Source(spec["path"], tuple(spec["code"]), fields, features)
+        return cls(
+            spec["name"], formats.named(spec["format"]), source, spec["digest"], spec["runtime"], spec["sample_file"]
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """Plain values from which another process finds the same model."""
+        sample = None if self.source.sample is None else Signature(self.source.sample, ()).told()["inputs"]
+        return {
+            "name": self.name,
+            "format": self.kind.name,
+            "digest": self.digest,
+            "path": self.source.path,
+            "code": list(self.source.code),
+            "sample": sample,
+            "sample_file": str(Path(self.sample).absolute()) if isinstance(self.sample, str | Path) else None,
+            "runtime": self.runtime,
+            "features": None if self.source.features is None else list(self.source.features),
+        }
+
+
+_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
+
+
+def _sample(data: Any) -> Any:
+    if data is None:
+        return None
+    from bimodal import sample  # brings Arrow along, which a server that loads a saved model does without
+
+    return sample.fields(data)
