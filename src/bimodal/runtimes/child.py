@@ -35,7 +35,7 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
     log.addFilter(Once())
     channel = socket.socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         _serve(channel)
     except (EOFError, ConnectionError):
@@ -75,7 +75,7 @@ class Once(logging.Filter):
         return True
 
 
-def _leave_with_parent(parent: int) -> None:
+def leave_with_parent(parent: int) -> None:
     """Leave when the parent is gone, also in the middle of a long prediction."""
     while os.getppid() == parent:
         time.sleep(ORPHANED)

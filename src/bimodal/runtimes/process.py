@@ -47,15 +47,15 @@ class Report:
 
 
 class Child:
-    """One child process and the socket to it."""
+    """One child process and the socket to it. module: what it runs, on the socket's number."""
 
-    def __init__(self, *, work: str | None = None) -> None:
+    def __init__(self, module: str = "bimodal.runtimes.child", *, work: str | None = None) -> None:
         mine, theirs = socket.socketpair()
         for end in (mine, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "bimodal.runtimes.child", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what the model prints must not end up among the predictions
