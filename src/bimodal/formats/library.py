@@ -12,6 +12,9 @@ INSTALL = {
     "joblib": "bimodal[sklearn]",
     "pandas": "bimodal[sklearn]",
     "sklearn": "bimodal[sklearn]",
+    "skops": "bimodal[skops]",
+    "mlflow": "bimodal[mlflow]",
+    "yaml": "bimodal[mlflow]",
 }
 CALLED = {
     "sklearn": "scikit-learn",

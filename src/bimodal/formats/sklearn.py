@@ -40,13 +40,14 @@ class Sklearn(Format):
         make_importable(source.file, source.code)
         model, told = unpickle(source)
         if estimators.is_estimator(model):
-            return _usable(model, source, told)
+            return usable(model, source, told)
         if callable(getattr(model, "predict", None)) or _is_function(model):
             return adapt(model, source, told)
         raise ModelError(f"{source.path} {_what(model)}; supported is {SUPPORTED}")
 
 
-def _usable(model: Any, source: Source, told: tuple[str, ...]) -> Loaded:
+def usable(model: Any, source: Source, told: tuple[str, ...]) -> Loaded:
+    """An estimator as Bimodal runs it. Raises ModelError, whatever the estimator itself raises."""
     try:
         return understand(model, source, told)
     except BimodalError:
@@ -67,14 +68,14 @@ def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
         except BimodalError:
             raise
         except ModuleNotFoundError as error:
-            raise _absent(source.file, error.name or "") from error
+            raise absent(source.file, error.name or "") from error
         except AttributeError as error:
             raise _lost(source.file, error) from error
         except Exception as error:  # a damaged pickle raises anything
             raise ModelError(f"{source.path} {_damage(source.file, error)}") from error
     for warning in caught:
         log.warning("%s", warning.message)
-    return model, _versions(caught)
+    return model, versions_told(caught)
 
 
 def _read(file: Path) -> Any:
@@ -90,7 +91,8 @@ def _read(file: Path) -> Any:
     return joblib.load(file)
 
 
-def _absent(file: Path, module: str) -> BimodalError:
+def absent(file: Path, module: str) -> BimodalError:
+    """The error for a module that the saved model names and that is not there."""
     root = module.partition(".")[0]
     if root == "numpy":
         return ModelError(
@@ -130,7 +132,7 @@ def _damage(file: Path, error: Exception) -> str:
     return f"is not a pickle ({type(error).__name__}); supported is {SUPPORTED}, saved with joblib or pickle"
 
 
-def _versions(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+def versions_told(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """One sentence where the model was saved under another version of scikit-learn."""
     for warning in caught:
         saved = getattr(warning.message, "original_sklearn_version", None)
