@@ -6,6 +6,7 @@ import platform
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bimodal.errors import ModelError
 from bimodal.field import FLOATS, Field, listed
 from bimodal.formats import estimators
 from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.conversion import converted
 from bimodal.formats.library import library
 from bimodal.formats.probe import Probe, example_rows, works
 from bimodal.formats.routes import Claim, Feature, Routes
@@ -56,7 +58,8 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
         feed = native.stacked(names) if vector else _renamed(feed, taken.signature.inputs, names)
     runtime = Estimator(model, feed, answers, signature.outputs)
     facts = {"estimator": estimators.describe(model)}
-    return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts)
+    to_onnx = partial(converted, model, signature)
+    return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts, to_onnx=to_onnx)
 
 
 def _one_thread(model: Any) -> None:
