@@ -77,10 +77,16 @@ class Frame:
     """Rows as a pandas frame, with the columns of the training in their order.
 
     opaque: columns that reach code which may look at the frame's types; they get the type that pandas itself gives.
+    categories: columns of pandas' type `category`, with their categories in the order of the training; what is none of
+    them becomes a missing value, as pandas has it.
     """
 
     def __init__(
-        self, fields: Sequence[Field], nulls: Mapping[str, object], opaque: frozenset[str] = frozenset()
+        self,
+        fields: Sequence[Field],
+        nulls: Mapping[str, object],
+        opaque: frozenset[str] = frozenset(),
+        categories: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         import pandas
 
@@ -90,7 +96,8 @@ class Frame:
         self._fields = tuple(fields)
         self._nulls = dict(nulls)
         self._opaque = opaque
-        self._plain = all(each.type == "float64" for each in fields)
+        self._known = {name: pandas.CategoricalDtype(list(values)) for name, values in (categories or {}).items()}
+        self._plain = not self._known and all(each.type == "float64" for each in fields)
 
     def __call__(self, rows: Rows) -> Any:
         if not self._plain:
@@ -102,11 +109,20 @@ class Frame:
         return self._pandas.DataFrame(block.T, columns=self._index, copy=False)
 
     def _column(self, each: Field, column: Column) -> Any:
+        if each.name in self._known:
+            return self._categorical(self._known[each.name], column)
         if each.name in self._opaque:
             return self._as_read(each, column, self._nulls[each.name])
         if isinstance(column, Dictionary) or column.dtype == object:
             return self._pandas.Series(marked(column, self._nulls[each.name]), dtype=object, copy=False)
         return column
+
+    def _categorical(self, known: Any, column: Column) -> Any:
+        if not isinstance(column, Dictionary):
+            return self._pandas.Categorical(column, dtype=known)
+        places = np.full(len(column.values) + 1, -1, np.int32)  # the last one is that of a null
+        places[:-1] = known.categories.get_indexer(column.values)
+        return self._pandas.Categorical.from_codes(places[column.codes], dtype=known)
 
     def _as_read(self, each: Field, column: Column, null: object) -> Any:
         """With the type that `pandas.read_csv` would give the column."""
