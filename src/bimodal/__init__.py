@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bimodal.client import Client
     from bimodal.field import Field
     from bimodal.model import Model, load
+    from bimodal.packing import pack
     from bimodal.realtime.mount import asgi
     from bimodal.realtime.serving import serve
     from bimodal.rows import Rows
@@ -29,6 +30,7 @@ __all__ = [
     "__version__",
     "asgi",
     "load",
+    "pack",
     "predict_batches",
     "predict_file",
     "serve",
@@ -42,6 +44,7 @@ _HOMES = {
     "Signature": "bimodal.signature",
     "asgi": "bimodal.realtime.mount",
     "load": "bimodal.model",
+    "pack": "bimodal.packing",
     "predict_batches": "bimodal.batch",
     "predict_file": "bimodal.batch",
     "serve": "bimodal.realtime.serving",

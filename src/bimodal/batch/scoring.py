@@ -43,7 +43,7 @@ class Scorer:
 
     def score(self, chunk: Chunk, model: Model) -> Scored:
         started = time.perf_counter()
-        rows, good, problems = self._judge(chunk)
+        rows, good, problems = self.judge(chunk)
         answer, guilty = self._predict(model, rows)
         refused = [_rejected(chunk, problem) for problem in _first_of_each_row(problems)]
         if guilty:
@@ -60,7 +60,7 @@ class Scorer:
             )
         return Scored(chunk, table, rejects, time.perf_counter() - started)
 
-    def _judge(self, chunk: Chunk) -> tuple[Rows, NDArray[np.bool_], Sequence[Problem]]:
+    def judge(self, chunk: Chunk) -> tuple[Rows, NDArray[np.bool_], Sequence[Problem]]:
         """The good rows, which they are, and the problems with the others; rows count from 0 within the chunk."""
         binding = self.columns.binding
         signature = binding.signature

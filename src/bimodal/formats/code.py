@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -93,3 +94,21 @@ def defining(folder: Path, name: str) -> list[Path]:
     """The Python files of a folder that define a class or function of this name at their top level."""
     pattern = re.compile(rf"^(class|def) {re.escape(name)}\b|^{re.escape(name)}\s*=", re.MULTILINE)
     return [file for file in sorted(folder.glob("*.py"))[:200] if pattern.search(file.read_text("utf-8", "replace"))]
+
+
+def imported(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """The user's own modules that were imported from these folders: (the folder that it was found in, the file or the
+    folder of the outermost package below it). Installed libraries are not among them.
+    """
+    installed = {Path(sysconfig.get_path(each)).resolve() for each in ("stdlib", "purelib", "platlib")}
+    installed.add(Path(__file__).resolve().parents[1])
+    found: dict[Path, Path] = {}
+    for name, module in list(sys.modules.items()):
+        file = Path(getattr(module, "__file__", None) or "none").resolve()
+        if file.suffix != ".py" or any(file.is_relative_to(each) for each in installed):
+            continue
+        depth = name.count(".") + (file.name == "__init__.py")
+        place = file.parents[depth - 1] if depth else file
+        if any(place.parent == folder.resolve() for folder in folders):
+            found[place] = place.parent
+    return [(folder, place) for place, folder in sorted(found.items())]

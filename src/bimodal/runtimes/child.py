@@ -11,12 +11,14 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelFailed, told
+from bimodal.formats.code import imported
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
@@ -34,6 +36,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
     log.addFilter(Once())
+    sys.dont_write_bytecode = True  # a model's folder stays as it is: in a package, a file more is damage
     channel = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
@@ -50,6 +53,9 @@ def _serve(channel: socket.socket) -> None:
         if header["op"] == "load":
             loaded, reply = _load(header)
             wire.send(channel, reply)
+        elif header["op"] == "code":
+            folders = [Path(each) for each in header["folders"]]
+            wire.send(channel, {"code": [[str(folder), str(place)] for folder, place in imported(folders)]})
         elif loaded is not None and rows is not None:
             wire.send(channel, *_run(loaded, rows, header["outputs"]))
 

@@ -174,6 +174,13 @@ class ProcessRuntime(Runtime):
         """The process that runs the model now."""
         return self._child.process.pid
 
+    def code(self, folders: Sequence[str]) -> list[tuple[str, str]]:
+        """The user's own modules that the model has imported from these folders: (folder, file or package)."""
+        with self._lock:
+            wire.send(self._child.socket, {"op": "code", "folders": list(folders)})
+            header, _ = wire.receive(self._child.socket)
+        return [(folder, place) for folder, place in header["code"]]
+
     def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
         with self._lock:
             if not self._child.alive():
