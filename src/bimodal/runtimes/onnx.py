@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bimodal.errors import ModelFailed
-from bimodal.field import Field
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.portions import Portions
+from bimodal.runtimes.ports import Port, feed
 
 log = logging.getLogger("bimodal.model")
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input of a session. column: `[n, 1]`, a plain column to us. batch: the number of rows that it insists on."""
-
-    name: str
-    field: Field
-    column: bool = False
-    batch: int | None = None
-
-    @property
-    def scalar(self) -> bool:
-        return not self.field.shape
 
 
 class Onnx(Runtime):
@@ -49,12 +35,13 @@ class Onnx(Runtime):
         self._ports = tuple(ports)
         self._names = dict(outputs)
         self._batch = batch
+        self._portions = Portions.of(batch)
         self._columns: tuple[str, ...] | None = None
         self.outputs = tuple(outputs)
         self.keys: tuple[Any, ...] | None = None
         first = self._ports[0]
-        plain = len(self._ports) == 1 and not first.column and first.field.type != "string" and batch is None
-        self._only = first.name if plain else None
+        shaped = first.column or first.bare or first.field.type == "string" or batch is not None
+        self._only = first.name if len(self._ports) == 1 and not shaped else None
         self._asked: dict[tuple[str, ...], list[str]] = {}
 
     def with_columns(self, names: Sequence[str]) -> Onnx:
@@ -69,39 +56,23 @@ class Onnx(Runtime):
         wanted = self._asked.get(tuple(outputs))
         if wanted is None:
             wanted = self._asked[tuple(outputs)] = [self._names[name] for name in outputs]
-        feed = {self._only: rows.array(self._only)} if self._only is not None else self._feed(rows)
-        results = self._call(wanted, feed) if self._batch is None else self._in_batches(wanted, feed, rows.count)
         count = rows.count
+        if self._only is not None:
+            results = self._call(wanted, {self._only: rows.array(self._only)})
+        else:
+            given = feed(self._ports, rows, self._columns)
+            results = self._portions.call(lambda part: self._call(wanted, part), given, count)
         return Rows({name: self._column(value, count) for name, value in zip(outputs, results, strict=True)}, count)
 
-    def _call(self, wanted: list[str], feed: Mapping[str, Any]) -> list[Any]:
+    def _call(self, wanted: list[str], inputs: Mapping[str, Any]) -> list[Any]:
         try:
-            results: list[Any] = self._run(wanted, feed)
+            results: list[Any] = self._run(wanted, inputs)
         except Exception as error:  # onnxruntime's errors have no common base but Exception
             log.exception("the session raised")
             raise ModelFailed(
                 f"the model raised {type(error).__name__} on these rows; the log has its traceback"
             ) from error
         return results
-
-    def _feed(self, rows: Rows) -> dict[str, Array]:
-        if self._columns is not None:
-            only = self._ports[0]
-            return {only.name: np.column_stack([rows.array(name) for name in self._columns]).astype(only.field.dtype)}
-        feed = {}
-        for port in self._ports:
-            values = rows.array(port.name)
-            feed[port.name] = values.reshape(-1, 1) if port.column else values
-        return feed
-
-    def _in_batches(self, wanted: list[str], feed: Mapping[str, Array], count: int) -> list[Any]:
-        """A model exported for a fixed number of rows gets as many at a time; its last row fills up the last batch."""
-        size = self._batch or 1
-        parts = []
-        for start in range(0, count, size):
-            places = np.minimum(np.arange(start, start + size), count - 1)
-            parts.append(self._call(wanted, {name: values[places] for name, values in feed.items()}))
-        return [_joined([part[place] for part in parts], count) for place in range(len(wanted))]
 
     def _column(self, values: Any, count: int) -> Array:
         if isinstance(values, list):
@@ -119,9 +90,3 @@ class Onnx(Runtime):
             self.keys = tuple(values[0])
         keys = self.keys
         return np.array([[each[key] for key in keys] for each in values], np.float32)
-
-
-def _joined(parts: Sequence[Any], count: int) -> Any:
-    if isinstance(parts[0], list):
-        return [each for part in parts for each in part][:count]
-    return np.concatenate(parts)[:count]
