@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ class Model:
         self.facts = report.facts
         self.costs = report.costs
         self.compiled = compiled
-        self.switched: list[Callable[[], None]] = []  # called, in another thread, when `runtime` has changed
         self._verification: Verification | None = None
         self._bulk: Model | None = None
 
@@ -142,9 +141,7 @@ class Model:
         """What the verification found. The native process ends when the last call that uses it has."""
         self.compiled = found
         if found.report.live != "native":
-            self.runtime, self.costs = found.open(found.report.live), found.told(found.report.live).costs
-        for tell in self.switched:
-            tell()
+            self.costs, self.runtime = found.told(found.report.live).costs, found.open(found.report.live)
 
     def warm_up(self) -> None:
         """Wait until a compiled form is proven or given up, and predict the example once: the first real row then finds

@@ -32,9 +32,11 @@ class Fake:
     version = "1"
     format = "fake"
     signature = SIGNATURE
+    runtime_name = "fake"
 
     def __init__(self, *, inline: bool = True, costs: dict[int, float] | None = None) -> None:
         self.inline = inline
+        self.runtime: object = self
         self.costs = costs or {1: 1e-4, 64: 1e-4}
         self.calls: list[list[float]] = []
         self.keys: list[tuple[Sequence[str], float | None]] = []

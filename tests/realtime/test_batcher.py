@@ -404,3 +404,16 @@ def test_a_stall_of_the_machine_refuses_nobody_and_a_lasting_change_is_learned()
         cost.learn(rows, 0.3)
     with pytest.raises(Overloaded):
         Admission(cost, target=0.1).admit(64, 0.0, 10.0, 32)
+
+
+def test_a_switch_to_another_runtime_brings_its_costs_along() -> None:
+    async def run() -> None:
+        fake, window = Fake(inline=True, costs=SLOW), Window()
+        queue = batcher(fake, window)
+        slow = queue.cost.seconds(1)
+        fake.costs, fake.runtime = {1: 1e-5, 64: 1e-5}, object()
+        queue.submit(window.work("a", 1.0))
+        await turns()
+        assert queue.cost.seconds(1) < slow / 10
+
+    asyncio.run(run())

@@ -111,6 +111,7 @@ class Batcher:
         self, model: Model, settle: Settle, *, target: float = TARGET, cost: Cost | None = None, most: int = MOST
     ) -> None:
         self.model = model
+        self._runtime = model.runtime
         self.cost = cost or Cost(model.costs)
         self.admission = Admission(self.cost, target)
         self.target = target
@@ -177,6 +178,8 @@ class Batcher:
         turn, self._turn, self._turn_rows = self._turn, {}, 0
         if not turn:
             return
+        if self.model.runtime is not self._runtime:
+            self._renew()
         inline = self.model.inline
         for key, works in turn.items():
             alive = self._alive(works)
@@ -184,6 +187,13 @@ class Batcher:
                 self._predict(key, alive)
             elif alive:
                 self._enqueue(key, alive)
+        self._full = self._fits()
+
+    def _renew(self) -> None:
+        """The model was switched to another runtime: its calls cost something else."""
+        self._runtime = self.model.runtime
+        self.cost = Cost(self.model.costs)
+        self.admission = Admission(self.cost, self.target)
         self._full = self._fits()
 
     def _alive(self, works: list[Work]) -> list[Work]:

@@ -88,7 +88,7 @@ class Metrics:
         self._all: memoryview[float] = memoryview(self._map).cast("d")
         self.row = self._all[worker * self.layout.size : (worker + 1) * self.layout.size]
         self._gauges: list[tuple[int, Callable[[], int]]] = []
-        self._info: list[dict[str, str]] = []
+        self._info: list[Callable[[], dict[str, str]]] = []
         for place in self.layout.in_flight.values():
             self.row[place] = 0.0
 
@@ -102,8 +102,8 @@ class Metrics:
     def watch(self, place: int, gauge: Callable[[], int]) -> None:
         self._gauges.append((place, gauge))
 
-    def describe(self, **labels: str) -> None:
-        """One model's name, version, format and runtime."""
+    def describe(self, labels: Callable[[], dict[str, str]]) -> None:
+        """One model's name, version, format and runtime; asked each time, since a runtime may change."""
         self._info.append(labels)
 
     def refresh(self) -> None:
@@ -116,7 +116,8 @@ class Metrics:
         self.refresh()
         size = self.layout.size
         rows = [self._all[i * size : (i + 1) * size].tolist() for i in range(self.workers)]
-        return "".join(_rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], self._info)).encode()
+        info = [labels() for labels in self._info]
+        return "".join(_rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], info)).encode()
 
     def close(self) -> None:
         self._all.release()

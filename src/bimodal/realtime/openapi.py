@@ -72,7 +72,7 @@ def summary(served: Served) -> Json:
             "name": model.name,
             "version": model.version,
             "format": model.format,
-            "runtime": model.runtime.name,
+            "runtime": model.runtime_name,
             "named": signature.named,
             "open": signature.open,
             "inputs": [_field(each) for each in signature.inputs],

@@ -74,7 +74,7 @@ def wire(
         raise UsageError("there is no model to serve")
     counters = Metrics([each.name for each in models], metrics, workers, worker)
     for each in models:
-        counters.describe(model=each.name, version=each.version, format=each.format, runtime=each.runtime.name)
+        counters.describe(partial(_labels, each))
     service = Service(models, limits, counters, outputs=outputs, threshold=threshold, target=queue_target)
     routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters)
     streams: dict[str, Streamer] = {}
@@ -90,6 +90,14 @@ def wire(
         await service.close()
 
     return Wired(app, service, close)
+
+
+def _labels(model: Model) -> dict[str, str]:
+    return {"model": model.name, "version": model.version, "format": model.format, "runtime": model.runtime_name}
+
+
+def _summary(served: Served) -> bytes:
+    return msgspec.json.encode(openapi.summary(served))
 
 
 def _paths(served: Served, service: Service) -> list[str]:
@@ -129,17 +137,16 @@ def _pages(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]
     """What tells of the server and its models: pages, documents, lists."""
     server = {"name": "bimodal", "version": __version__, "extensions": []}
     served = list(service.served.values())
-    told = [openapi.summary(each) for each in served]
     return {
         **pages.routes(metrics),
         ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
         ("GET", "/openapi.json"): text(
             JSON, cache(lambda: msgspec.json.encode(openapi.document(served, service.limits))), metrics
         ),
-        ("GET", "/models"): text(JSON, partial(msgspec.json.encode, told), metrics),
-        **{
-            ("GET", f"/models/{each['name']}"): text(JSON, partial(msgspec.json.encode, each), metrics) for each in told
-        },
+        ("GET", "/models"): text(
+            JSON, lambda: msgspec.json.encode([openapi.summary(each) for each in served]), metrics
+        ),
+        **{("GET", f"/models/{each.model.name}"): text(JSON, partial(_summary, each), metrics) for each in served},
     }
 
 
