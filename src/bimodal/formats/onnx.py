@@ -11,6 +11,7 @@ import numpy as np
 
 from bimodal.errors import ModelError, ModelFailed
 from bimodal.field import Field
+from bimodal.formats.beside import data_files
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
 from bimodal.formats.protobuf import facts
@@ -19,6 +20,7 @@ from bimodal.runtimes.onnx import Onnx as Session
 from bimodal.runtimes.ports import Port
 from bimodal.signature import Signature
 
+CUDA = "CUDAExecutionProvider"
 TYPES = {"float": "float32", "double": "float64", "float16": "float16", "string": "string", "bool": "bool"}
 LABELS = ("label", "output_label")  # as skl2onnx and onnxmltools call them
 PROBABILITIES = ("probabilities", "output_probability", "probability_tensor", "probability")
@@ -32,7 +34,12 @@ class Onnx(Format):
     def matches(self, path: str, head: bytes) -> bool:
         return bool(head) and Path(path).suffix.lower() == ".onnx"
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The model and its data files. Raises ModelError where those are not plain files beside it."""
+        return (path, *data_files(path))
+
     def load(self, source: Source) -> Loaded:
+        data_files(source.file)  # before ONNX Runtime follows a name out of the folder
         session = _session(source)
         inputs = [_port(each, source.path) for each in session.get_inputs()]
         if not inputs:
@@ -48,6 +55,8 @@ class Onnx(Format):
             signature = of_width(signature, len(source.features)).with_features(source.features)
             runtime = runtime.with_columns([each.name for each in signature.inputs])
         about = {"opset": told_by_file.opset, "producer": session.get_modelmeta().producer_name}
+        if session.get_providers()[0] == CUDA:
+            about["device"] = "cuda"
         return Loaded(runtime, signature, _versions(), told, about)
 
 
@@ -58,11 +67,17 @@ def _session(source: Source) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source.path, options, providers=providers(onnxruntime))
     except Exception as error:  # onnxruntime's errors have no common base but Exception
         raise ModelError(
             f"{source.path} is no ONNX model that ONNX Runtime can read ({type(error).__name__}: {_reason(error)})"
         ) from error
+
+
+def providers(onnxruntime: Any, device: str = "auto") -> list[str]:
+    """What executes, the first that can: CUDA where this ONNX Runtime has it, the CPU. device: auto, cpu, cuda."""
+    there = onnxruntime.get_available_providers()
+    return [*([CUDA] if device != "cpu" and CUDA in there else []), "CPUExecutionProvider"]
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,18 @@ NODE, INITIALIZER = 1, 5  # GraphProto
 INPUT, OPERATOR, ATTRIBUTE = 1, 4, 5  # NodeProto
 NAME, INTS, STRINGS = 1, 8, 9  # AttributeProto
 INT32S, TEXTS, INT64S, TENSOR_NAME, RAW = 5, 6, 7, 8, 9  # TensorProto
+LOCATION = b"location"  # the key of StringStringEntryProto that names a file
+# Where tensors are: for each message the fields that lead on, and to what.
+LEADS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
 LABELS = (b"classlabels_int64s", b"classlabels_ints", b"classlabels_strings")
 
 
@@ -36,6 +48,49 @@ def facts(file: Path) -> Facts:
                 whole.release()
     except (OSError, ValueError, IndexError, BufferError):
         return Facts()
+
+
+def outside(file: Path) -> tuple[str, ...]:
+    """The names of the files that hold tensors of this model, as it gives them, each once and in order.
+
+    Raises ValueError where the file cannot be followed to its end: then nothing is known of it.
+    """
+    try:
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data.find(LOCATION) < 0:
+                return ()  # most models, and without a walk through millions of nodes
+            whole = memoryview(data)
+            views: list[tuple[str, memoryview]] = [("model", whole)]
+            try:
+                return tuple(sorted(set(_locations(views))))
+            finally:
+                for _, view in views:
+                    view.release()
+                whole.release()
+    except (OSError, IndexError, BufferError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as an ONNX model") from error
+
+
+def _locations(views: list[tuple[str, memoryview]]) -> Iterator[str]:
+    """Every location in the messages of `views`, which grows by the messages that lead on: nesting is no recursion."""
+    while views:
+        kind, message = views.pop()
+        with message:
+            for number, value in _walk(message):
+                if not isinstance(value, memoryview):
+                    continue
+                lead = LEADS.get(kind, {}).get(number)
+                if lead is not None:
+                    views.append((lead, value))
+                    continue
+                if kind == "entry" and number == 2 and _is_location(message):
+                    yield bytes(value).decode()
+                value.release()
+
+
+def _is_location(entry: memoryview) -> bool:
+    """Whether the entry's key says so; of several, any."""
+    return any(bytes(key) == LOCATION for key in _fields(entry, 1))
 
 
 def _opset(model: memoryview) -> int | None:
@@ -107,6 +162,8 @@ def _walk(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
+        if key >= 2**32 or key < 8:
+            raise ValueError("no such field")  # other readers would cut it down to one that there is
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(data, at)
