@@ -57,13 +57,13 @@ class Tree:
 class Trees:
     """Built from Trees by `build`; the fields are the tables that the kernel walks.
 
-    nodes: of type NARROW or WIDE, siblings side by side, tree after tree. step: how far behind its parent the left child
-    stands, 0 at a leaf, whose threshold is a NaN that carries the number of its row in values. kinds: one a node, or
-    none where missing values just go left. roots [trees + 1], firsts [trees]: where each tree begins, and which score it
-    adds to first. columns: the prepared columns that the nodes number. offsets, words: sets of categories, as bits; a
-    node of kind CATEGORY has its set's number for a threshold.
-    rounded: values are rounded to float32 before they are compared. refuses: "" · "infinite" · "missing" (both), what the
-    library itself refuses.
+    nodes: of type NARROW or WIDE, siblings side by side, tree after tree. step: how far behind its parent the left
+    child stands, 0 at a leaf, whose threshold is a NaN that carries the number of its row in values. kinds: one a node,
+    or none where missing values just go left. roots [trees + 1], firsts [trees]: where each tree begins, and which
+    score it adds to first. columns: the prepared columns that the nodes number. offsets, words: sets of categories, as
+    bits; a node of kind CATEGORY has its set's number for a threshold.
+    rounded: values are rounded to float32 before they are compared. refuses: "" · "infinite" · "missing" (both), what
+    the library itself refuses.
     """
 
     nodes: Array
@@ -192,7 +192,9 @@ class Trees:
         shaped = all(table.ndim == (2 if name == "values" else 1) for name, table in tables.items())
         if not shaped or any(table.dtype != kinds[name] for name, table in tables.items()):
             raise ValueError("the tables of the trees are of another type")
-        return cls(**tables, width=int(values["width"]), rounded=bool(values["rounded"]), refuses=str(values["refuses"]))
+        return cls(
+            **tables, width=int(values["width"]), rounded=bool(values["rounded"]), refuses=str(values["refuses"])
+        )
 
 
 # -- building ----------------------------------------------------------------------------------------------------------
