@@ -16,7 +16,8 @@ from bimodal.formats.conversion import STACKED
 from bimodal.formats.library import library
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.runtimes.contract import Runtime
-from bimodal.runtimes.onnx import Onnx, Port
+from bimodal.runtimes.onnx import Onnx
+from bimodal.runtimes.ports import Port
 from bimodal.signature import Signature
 
 TYPES = {

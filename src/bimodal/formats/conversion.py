@@ -12,7 +12,7 @@ from bimodal.formats import estimators
 from bimodal.formats.library import library
 from bimodal.signature import Signature
 
-STACKED = "all columns"  # the one input of a model that takes all its columns as one vector
+STACKED = "all_columns"  # the one input of a model that takes all its columns as one vector
 FOREIGN = ("xgboost", "lightgbm", "catboost")  # skl2onnx knows nothing of them
 
 
@@ -67,7 +67,7 @@ def _initial(model: Any, signature: Signature, types: Any, precision: str) -> li
 
 def _options(model: Any, signature: Signature) -> dict[int, dict[str, bool]] | None:
     names = {each.name for each in signature.outputs}
-    if signature.classes is None and not ("score" in names and hasattr(model, "classes_")):
+    if estimators.attribute(model, "classes_") is None:
         return None
     options = {"zipmap": False}
     if "score" in names:

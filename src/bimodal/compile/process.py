@@ -1,0 +1,126 @@
+"""Compiling a model in a process of its own: a crash of a parser, a converter or a model costs a sentence in the report."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from bimodal.compile.child import SAMPLE
+from bimodal.compile.report import FILES, Report
+from bimodal.errors import ModelCrashed, ModelError, retold
+from bimodal.formats.contract import Source
+from bimodal.rows import Rows
+from bimodal.runtimes import wire
+from bimodal.runtimes.process import Child
+
+TIMEOUT = 600.0  # seconds for all of it; what passed by then counts
+MODULE = "bimodal.compile.child"
+LOOK = 0.1  # seconds between looks whether it is still wanted
+
+
+def compiled(
+    kind: str,
+    source: Source,
+    folder: Path,
+    *,
+    sample: pa.Table | None = None,
+    wanted: str = "auto",
+    cancel: threading.Event | None = None,
+    timeout: float = TIMEOUT,
+) -> Report:
+    """Compile the model, compare and time what came out; write what passed and the report into the folder.
+
+    kind: the format's name. sample: rows of the user's, for the probes; not kept. wanted: auto (stop at the first form
+    that passes and is faster), all, exact, onnx or native. cancel: when it is set, the process ends and what was found
+    so far is the report (`settled` is False, as after a crash or at the time limit).
+
+    Raises what loading the model raises; everything that goes wrong later is told in the report.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if sample is not None:
+        _leave(sample, folder / SAMPLE)
+    return _Watch(folder, cancel or threading.Event(), time.monotonic() + timeout, timeout).compiled(kind, source, wanted)
+
+
+def _leave(sample: pa.Table, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, sample.schema) as writer:
+        writer.write_table(sample)
+
+
+class _Stopped(Exception):
+    """The process is to be ended: no longer wanted, or out of time."""
+
+
+class _Watch:
+    """The parent's side of one compilation."""
+
+    def __init__(self, folder: Path, cancel: threading.Event, until: float, timeout: float) -> None:
+        self._folder, self._cancel, self._until, self._timeout = folder, cancel, until, timeout
+        self._report: Report | None = None
+
+    def compiled(self, kind: str, source: Source, wanted: str) -> Report:
+        child = Child(MODULE)
+        ask = {"format": kind, "source": msgspec.to_builtins(source), "folder": str(self._folder), "wanted": wanted}
+        try:
+            wire.send(child.socket, ask)
+            while self._report is None or not self._report.settled:
+                self._answer(child.socket, *self._next(child.socket))
+            return self._report
+        except _Stopped as stop:
+            child.end()
+            return self._unfinished(str(stop))
+        except (EOFError, OSError) as error:
+            fate = child.fate()
+            if self._report is None:
+                raise ModelCrashed(f"the process that loaded the model {fate}") from error
+            return self._unfinished(f"the process that compiled it {fate}")
+        finally:
+            child.end()
+            (self._folder / SAMPLE).unlink(missing_ok=True)
+
+    def _next(self, channel: socket.socket) -> tuple[dict[str, Any], Rows | None]:
+        """The next message, unless it is no longer wanted."""
+        channel.setblocking(False)
+        arriving = wire.Arriving(channel)
+        while not arriving.read():
+            channel.settimeout(LOOK)
+            self._look()
+            try:
+                channel.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                continue
+            finally:
+                channel.setblocking(False)
+        return arriving.message()
+
+    def _look(self) -> None:
+        if self._cancel.is_set():
+            raise _Stopped("it was cancelled")
+        if time.monotonic() > self._until:
+            raise _Stopped(f"it took longer than {self._timeout:.0f} s")
+
+    def _answer(self, channel: socket.socket, message: dict[str, Any], rows: Rows | None) -> None:
+        if "error" in message:
+            raise retold(message["error"])
+        if rows is not None:
+            channel.setblocking(True)
+            wire.send(channel, {"count": rows.count})
+        else:
+            self._report = Report.decode(message["report"])
+
+    def _unfinished(self, reason: str) -> Report:
+        """What was found until then; what had not passed by then stays native."""
+        if self._report is None:
+            raise ModelError(f"the model was not compiled: {reason}")
+        report = msgspec.structs.replace(self._report, note=f"stays {self._report.live} because {reason}")
+        for name, file in FILES.items():
+            if name not in report.runtimes:
+                (self._folder / file).unlink(missing_ok=True)
+        report.save(self._folder)
+        return report
