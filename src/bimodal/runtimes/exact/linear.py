@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.exact.prepare import Prepare
 
@@ -19,14 +21,20 @@ class Linear:
 
     def score(self, prepare: Prepare, rows: Rows) -> Array:
         """Raw scores [rows, k]: columns from left to right, the intercept last."""
-        raise NotImplementedError
+        out = np.empty((rows.count, len(self.weights)))
+        prepare.kernel.sums(rows._columns, self.weights, self.intercept, out)
+        return out
 
     def thresholds(self) -> Mapping[int, Array]:
         return {}
 
     def told(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        raise NotImplementedError
+        return {}, {"weights": self.weights, "intercept": self.intercept}
 
     @classmethod
     def retold(cls, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Linear:
-        raise NotImplementedError
+        weights = np.ascontiguousarray(arrays["weights"], np.float64)
+        intercept = np.ascontiguousarray(arrays["intercept"], np.float64)
+        if weights.ndim != 2 or intercept.shape != weights.shape[:1]:
+            raise ValueError("weights and intercept of different sizes")
+        return cls(weights, intercept)
