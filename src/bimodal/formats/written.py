@@ -58,7 +58,7 @@ class Written:
         return cls(model, predict)
 
     def loaded(self, source: Source, told: Sequence[str] = ()) -> Loaded:
-        signature, feed = self._intake(source)
+        signature, feed = self.intake(source)
         warned = [*told, OPEN] if signature.open else [*told]
         inputs = signature.inputs
         runtime = Python(self.predict, feed)
@@ -72,7 +72,7 @@ class Written:
         versions = {"python": platform.python_version(), "numpy": np.__version__}
         return Loaded(runtime, signature, versions, tuple(warned), facts)
 
-    def _intake(self, source: Source) -> tuple[Signature, Feed]:
+    def intake(self, source: Source) -> tuple[Signature, Feed]:
         """What it takes, and in what form predict() gets it."""
         first = next((hint for name, hint in self._hints().items() if name != "return"), None)
         wants = {"bimodal": "rows", "collections": "rows", "numpy": "stacked"}.get(_home(first), "frame")
