@@ -22,6 +22,7 @@ from bimodal.formats.routes import Claim, Feature, Routes
 from bimodal.rows import Array, Rows
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes.estimator import Answer, Estimator, Feed
+from bimodal.runtimes.exact.readers import pipeline
 from bimodal.signature import Signature
 
 METHODS = ("predict", "transform")  # the first that it has answers
@@ -59,7 +60,8 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     runtime = Estimator(model, feed, answers, signature.outputs)
     facts = {"estimator": estimators.describe(model)}
     to_onnx = partial(converted, model, signature)
-    return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts, to_onnx=to_onnx)
+    lower = partial(pipeline.read, model, signature)
+    return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts, lower=lower, to_onnx=to_onnx)
 
 
 def _one_thread(model: Any) -> None:

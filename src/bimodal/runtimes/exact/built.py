@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from bimodal.errors import NotCompiled
 
-kernels: Any
-try:
-    from bimodal.runtimes.exact import kernels
-except ImportError:
-    kernels = None
+
+def _kernels() -> Any:
+    try:
+        return import_module("bimodal.runtimes.exact.kernels")
+    except ImportError:
+        return None
+
+
+kernels: Any = _kernels()
 
 
 def require() -> None:
     """Raise NotCompiled where the kernels were not built."""
     if kernels is None:
-        raise NotCompiled(
-            "the kernels of the exact engine were not built here: there was no C compiler at installation"
-        )
+        raise NotCompiled("the kernels of the exact engine were not built here: there was no C compiler at installation")

@@ -15,9 +15,9 @@ from bimodal.runtimes.exact.links import LINKS
 
 @dataclass(frozen=True)
 class Finish:
-    """link: the name of the formula, in `links.LINKS`. classes: the labels. fields: type of each output, by name, in the
-    signature's order. numbers: what the formula needs beside (a divisor, …); with a "threshold", the prediction is the
-    class at "positive" where its probability reaches it.
+    """link: the name of the formula, in `links.LINKS`. classes: the labels. fields: type of each output, by name, in
+    the signature's order. numbers: what the formula needs beside (a divisor, …); with a "threshold", the prediction is
+    the class at "positive" where its probability reaches it.
     """
 
     link: str

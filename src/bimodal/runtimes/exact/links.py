@@ -1,6 +1,6 @@
 """Links: the formulas from raw scores to outputs, each as the library writes it, so that the bits are its own.
 
-A link is one function for each output that it gives: `(raw, finish) -> column`; only those that are asked for are called.
+A link is one function for each output that it gives, `(raw, finish) -> column`; only those that are asked for run.
 raw is float64 [rows, k] in C order (float32 where the library itself works in it). A function never writes into raw.
 NumPy sums a row of a C-ordered array in an order that does not depend on the other rows.
 """
@@ -51,7 +51,7 @@ def logistic(raw: Array, finish: Finish) -> Array:
 
 def softmax(raw: Array, finish: Finish) -> Array:
     """exp(raw - its row's largest), divided by the row's sum."""
-    out = raw - raw.max(axis=1).reshape(-1, 1)
+    out: Array = raw - raw.max(axis=1).reshape(-1, 1)
     np.exp(out, out=out)
     out /= out.sum(axis=1).reshape(-1, 1)
     return out
@@ -127,7 +127,7 @@ def half_logistic(raw: Array, finish: Finish) -> Array:
 
 def softmax_columns(raw: Array, finish: Finish) -> Array:
     """softmax whose sum is made from left to right, as NumPy does where each column lies by itself."""
-    out = raw - raw.max(axis=1).reshape(-1, 1)
+    out: Array = raw - raw.max(axis=1).reshape(-1, 1)
     np.exp(out, out=out)
     total = out[:, 0].copy()
     for column in range(1, out.shape[1]):

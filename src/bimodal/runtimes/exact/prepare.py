@@ -110,7 +110,7 @@ class Prepare:
         return compiled(self)
 
     def matrix(self, rows: Rows) -> Array:
-        """The prepared columns: float64 [rows, width], C order. Where nothing is to be done, the vector column itself."""
+        """The prepared columns: float64 [rows, width], C order. Where nothing is to be done, the vector column."""
         if self.identity is not None:
             whole = rows[self.identity]
             if isinstance(whole, np.ndarray) and whole.shape[1:] == (self.width,):

@@ -1,4 +1,4 @@
-"""Encoders of scikit-learn as tables: each is asked what it makes of every category that it knows, of another, of null."""
+"""Encoders of scikit-learn as tables: each is asked what it makes of its categories, of another value, of null."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def _scaled(scale: Any, matrix: Matrix) -> tuple[Any, ...]:
 def _min_max(step: Any, matrix: Matrix) -> Matrix:
     ops: list[tuple[Any, ...]] = [("multiply", step.scale_), ("add", step.min_)]
     if step.clip:
-        ops.append(_clip(*step.feature_range, len(matrix)))
+        ops.append(_clip(step.feature_range[0], step.feature_range[1], len(matrix)))
     return _all(matrix, ops)
 
 
@@ -191,7 +191,7 @@ def _function(step: Any, matrix: Matrix) -> Matrix:
 
 def _is_check(function: Any) -> bool:
     """scikit-learn's own check of numbers, which histogram boosting puts before its numerical columns."""
-    inner = getattr(function, "func", None) if isinstance(function, functools.partial) else None
+    inner: Any = function.func if isinstance(function, functools.partial) else None
     return getattr(inner, "__module__", "") == "sklearn.utils.validation" and inner.__name__ == "check_array"
 
 
