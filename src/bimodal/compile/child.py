@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from bimodal import formats
 from bimodal.compile.choose import Trial
+from bimodal.compile.process import SAMPLE
 from bimodal.compile.report import Report, plain
 from bimodal.errors import BimodalError, ModelError, told
 from bimodal.formats.contract import Loaded, Source
@@ -33,7 +34,6 @@ from bimodal.runtimes.process import measure
 from bimodal.table import Binding
 
 NICE = 10
-SAMPLE = "sample.arrow"
 SAMPLED = 4096  # rows of the user's sample that are used
 HOPS = 30
 

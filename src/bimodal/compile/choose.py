@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -22,7 +20,7 @@ import numpy as np
 from bimodal.compile import parity, probes, seek
 from bimodal.compile.convert import Converted
 from bimodal.compile.parity import MOVED, Reference, Rule
-from bimodal.compile.place import place
+from bimodal.compile.place import place, version
 from bimodal.compile.report import FILES, NATIVE, Candidate, Report
 from bimodal.errors import BimodalError, NotCompiled
 from bimodal.formats.contract import Loaded
@@ -57,9 +55,9 @@ LIBRARIES = {  # distributions that may have a part in a model's answers, by the
     "skl2onnx": "skl2onnx",
 }
 ALWAYS = ("onnxruntime", "skl2onnx")  # their absence counts too: installed later, they are worth another try
-TIMED = 0.4  # seconds for each runtime and number of rows; at least THRICE calls
+TIMED = 0.2  # seconds for each runtime and number of rows; at least THRICE calls
 THRICE = 3
-SECONDS = 60.0  # in which the native model should answer all probes in bulk; a slower one gets fewer of them
+SECONDS = 20.0  # in which the native model should answer all probes in bulk; a slower one gets fewer of them
 Tell = Callable[[Report], None]
 Hop = Callable[[Rows], float]  # seconds for rows to go to another process and an answer to come back
 
@@ -103,9 +101,8 @@ class Trial:
             raise NotCompiled(f"the model itself raises on rows that its signature takes ({error.message})") from error
         self._typical = made.typical
         self._reference = Reference(native, made, signature)
-        self._update(
-            steady=self._reference.steady, probes=made.counts(), wanted=made.wanted, seed=seed, costs=self._time_native()
-        )
+        known = {"steady": self._reference.steady, "probes": made.counts(), "wanted": made.wanted, "seed": seed}
+        self._update(**known, costs=self._time_native())
 
     def _lower(self) -> Program | NotCompiled:
         if self.loaded.lower is None:
@@ -145,9 +142,8 @@ class Trial:
             candidate = Candidate(name, False, error.message)
         else:
             data = path.read_bytes()
-            candidate = Candidate(
-                name, found.passed, found.reason, found, len(data), hashlib.sha256(data).hexdigest() if found.passed else ""
-            )
+            digest = hashlib.sha256(data).hexdigest() if found.passed else ""
+            candidate = Candidate(name, found.passed, found.reason, found, len(data), digest)
             if found.passed:
                 self._update(costs={**self.report.costs, name: self._time(runtime)})
         if not candidate.passed:
@@ -162,11 +158,10 @@ class Trial:
             raise self._lowered
         self._lowered.save(path)
         program = Program.load(path)
-        core = program.core
-        width = program.prepare.width
         if program.steady and self._reference.steady:
             return Exact(program), Rule("bits")
-        return Exact(program), Rule("rounding", MOVED["float64"], width, partial(_terms, program) if isinstance(core, Linear) else None)
+        terms = partial(_terms, program) if isinstance(program.core, Linear) else None
+        return Exact(program), Rule("rounding", MOVED["float64"], program.prepare.width, terms)
 
     def _onnx(self, path: Path, name: str) -> tuple[Runtime, Rule]:
         if self.loaded.to_onnx is None:
@@ -196,9 +191,8 @@ class Trial:
 
     def _choose(self) -> None:
         names = (NATIVE, *self.report.runtimes)
-        self._update(
-            live=min(names, key=lambda name: self._cost(name, 1)), bulk=min(names, key=lambda name: self._cost(name, 4096))
-        )
+        live, bulk = (min(names, key=lambda name: self._cost(name, count)) for count in (1, 4096))
+        self._update(live=live, bulk=bulk)
 
     # -- the report --------------------------------------------------------------------------------------------------
 
@@ -251,11 +245,3 @@ def distributions() -> dict[str, str]:
     """The versions of the libraries that are loaded here, and of those whose absence counts ("")."""
     names = [dist for module, dist in LIBRARIES.items() if module in sys.modules or module in ALWAYS]
     return {name: version(name) for name in names}
-
-
-def version(distribution: str) -> str:
-    """The installed version, "" where there is none; nothing is imported."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""

@@ -1,4 +1,4 @@
-"""Place: what a report depends on besides the model and its libraries: the processor, Python, Bimodal and its kernels."""
+"""Place: what a report depends on besides the model: its libraries, the processor, Python, Bimodal and its kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import platform
 import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import bimodal
@@ -41,3 +42,11 @@ def _kernels() -> str:
     folder = Path(next(iter(exact.__path__)))
     built = sorted(each for each in folder.glob("kernels*.*") if each.suffix in (".so", ".pyd"))
     return hashlib.sha256(b"".join(each.read_bytes() for each in built)).hexdigest()[:16] if built else ""
+
+
+def version(distribution: str) -> str:
+    """The installed version, "" where there is none; nothing is imported."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -206,9 +206,10 @@ def taken(each: Field, values: Array) -> Array:
         limits = np.iinfo(each.type)
         values = values[(np.abs(values) < 2.0**53) & (values >= limits.min) & (values <= limits.max)]
     else:
-        values = values[np.isinf(values) if not each.finite else np.zeros(len(values), bool)].tolist() + values[
-            np.isfinite(values) & (np.abs(values) <= each.bound)
-        ].tolist()
+        values = (
+            values[np.isinf(values) if not each.finite else np.zeros(len(values), bool)].tolist()
+            + values[np.isfinite(values) & (np.abs(values) <= each.bound)].tolist()
+        )
     good = np.unique(np.asarray(values, np.float64))
     return good if not each.closed else good[np.isin(good, list(each.known))]
 

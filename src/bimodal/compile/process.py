@@ -1,4 +1,4 @@
-"""Compiling a model in a process of its own: a crash of a parser, a converter or a model costs a sentence in the report."""
+"""Compiling a model in a process of its own: a crash of a parser, converter or model costs a sentence in the report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pyarrow as pa
 
-from bimodal.compile.child import SAMPLE
 from bimodal.compile.report import FILES, Report
 from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
@@ -19,8 +17,12 @@ from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.process import Child
 
+if TYPE_CHECKING:
+    import pyarrow as pa  # a server does without it
+
 TIMEOUT = 600.0  # seconds for all of it; what passed by then counts
 MODULE = "bimodal.compile.child"
+SAMPLE = "sample.arrow"  # the user's rows, on their way to the process
 LOOK = 0.1  # seconds between looks whether it is still wanted
 
 
@@ -45,10 +47,14 @@ def compiled(
     folder.mkdir(parents=True, exist_ok=True)
     if sample is not None:
         _leave(sample, folder / SAMPLE)
-    return _Watch(folder, cancel or threading.Event(), time.monotonic() + timeout, timeout).compiled(kind, source, wanted)
+    return _Watch(folder, cancel or threading.Event(), time.monotonic() + timeout, timeout).compiled(
+        kind, source, wanted
+    )
 
 
 def _leave(sample: pa.Table, path: Path) -> None:
+    import pyarrow as pa  # it is loaded already where a sample is given
+
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, sample.schema) as writer:
         writer.write_table(sample)
 

@@ -31,9 +31,8 @@ class Counter(msgspec.Struct, frozen=True):
     group: str
 
     def __str__(self) -> str:
-        return f"row {_shown(self.row)} ({self.group}, {self.batch} a call): native {_shown(self.native)}, " + (
-            f"compiled {_shown(self.candidate)}"
-        )
+        place = f"row {_shown(self.row)} ({self.group}, {self.batch} a call)"
+        return f"{place}: native {_shown(self.native)}, compiled {_shown(self.candidate)}"
 
 
 class Parity(msgspec.Struct, frozen=True):
@@ -182,7 +181,7 @@ class Report(msgspec.Struct, frozen=True):
 
     def table(self) -> list[dict[str, Any]]:
         """Plain data for `inspect`: one line a runtime, native first."""
-        lines = [{"runtime": NATIVE, "passed": True, "reason": None, **self._times(NATIVE)}]
+        lines: list[dict[str, Any]] = [{"runtime": NATIVE, "passed": True, "reason": None, **self._times(NATIVE)}]
         lines += [{**_line(each), **self._times(each.name)} for each in self.candidates]
         for line in lines:
             name = line["runtime"]

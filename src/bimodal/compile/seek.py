@@ -19,7 +19,7 @@ from bimodal.runtimes.contract import Runtime
 from bimodal.signature import Signature
 
 MOST = 500  # places that are looked for
-SECONDS = 6.0
+SECONDS = 2.0
 STEPS = 64  # halvings between any two float64
 
 
@@ -93,7 +93,8 @@ class _Search:
         any_bit = ~np.logical_and.reduce(list(equal.values()))
         if not self._labels:
             return np.asarray(any_bit)
-        return np.where(self._by_label, ~np.logical_and.reduce([equal[name] for name in self._labels]), any_bit)
+        label = ~np.logical_and.reduce([equal[name] for name in self._labels])
+        return np.asarray(np.where(self._by_label, label, any_bit))
 
 
 def _rows(equal: Array) -> Array:
