@@ -152,7 +152,7 @@ class Model:
         if self._verification is not None:
             self._verification.wait()
         if not self.signature.open:
-            self.run(self.signature.example_rows())
+            self.run(self.signature.example_rows(), self.resolve_outputs(None))
 
     def in_bulk(self, *, wait: bool) -> Model:
         """The Model that predicts large batches fastest: this one, or one with another of its proven runtimes.
