@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bimodal.agreement import verify
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
     from bimodal.field import Field
@@ -34,6 +35,7 @@ __all__ = [
     "predict_batches",
     "predict_file",
     "serve",
+    "verify",
 ]
 
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "predict_batches": "bimodal.batch",
     "predict_file": "bimodal.batch",
     "serve": "bimodal.realtime.serving",
+    "verify": "bimodal.agreement",
 }
 
 

@@ -16,7 +16,8 @@ from bimodal.rows import Array, Rows
 from bimodal.runtimes import wire
 
 MOST = 256
-# What the rounding of another build of the same arithmetic may change, as a share of a column's largest value.
+# What another build of the same arithmetic may change by rounding, as a share of an answer's size or, for small ones,
+# of the usual size in its column.
 ROUNDING = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2}
 Run = Callable[[Rows, Sequence[str]], Rows]
 
@@ -105,8 +106,8 @@ def differing(then: Array, now: Array) -> NDArray[np.bool_]:
     if then.dtype.kind != "f" or now.dtype.kind != "f":
         other: Any = ~_equal(then, now)
     else:
-        known = np.abs(then[np.isfinite(then)])
-        allowed = ROUNDING.get(then.dtype.name, 0.0) * (float(known.max()) if known.size else 0.0)
+        sizes = np.where(np.isfinite(then), np.abs(then), 0.0).astype(np.float64)
+        allowed = ROUNDING.get(then.dtype.name, 0.0) * np.maximum(sizes, np.median(sizes))
         with np.errstate(invalid="ignore"):  # infinity less infinity
             near = np.abs(then.astype(np.float64) - now) <= allowed
         other = ~(near | (then == now) | (np.isnan(then) & np.isnan(now)))

@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from bimodal import formats
+from bimodal.compile.report import Report
 from bimodal.errors import AnswersChanged, BimodalError, ModelError, ModelNotFound, OutputExists, PackageDamaged
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import CALLED
@@ -116,7 +117,7 @@ class Package:
 
     @property
     def compiled(self) -> Path | None:
-        """The folder of the compiled form and its report; None where the model was packed with `--runtime native`."""
+        """The folder of the compiled form and its report; None where nothing was compiled."""
         folder = self.folder / COMPILED
         return folder if folder.is_dir() else None
 
@@ -124,6 +125,28 @@ class Package:
     def golden(self) -> Golden | None:
         """None where the model cannot say one row that it takes, and no sample was given."""
         return Golden.read(self.folder / GOLDEN) if GOLDEN in self.manifest.files else None
+
+    @cached_property
+    def report(self) -> Report | None:
+        """What compiling found, with which `compiled` is opened: `package.report.open(package.compiled, name)`."""
+        return None if self.compiled is None else Report.load(self.compiled)
+
+    def chosen(self, *, bulk: bool = False) -> str:
+        """The runtime that was asked for at packing: the fastest that passed, in real time or in bulk, for auto."""
+        return "native" if self.report is None else self.report.chosen(self.manifest.runtime, bulk=bulk)
+
+    @property
+    def why_native(self) -> str | None:
+        """Why the model needs the library that trained it; None where it does not, since a compiled form passed."""
+        report, wanted = self.report, self.manifest.runtime
+        if report is not None and report.runtimes and wanted != "native":
+            return None
+        if wanted == "native":
+            return "it was packed with --runtime native"
+        if report is None:
+            return f"models of the format {self.manifest.format} have no compiled form"
+        tried = "; ".join(f"{each.name}: {each.reason}" for each in report.candidates)
+        return report.note or tried or "no compiled form was tried"
 
     def moved(self, versions: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         """The libraries whose minor version is another now: name → (at packing, now).
@@ -302,6 +325,11 @@ def _damaged(folder: Path, name: str, why: str) -> PackageDamaged:
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def default(model: str) -> str:
+    """The folder that a model's package gets where none is named: beside where one stands, under the model's name."""
+    return f"{formats.stem(model)}{SUFFIX}"
 
 
 def check_free(destination: str | Path, *, overwrite: bool = False) -> Path:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bimodal import __version__, package, settings
+from bimodal import __version__, package, scenes, settings
+from bimodal.compile import probes
+from bimodal.compile.process import compiled
 from bimodal.drawn import Drawn
-from bimodal.errors import ModelFailed, UsageError
+from bimodal.errors import ModelFailed, NotCompiled, UsageError
 from bimodal.formats.contract import Source
 from bimodal.formats.python import Python
-from bimodal.golden import Golden
+from bimodal.golden import MOST, Golden
 from bimodal.location import Location
 from bimodal.model import Model
 from bimodal.package import CODE, COMPILED, GOLDEN, MODEL, Manifest
@@ -50,15 +52,16 @@ def pack(
     with package.draft(place, overwrite=overwrite) as folder:
         native = ProcessRuntime(location.kind.name, location.source)
         try:
-            source = _copy_model(location, native, folder)
-            golden = _golden(native, sample)
+            copied = _copy_model(location, native, folder)
+            rows = None if sample is None else Drawn.of(native.report.signature, sample, READ).rows
+            golden = _golden(native, rows)
         finally:
             native.close()
         if golden is not None:
             golden.write(folder / GOLDEN)
-        if wanted != "native" and native.report.compiles:
-            _compile(location, wanted, folder / COMPILED)
-        package.seal(folder, _manifest(location, source, native.report, wanted))
+        if native.report.compiles and wanted != "native":
+            _compile(location, native.report.signature, rows, wanted, folder / COMPILED)
+        package.seal(folder, _manifest(location, copied, native.report, wanted))
     return place
 
 
@@ -77,26 +80,39 @@ def _named(model: Any, place: Path) -> str | None:
     return None if isinstance(model, str | Path | Model) else place.name.removesuffix(package.SUFFIX)
 
 
-def _golden(native: ProcessRuntime, sample: Any) -> Golden | None:
+def _golden(native: ProcessRuntime, rows: Rows | None) -> Golden | None:
     signature = native.report.signature
     outputs = [each.name for each in signature.outputs]
-    if sample is not None:
-        return Golden.ask(native.run, Drawn.of(signature, sample, READ).rows, outputs)
+    if rows is not None:
+        return Golden.ask(native.run, rows, outputs)
     if signature.open:
         return None
     try:
-        return Golden.ask(native.run, made_up(signature), outputs)
+        return Golden.ask(native.run, _made_up(signature), outputs)
     except ModelFailed:
         return None  # a model that cannot answer its own example tells nothing without a sample
 
 
-def made_up(signature: Signature) -> Rows:
-    """Rows for a model of which no sample was given."""
-    return signature.example_rows()
+def _made_up(signature: Signature) -> Rows:
+    """Rows for a model of which no sample was given: ordinary and extreme ones, else its example."""
+    try:
+        return probes.make(signature, {}, None, most=MOST).rows
+    except NotCompiled:
+        return signature.example_rows()
 
 
-def _compile(location: Location, wanted: str, folder: Path) -> None:
-    """The compiled form and its report; raises NotCompiled where the one that is wanted does not pass."""
+def _compile(location: Location, signature: Signature, rows: Rows | None, wanted: str, folder: Path) -> None:
+    """The compiled form and its report; NotCompiled or ParityFailed where the one that is wanted does not serve."""
+    report = compiled(location.kind.name, location.source, folder, sample=_table(rows, signature), wanted=wanted)
+    report.chosen(wanted)
+
+
+def _table(rows: Rows | None, signature: Signature) -> Any:
+    """The sample for the probes; None where Arrow cannot hold it."""
+    try:
+        return None if rows is None else scenes.table(rows, signature)
+    except scenes.Unfit:
+        return None
 
 
 # -- the model and the code that it needs ------------------------------------------------------------------------------

@@ -21,13 +21,15 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal predict my_model.pkl batch_input.csv -o predicted_output.csv
     bimodal serve my_model.pkl --port 5000
     bimodal inspect my_model.pkl                        what it takes and gives
+    bimodal pack my_model.pkl --sample batch_input.csv  the model with its proof, for where its library is not installed
+    bimodal verify my_model.pkl --sample batch_input.csv
 """
 
 # Typer brings its own copy of click along, or uses the installed one: whichever it is, this is its base class.
 CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
-COMMANDS = ("predict", "serve", "inspect", "demo", "init")
+COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "demo", "init")
 
 
 def build(wanted: str | None) -> typer.Typer:

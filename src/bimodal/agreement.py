@@ -1,0 +1,352 @@
+"""`verify`: the same rows through every door of a model; the answers agree, or it is told where they do not.
+
+What "agree" means follows the model (DESIGN, "What the same bits means"):
+
+bits      the library gives a row the same bits in any company: so does every door.
+rounding  the library itself gives a row other bits in other company (dense linear models, through BLAS): labels are
+          equal, unless the library gives both itself, and numbers lie within what it gives or a billionth beside it.
+close     ONNX: labels are equal; numbers within a billionth (float64) or a hundred-thousandth (float32).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from bimodal import package, scenes
+from bimodal.batch.run import predict_file
+from bimodal.drawn import Drawn
+from bimodal.errors import BimodalError, MissingLibrary, UsageError
+from bimodal.model import Model, load
+from bimodal.rows import Array, Rows
+from bimodal.signature import Signature
+from bimodal.table import flat
+
+ROWS = 1000
+TOGETHER = 64  # requests that arrive in one turn of the server's loop
+SHOWN = 20  # differences that are told; the others are counted
+BITS, ROUNDING, CLOSE64, CLOSE32 = "bits", "rounding", "close (float64)", "close (float32)"
+SHARES = {BITS: 0.0, ROUNDING: 1e-9, CLOSE64: 1e-9, CLOSE32: 1e-5}  # of an answer's size, or of its usual size
+
+
+@dataclass(frozen=True)
+class Difference:
+    """row counts from 1 among the rows compared; output is a flat column, such as probability_yes."""
+
+    row: int
+    output: str
+    door: str
+    native: Any
+    other: Any
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way through which the rows went. rule: what "equal" means there. largest: the largest difference of a number
+    beyond what the library gives itself. skipped: why no rows went through, else None.
+    """
+
+    name: str
+    runtime: str
+    rule: str = BITS
+    rows: int = 0
+    differing: int = 0
+    largest: float = 0.0
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What `verify` found. rows: compared. refused: rows of the sample that the signature refuses. steady: the library
+    gives a row the same bits in any company. total: differences found, of which the first are in `differences`.
+    """
+
+    name: str
+    version: str
+    rows: int
+    refused: int
+    steady: bool
+    doors: tuple[Door, ...]
+    differences: tuple[Difference, ...]
+    total: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        return self.total == 0
+
+
+def verify(
+    model: Any,
+    *,
+    sample: Any = None,
+    rows: int = ROWS,
+    code: str | Path | Sequence[str | Path] = (),
+    features: Sequence[str] | None = None,
+) -> Agreement:
+    """Predict the same rows through the native library, every compiled runtime, batch and HTTP, and compare.
+
+    model: what `load` takes. sample: a file, frame, table or records; of a package the golden rows are taken where
+    there is none, with the answers that were given at packing. rows: how many of the sample, at most.
+
+    Raises what `load` and the reading of the sample raise. Differences are no error: see `Agreement.equal`.
+    """
+    kept = package.open(model) if isinstance(model, str | Path) and package.is_package(model) else None
+    if sample is None and (kept is None or kept.golden is None):
+        raise UsageError("verify needs rows: give some like the ones to come with --sample FILE")
+    if rows < 1:
+        raise UsageError("verify needs one row at least")
+    told = {"sample": sample, "code": code, "features": features}
+    with load(model, **told) as loaded:
+        loaded.warm_up()
+        if sample is None:
+            assert kept is not None
+            assert kept.golden is not None
+            drawn, answers = Drawn(kept.golden.rows), kept.golden.answers
+        else:
+            drawn, answers = Drawn.of(loaded.signature, sample, rows), None
+        native, missing = _native(model, told)
+        try:
+            return _Comparison(loaded, native, drawn, answers, missing).agreement()
+        finally:
+            if native is not None:
+                native.close()
+
+
+def _native(model: Any, told: dict[str, Any]) -> tuple[Model | None, str | None]:
+    """The native model, or why there is none here."""
+    try:
+        return load(model, runtime="native", background=False, **told), None
+    except MissingLibrary as error:
+        return None, error.message
+
+
+@dataclass
+class _Comparison:
+    """The rows, and what is known of the right answers to them."""
+
+    model: Model
+    native: Model | None
+    drawn: Drawn
+    packed: Rows | None  # the answers given at packing
+    missing: str | None
+    doors: list[Door] = field(default_factory=list)
+    found: list[Difference] = field(default_factory=list)
+    total: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def agreement(self) -> Agreement:
+        signature = self.model.signature
+        self.rows = self.drawn.rows
+        self.outputs = [each.name for each in signature.outputs]
+        self._settle(signature)
+        for name, runtime, answer in self._answers(signature):
+            self._compare(name, runtime, answer)
+        return Agreement(
+            self.model.name,
+            self.model.version,
+            self.rows.count,
+            self.drawn.refused,
+            self.steady,
+            tuple(self.doors),
+            tuple(self.found),
+            self.total,
+            tuple(self.notes),
+        )
+
+    def _settle(self, signature: Signature) -> None:
+        """The native answers, in one call and one by one: what lies between them is the library's own spread."""
+        if self.native is None:
+            if self.packed is None:
+                raise MissingLibrary(f"verify compares with the native library, and {self.missing}")
+            self.notes.append(f"compared with the answers given at packing: {self.missing}")
+            self.spread = Spread.of([flat(self.packed, signature)])
+        else:
+            whole = flat(self.native.run(self.rows, self.outputs), signature)
+            self.spread = Spread.of([whole, flat(_alone(self.native, self.rows, self.outputs), signature)])
+        known = self.model.compiled
+        self.steady = self.spread.steady and (known is None or known.report.steady)
+
+    def _answers(self, signature: Signature) -> Iterator[tuple[str, str, Callable[[], pa.Table]]]:
+        """Every door with the runtime behind it, and the function that asks it."""
+        if self.packed is not None and self.native is not None:
+            yield "at packing", "native", partial(flat, self.packed, signature)
+        if self.model.compiled is not None:
+            for name in self.model.compiled.report.runtimes:
+                runtime = self.model.compiled.open(name)
+                yield "in process", name, partial(self._direct, runtime.run)
+                yield "in process, row by row", name, partial(self._direct, partial(_alone, runtime))
+        bulk = self.model.in_bulk(wait=True).runtime.name
+        yield "batch from CSV", bulk, partial(self._batch, "csv")
+        yield "batch from Parquet", bulk, partial(self._batch, "parquet")
+        live = self.model.runtime.name
+        yield "HTTP, a row a request", live, partial(self._http, 1, 1)
+        yield "HTTP, all in one request", live, partial(self._http, self.rows.count, 1)
+        yield f"HTTP, {TOGETHER} requests at once", live, partial(self._http, 1, TOGETHER)
+
+    def _direct(self, run: Callable[[Rows, Sequence[str]], Rows]) -> pa.Table:
+        return flat(run(self.rows, self.outputs), self.model.signature)
+
+    def _http(self, size: int, together: int) -> pa.Table:
+        answer = scenes.over_http(self.model, self.rows, self.outputs, size, together)
+        return flat(answer, self.model.signature)
+
+    def _batch(self, kind: str) -> pa.Table:
+        with tempfile.TemporaryDirectory(prefix="bimodal-") as folder:
+            place, output = Path(folder, f"rows.{kind}"), Path(folder, "answers.parquet")
+            null = scenes.write(self.rows, self.model.signature, place)
+            predict_file(
+                self.model, place, output, keep="none", outputs=self.outputs, na=[null], separator=",", decimal=".",
+                encoding="utf-8", progress="quiet",
+            )  # fmt: skip
+            return pq.read_table(output)
+
+    def _compare(self, name: str, runtime: str, answer: Callable[[], pa.Table]) -> None:
+        rule = self._rule(runtime)
+        try:
+            given = answer()
+        except scenes.Unfit as error:
+            self.doors.append(Door(name, runtime, rule, skipped=str(error)))
+            return
+        except BimodalError as error:
+            self._differs(1, "all", name, "answers", f"an error: {error.message}")
+            self.doors.append(Door(name, runtime, rule, differing=self.rows.count))
+            return
+        places, largest = self.spread.compare(given, SHARES[rule], exact=rule == BITS)
+        rows = set()
+        for output, at in places:
+            for place in at.tolist():
+                rows.add(place)
+                other = given.column(output)[place].as_py() if output in given.column_names else None
+                self._differs(place + 1, output, name, self.spread.value(output, place), other)
+        self.doors.append(Door(name, runtime, rule, self.rows.count, len(rows), largest))
+
+    def _rule(self, runtime: str) -> str:
+        if runtime.startswith("onnx"):
+            return CLOSE32 if "float32" in self._onnx(runtime) else CLOSE64
+        return BITS if self.steady else ROUNDING
+
+    def _onnx(self, runtime: str) -> str:
+        """The full name of the ONNX form that a runtime called just "onnx" runs."""
+        known = self.model.compiled
+        if known is None or runtime != "onnx":
+            return runtime
+        return str(known.report.chosen("onnx"))
+
+    def _differs(self, row: int, output: str, door: str, native: Any, other: Any) -> None:
+        self.total += 1
+        if len(self.found) < SHOWN:
+            self.found.append(Difference(row, output, door, native, other))
+
+
+def _alone(runtime: Any, rows: Rows, outputs: Sequence[str]) -> Rows:
+    return Rows.concat([runtime.run(rows.slice(place, place + 1), outputs) for place in range(rows.count)])
+
+
+# -- what the library gives itself ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several answers of the library to the same rows, as flat columns: numbers from `low` to `high`; other values in
+    `labels`, as many arrays as answers.
+    """
+
+    low: dict[str, Array]
+    high: dict[str, Array]
+    labels: dict[str, list[list[Any]]]
+    steady: bool
+
+    @classmethod
+    def of(cls, answers: Sequence[pa.Table]) -> Spread:
+        low: dict[str, Array] = {}
+        high: dict[str, Array] = {}
+        labels: dict[str, list[list[Any]]] = {}
+        steady = True
+        for name in answers[0].column_names:
+            columns = [each.column(name) for each in answers]
+            if not pa.types.is_floating(columns[0].type):
+                labels[name] = [column.to_pylist() for column in columns]
+                steady &= all(values == labels[name][0] for values in labels[name])
+                continue
+            numbers = np.stack([numbers_of(column) for column in columns])
+            low[name], high[name] = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
+            steady &= bool((_bits(numbers) == _bits(numbers[0])).all())
+        return cls(low, high, labels, steady)
+
+    def value(self, name: str, place: int) -> Any:
+        """The answer to a row, to be shown."""
+        if name in self.labels:
+            return self.labels[name][0][place]
+        return self.low[name][place].item() if name in self.low else None
+
+    def compare(
+        self, given: pa.Table, share: float, *, exact: bool
+    ) -> tuple[list[tuple[str, NDArray[np.intp]]], float]:
+        """By output, the rows whose answer is outside of the rule; and the largest difference of a number.
+
+        share: of a number's size (at least its usual size; 1 for probabilities), beyond the spread. exact: every bit.
+        """
+        found: list[tuple[str, NDArray[np.intp]]] = []
+        largest = 0.0
+        names = [*self.labels, *self.low]
+        for name in (*names, *(each for each in given.column_names if each not in names)):
+            if name not in given.column_names or name not in names or len(given) != self.count:
+                found.append((name, np.arange(self.count)))
+                continue
+            if name in self.labels:
+                other = _unlike(self.labels[name], given.column(name).to_pylist())
+            else:
+                numbers = numbers_of(given.column(name))
+                other, moved = self._moved(name, numbers, share, exact=exact)
+                largest = max(largest, moved)
+            if len(other):
+                found.append((name, other))
+        return found, largest
+
+    @property
+    def count(self) -> int:
+        first = next(iter(self.low.values()), None)
+        return len(first) if first is not None else len(next(iter(self.labels.values()))[0])
+
+    def _moved(self, name: str, numbers: Array, share: float, *, exact: bool) -> tuple[NDArray[np.intp], float]:
+        low, high = self.low[name], self.high[name]
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            beyond = np.maximum(np.maximum(low - numbers, numbers - high), 0.0)
+        beyond[(numbers == low) | (numbers == high) | (np.isnan(numbers) & np.isnan(low))] = 0.0
+        beyond[np.isnan(beyond)] = np.inf
+        if exact:
+            other = _bits(numbers) != _bits(low)
+        else:
+            finite = np.abs(low[np.isfinite(low)])
+            usual = 1.0 if name.startswith("probability") else float(np.median(finite)) if finite.size else 0.0
+            other = beyond > share * np.maximum(np.where(np.isfinite(low), np.abs(low), 0.0), usual)
+        return np.flatnonzero(other), float(beyond.max(initial=0.0))
+
+
+def numbers_of(column: pa.ChunkedArray) -> Array:
+    """A column of numbers as float64; null is NaN."""
+    if not pa.types.is_floating(column.type):
+        return np.full(len(column), np.nan)
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def _bits(numbers: Array) -> Array:
+    """The bits of float64; every NaN has the same ones, since none of the wires carries the others."""
+    return np.where(np.isnan(numbers), np.nan, numbers).view(np.uint64)
+
+
+def _unlike(known: Sequence[Sequence[Any]], given: Sequence[Any]) -> NDArray[np.intp]:
+    """The rows with a label that the library gives in none of its answers."""
+    return np.array(
+        [place for place, value in enumerate(given) if all(value != each[place] for each in known)], np.intp
+    )

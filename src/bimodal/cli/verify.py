@@ -1,0 +1,88 @@
+"""`bimodal verify`: the same rows through every door of a model, compared."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bimodal.agreement import BITS, CLOSE32, CLOSE64, ROUNDING, ROWS, SHOWN, Agreement, Door
+from bimodal.agreement import verify as compare
+from bimodal.cli.options import Code, Features, Json, ModelPath, Sample, split
+
+DIFFERENT = 1
+Most = Annotated[int, typer.Option("--rows", metavar="N", min=1, help=f"Rows of the sample, at most [{ROWS}].")]
+MEANING = {
+    BITS: "the same bits",
+    ROUNDING: "the same labels; numbers within what the library itself gives, or a billionth",
+    CLOSE64: "the same labels; numbers within a billionth",
+    CLOSE32: "the same labels; numbers within a hundred-thousandth",
+}
+
+
+def verify(
+    model: ModelPath,
+    sample: Sample = None,
+    rows: Most = ROWS,
+    code: Code = None,
+    features: Features = None,
+    as_json: Json = False,
+) -> None:
+    """Predict the same rows through the native library, every compiled runtime, batch and HTTP, and compare.
+
+    Leaves with 0 where all answers agree, else with 1 and a table of differences. A package brings its own rows along.
+
+    \b
+    Examples:
+        bimodal verify my_model.pkl --sample batch_input.csv
+        bimodal verify my_model.bimodal
+    """
+    found = compare(model, sample=sample, rows=rows, code=code or (), features=split(features))
+    if as_json:
+        print(msgspec.json.encode({"equal": found.equal, "found": found}, enc_hook=str).decode())
+    else:
+        show(found)
+    if not found.equal:
+        raise typer.Exit(DIFFERENT)
+
+
+def show(found: Agreement) -> None:
+    console = Console(highlight=False)
+    refused = f" ({found.refused:,} more are refused by the signature)" if found.refused else ""
+    console.print(f"[bold]{found.name}[/] version {found.version}, {found.rows:,} rows{refused}")
+    console.print(_doors(found.doors))
+    for rule in dict.fromkeys(door.rule for door in found.doors if door.skipped is None):
+        console.print(f"{rule}: {MEANING[rule]}", markup=False)
+    for note in found.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    if found.equal:
+        console.print("equal")
+        return
+    console.print(_differences(found))
+    more = f", the first {SHOWN} are shown" if found.total > SHOWN else ""
+    console.print(f"[bold]different[/]: {found.total:,} answers{more}")
+
+
+def _doors(doors: tuple[Door, ...]) -> Table:
+    table = Table()
+    for heading in ("door", "runtime", "equal means", "rows", "different", "largest difference"):
+        table.add_column(heading, justify="left" if heading in ("door", "runtime", "equal means") else "right")
+    for door in doors:
+        if door.skipped is not None:
+            table.add_row(door.name, door.runtime, f"not tried: {door.skipped}", "", "", "")
+        else:
+            largest = f"{door.largest:.2g}" if door.largest else ""
+            table.add_row(door.name, door.runtime, door.rule, f"{door.rows:,}", f"{door.differing:,}", largest)
+    return table
+
+
+def _differences(found: Agreement) -> Table:
+    table = Table()
+    for heading in ("row", "output", "door", "native", "other"):
+        table.add_column(heading, justify="right" if heading == "row" else "left", overflow="fold")
+    for each in found.differences:
+        table.add_row(f"{each.row:,}", each.output, each.door, repr(each.native), repr(each.other))
+    return table
