@@ -119,7 +119,7 @@ class Frame:
 
     def _categorical(self, known: Any, column: Column) -> Any:
         if not isinstance(column, Dictionary):
-            return self._pandas.Categorical(column, dtype=known)
+            return self._pandas.Categorical.from_codes(known.categories.get_indexer(column), dtype=known)
         places = np.full(len(column.values) + 1, -1, np.int32)  # the last one is that of a null
         places[:-1] = known.categories.get_indexer(column.values)
         return self._pandas.Categorical.from_codes(places[column.codes], dtype=known)

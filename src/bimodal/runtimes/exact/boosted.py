@@ -101,17 +101,30 @@ def best_score(raw: Array, finish: Finish) -> Array:
     return raw.argmax(axis=1).astype(finish.fields["prediction"])
 
 
+def of_rounds(formula: Formula) -> Formula:
+    """The formula of the scores divided by the number of rounds, where the Finish tells it: a random forest's."""
+
+    def divided(raw: Array, finish: Finish) -> Column:
+        rounds = finish.numbers.get("rounds")
+        return formula(raw if rounds is None else raw / rounds, finish)
+
+    return divided
+
+
 # By name of the link, then of the output.
 BOOSTED: dict[str, Mapping[str, Formula]] = {
-    "boosted": {"prediction": score},
-    "boosted logistic": {"prediction": share},
-    "boosted exponential": {"prediction": exponential},
-    "boosted softplus": {"prediction": softplus},
-    "boosted square": {"prediction": square},
-    "boosted sign": {"prediction": sign},
-    "boosted largest": {"prediction": best_score},
-    "boosted pair": {"prediction": above, "probability": pair},
-    "boosted targets": {"prediction": likely, "probability": share},
-    "boosted softmax": {"prediction": best_share, "probability": shares},
-    "boosted one by one": {"prediction": best_one, "probability": share},
+    link: {name: of_rounds(formula) for name, formula in formulas.items()}
+    for link, formulas in {
+        "boosted": {"prediction": score},
+        "boosted logistic": {"prediction": share},
+        "boosted exponential": {"prediction": exponential},
+        "boosted softplus": {"prediction": softplus},
+        "boosted square": {"prediction": square},
+        "boosted sign": {"prediction": sign},
+        "boosted largest": {"prediction": best_score},
+        "boosted pair": {"prediction": above, "probability": pair},
+        "boosted targets": {"prediction": likely, "probability": share},
+        "boosted softmax": {"prediction": best_share, "probability": shares},
+        "boosted one by one": {"prediction": best_one, "probability": share},
+    }.items()
 }

@@ -1,0 +1,153 @@
+"""CatBoost models, saved by `save_model` in its own format."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bimodal.errors import ModelError
+from bimodal.field import INTEGERS, Field
+from bimodal.formats.contract import Format, Loaded, Source
+from bimodal.formats.library import library
+from bimodal.formats.probe import Probe, example_rows
+from bimodal.formats.routes import Claim, Feature
+from bimodal.rows import Array
+from bimodal.runtimes import estimator as native
+from bimodal.runtimes.booster import Booster
+from bimodal.runtimes.estimator import Feed
+from bimodal.signature import Signature
+
+HEAD = b"CBM1"
+POSITIVE = ("Poisson", "Tweedie")  # its regressor answers exp(raw) for these
+UNCERTAIN = "RMSEWithUncertainty"
+PARTED = ("MultiLogloss", "MultiCrossEntropy")  # each class has a probability of its own: several labels a row
+
+
+class CatBoost(Format):
+    name = "catboost"
+    describes = "CatBoost models (.cbm)"
+
+    def matches(self, path: str, head: bytes) -> bool:
+        return head.startswith(HEAD)
+
+    def load(self, source: Source) -> Loaded:
+        model = Trained(_read(source), source)
+        inputs, feed, names = model.inputs()
+        model.booster.predict(feed(example_rows(inputs)))  # what it cannot answer is known at once
+        fields, classes = model.outputs(feed(example_rows(inputs, 2)))
+        signature = Signature(model.settled(inputs, feed), fields, classes, named=names is not None)
+        facts = {"loss": model.loss, "trees": model.booster.tree_count_}
+        return Loaded(Booster(feed, model.ask, fields), signature, _versions(), facts=facts)
+
+
+def _read(source: Source) -> Any:
+    catboost = library("catboost")
+    model = catboost.CatBoost()
+    try:
+        model.load_model(source.path, format="cbm")
+    except catboost.CatBoostError as error:
+        reason = (str(error).splitlines() or [""])[0].rpartition("): ")[2][:200]
+        raise ModelError(
+            f"{source.path} is no model that CatBoost {catboost.__version__} can read ({reason})"
+        ) from error
+    return model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of CatBoost and what its file says of it."""
+
+    booster: Any
+    source: Source
+
+    @property
+    def loss(self) -> str:
+        told = json.loads(self.booster.get_metadata().get("params", "{}")).get("loss_function", {})
+        return str(told.get("type", ""))
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels in the order of the probabilities; () where it is no classifier."""
+        return tuple(np.asarray(self.booster.classes_).tolist())
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """None where it was trained on an array: CatBoost then calls its columns 0, 1, …"""
+        told = tuple(self.booster.feature_names_)
+        plain = told == tuple(str(place) for place in range(len(told)))
+        return self.source.features if plain else told
+
+    def inputs(self) -> tuple[tuple[Field, ...], Feed, tuple[str, ...] | None]:
+        """The inputs before the model was asked what it takes, the way to feed it, and the columns' names."""
+        booster, names = self.booster, self.names
+        width = len(booster.feature_names_)
+        if names is not None and len(names) != width:
+            raise ModelError(f"--features names {len(names)} columns; the model has {width} features")
+        if booster.get_embedding_feature_indices():
+            raise ModelError(f"{self.source.path} takes embeddings as features, which a table's columns cannot hold")
+        texts = {*booster.get_cat_feature_indices(), *booster.get_text_feature_indices()}
+        if not texts and names is None:
+            return (Field("input", "float64", (width,), example=[0.0] * width),), native.vector("input"), None
+        called = names or tuple(f"x{place}" for place in range(width))
+        fields = tuple(self._field(place, name, place in texts) for place, name in enumerate(called))
+        if not texts:
+            return fields, native.stacked(called), names
+        if names is None:
+            return fields, native.mixed(called, dict.fromkeys(called)), None
+        library("pandas")
+        return fields, native.Frame(fields, dict.fromkeys(called)), names
+
+    def _field(self, place: int, name: str, text: bool) -> Field:
+        """A category is text; where the sample shows integers, an integer (the model takes 7 for "7")."""
+        if not text:
+            return Field(name, "float64", example=0.0)
+        sample = next((each for each in self.source.sample or () if each.name == name), None)
+        if sample is not None and sample.type in INTEGERS:
+            return Field(name, sample.type, example=sample.example)
+        return Field(name, "string", example=sample.example if sample is not None else "text")
+
+    def settled(self, inputs: tuple[Field, ...], feed: Feed) -> tuple[Field, ...]:
+        """The inputs with what the model was seen to take: nulls, infinity."""
+        features = [Feature([Claim(each.type, 0 if each.type == "float64" else 1)]) for each in inputs]
+        return Probe(self.booster, "predict", feed, bare=False).settle(inputs, features)
+
+    def outputs(self, data: Any) -> tuple[tuple[Field, ...], tuple[Any, ...] | None]:
+        answers = self.ask(data, ())
+        prediction = answers["prediction"]
+        fields = [Field("prediction", native.type_of(prediction), prediction.shape[1:])]
+        if "probability" in answers:
+            fields.append(Field("probability", "float64", answers["probability"].shape[1:]))
+        return tuple(fields), self.classes or None
+
+    def ask(self, data: Any, outputs: Sequence[str]) -> dict[str, Array]:
+        """The named outputs, all where none is named."""
+        wanted = outputs or ("prediction", "probability")
+        if not self.classes:
+            return {"prediction": self._predict(data, self._kind)}
+        answers = {}
+        if "prediction" in wanted:
+            labels = self._predict(data, "Class")
+            answers["prediction"] = labels[:, 0] if labels.ndim == 2 and self.loss not in PARTED else labels
+        if "probability" in wanted:
+            answers["probability"] = self._predict(data, "Probability")
+        return answers
+
+    @property
+    def _kind(self) -> str:
+        """As CatBoost's regressor answers."""
+        if self.loss in POSITIVE:
+            return "Exponent"
+        return UNCERTAIN if self.loss == UNCERTAIN else "RawFormulaVal"
+
+    def _predict(self, data: Any, kind: str) -> Array:
+        return np.asarray(self.booster.predict(data, prediction_type=kind, thread_count=1))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "numpy": np.__version__}
+    return {**versions, "catboost": str(library("catboost").__version__)}
