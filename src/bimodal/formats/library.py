@@ -9,6 +9,13 @@ from bimodal.errors import MissingLibrary
 
 INSTALL = {
     "onnxruntime": "bimodal[onnx]",
+    "skl2onnx": "bimodal[convert]",
+    "xgboost": "bimodal[xgboost]",
+    "lightgbm": "bimodal[lightgbm]",
+    "catboost": "bimodal[catboost]",
+    "torch": "bimodal[torch]",
+    "keras": "bimodal[keras]",
+    "transformers": "bimodal[huggingface]",
     "joblib": "bimodal[sklearn]",
     "pandas": "bimodal[sklearn]",
     "sklearn": "bimodal[sklearn]",

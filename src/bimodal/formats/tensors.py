@@ -12,7 +12,7 @@ import numpy as np
 
 from bimodal.errors import ModelError, ModelFailed
 from bimodal.field import Field
-from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.contract import Loaded
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.portions import Portions
@@ -20,6 +20,10 @@ from bimodal.runtimes.ports import Port
 from bimodal.runtimes.tensors import Tensors
 from bimodal.signature import Signature
 
+OPEN = (
+    "it does not say how many features it takes: rows of numbers of any one width are taken; "
+    "--sample FILE or --features a,b,c tells it"
+)
 log = logging.getLogger("bimodal.model")
 
 
@@ -118,16 +122,18 @@ def quietly() -> Iterator[None]:
         log.disabled = before
 
 
-def loaded(runtime: Tensors, source: Source, versions: Mapping[str, str], facts: Mapping[str, Any]) -> Loaded:
-    """A model of tensors, its outputs as seen on a made-up row."""
+def loaded(
+    runtime: Tensors, features: Sequence[str] | None, versions: Mapping[str, str], facts: Mapping[str, Any]
+) -> Loaded:
+    """A model of tensors, its outputs as seen on a made-up row. features: names for the columns of its one vector."""
     signature = signed(runtime.ports)
-    if source.features and signature.vector is not None:
-        signature = of_width(signature, len(source.features))
+    vector = signature.vector is not None
+    if features and vector:
+        signature = of_width(signature, len(features))
     with quietly():
         runtime, signature, told = _settled(runtime, signature)
-    if source.features and signature.vector is not None:
-        signature = signature.with_features(source.features)
-        runtime = runtime.with_columns(source.features)
+    if features and vector:
+        signature, runtime = signature.with_features(features), runtime.with_columns(features)
     return Loaded(runtime, signature, dict(versions), told, dict(facts))
 
 
@@ -136,7 +142,7 @@ def _settled(runtime: Tensors, signature: Signature) -> tuple[Tensors, Signature
     try:
         seen = runtime.answer(made_up(signature))
     except ModelFailed as error:
-        told = f"it answers no made-up row ({error.message}); its outputs are not known before the first prediction"
+        told = OPEN if signature.open else f"it answers no made-up row ({error.message}); its outputs are not known yet"
         return runtime, replace(signature, outputs=(Field("prediction", "any"),)), (told,)
     rowwise = {name: values for name, values in seen.items() if values.ndim and len(values) == 2}
     if not rowwise:
