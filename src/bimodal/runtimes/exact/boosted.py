@@ -1,4 +1,4 @@
-"""Boosted: the links of XGBoost, which works in float32, and of LightGBM, in float64; the type of the scores decides."""
+"""Boosted: the links of XGBoost, which works in float32, and of LightGBM, in float64: the scores' type decides."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def best_one(raw: Array, finish: Finish) -> Column:
 
 def best_score(raw: Array, finish: Finish) -> Array:
     """The number of the largest score."""
-    return raw.argmax(axis=1).astype(finish.fields["prediction"])
+    best: Array = raw.argmax(axis=1)
+    return best.astype(finish.fields["prediction"])
 
 
 def of_rounds(formula: Formula) -> Formula:
@@ -112,19 +113,19 @@ def of_rounds(formula: Formula) -> Formula:
 
 
 # By name of the link, then of the output.
+OF_SUMS: dict[str, dict[str, Formula]] = {
+    "boosted": {"prediction": score},
+    "boosted logistic": {"prediction": share},
+    "boosted exponential": {"prediction": exponential},
+    "boosted softplus": {"prediction": softplus},
+    "boosted square": {"prediction": square},
+    "boosted sign": {"prediction": sign},
+    "boosted largest": {"prediction": best_score},
+    "boosted pair": {"prediction": above, "probability": pair},
+    "boosted targets": {"prediction": likely, "probability": share},
+    "boosted softmax": {"prediction": best_share, "probability": shares},
+    "boosted one by one": {"prediction": best_one, "probability": share},
+}
 BOOSTED: dict[str, Mapping[str, Formula]] = {
-    link: {name: of_rounds(formula) for name, formula in formulas.items()}
-    for link, formulas in {
-        "boosted": {"prediction": score},
-        "boosted logistic": {"prediction": share},
-        "boosted exponential": {"prediction": exponential},
-        "boosted softplus": {"prediction": softplus},
-        "boosted square": {"prediction": square},
-        "boosted sign": {"prediction": sign},
-        "boosted largest": {"prediction": best_score},
-        "boosted pair": {"prediction": above, "probability": pair},
-        "boosted targets": {"prediction": likely, "probability": share},
-        "boosted softmax": {"prediction": best_share, "probability": shares},
-        "boosted one by one": {"prediction": best_one, "probability": share},
-    }.items()
+    link: {name: of_rounds(formula) for name, formula in formulas.items()} for link, formulas in OF_SUMS.items()
 }

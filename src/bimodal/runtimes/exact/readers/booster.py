@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.errors import NotCompiled
+from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.runtimes.exact.prepare import Input, Lookup, Number, Op, Prepare, Prepared
 from bimodal.signature import Signature
 

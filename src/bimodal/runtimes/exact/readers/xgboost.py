@@ -18,7 +18,7 @@ from bimodal.errors import NotCompiled
 from bimodal.field import Field
 from bimodal.rows import Array
 from bimodal.runtimes.exact import built
-from bimodal.runtimes.exact.boosted import EXP, LOG, applied
+from bimodal.runtimes.exact.boosted import LOG, applied
 from bimodal.runtimes.exact.finish import Finish
 from bimodal.runtimes.exact.program import Program
 from bimodal.runtimes.exact.readers.booster import prepared
