@@ -5,6 +5,7 @@
 static int execute(PyObject *module) {
   if (trees_register(module) < 0) return -1;
   if (columns_register(module) < 0) return -1;
+  if (gather_register(module) < 0) return -1;
   if (links_register(module) < 0) return -1;
   return 0;
 }
