@@ -93,15 +93,12 @@ class Trial:
         signature, native = self.loaded.signature, self.loaded.runtime
         edges = {} if isinstance(self._lowered, NotCompiled) else self._lowered.edges()
         made = probes.make(signature, edges, sample, seed=seed, most=self._most(sample))
-        names = [each.name for each in signature.outputs]
-        try:
-            if parity.steadily(native, made.typical, names):
-                made = made.with_group("found by search", seek.turns(native, made, signature))
-        except BimodalError as error:
-            raise NotCompiled(f"the model itself raises on rows that its signature takes ({error.message})") from error
-        self._typical = made.typical
-        self._reference = Reference(native, made, signature)
-        known = {"steady": self._reference.steady, "probes": made.counts(), "wanted": made.wanted, "seed": seed}
+        reference = Reference(native, made, signature)
+        if reference.steady:  # elsewhere two neighbouring numbers between which a label turns say nothing but noise
+            reference = reference.widened("found by search", seek.turns(reference))
+        self._reference = reference
+        made = reference.probes
+        known = {"steady": reference.steady, "probes": made.counts(), "wanted": made.wanted, "seed": seed}
         self._update(**known, costs=self._time_native())
 
     def _lower(self) -> Program | NotCompiled:
@@ -119,7 +116,8 @@ class Trial:
             seconds = median(self.loaded.runtime, rows, [each.name for each in self.loaded.signature.outputs], 0.2)
         except BimodalError as error:
             raise NotCompiled(f"the model answers no made-up row ({error.message})") from error
-        return int(np.clip(SECONDS / 8 / (seconds / rows.count), 1_000, probes.MOST))
+        width = len(probes.slots(self.loaded.signature))
+        return int(np.clip(SECONDS / 8 / (seconds / rows.count), 1_000, min(probes.MOST, probes.CELLS // width)))
 
     # -- one form ----------------------------------------------------------------------------------------------------
 
@@ -176,7 +174,7 @@ class Trial:
 
     def _rows(self, count: int) -> Rows:
         """Ordinary rows, as a call of so many has them: texts encoded where there are many."""
-        typical = self._typical
+        typical = self._reference.typical
         rows = typical.take(np.arange(count) % typical.count)
         return rows if count == 1 else probes.encoded(rows)
 

@@ -22,12 +22,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bimodal.compile.probes import Probes, encoded
+from bimodal.compile.probes import Group, Probes, encoded
 from bimodal.compile.report import Counter, Parity
 from bimodal.errors import BimodalError, NotCompiled
 from bimodal.field import FLOATS, Field
@@ -68,11 +69,16 @@ class Reference:
         asked = probes.rows
         self.base, good = self._first(asked)
         self.places = np.flatnonzero(good)  # of the answered rows among the probes
-        self.rows = asked.take(good)
-        self.refused = asked.take(~good)
+        self.rows, self.refused = asked.take(good), asked.take(~good)
+        answers, good = self._first(probes.typical)
+        self.typical = probes.typical.take(good)
+        self.sizes = {name: _usual(name, values) for name, values in answers.items() if values.dtype.kind == "f"}
+        self._arrange()
+        self._ask()
+
+    def _arrange(self) -> None:
         self.texts = encoded(self.rows)
         self.orders = {size: self._random.permutation(self.rows.count) for size in SIZES}
-        self._ask()
 
     def _first(self, rows: Rows) -> tuple[Answers, Array]:
         """The answers, and which rows have one: those of a call that raises are asked in halves, down to the guilty
@@ -115,22 +121,31 @@ class Reference:
                 if name in self.low:
                     self.low[name][asked] = np.fmin(self.low[name][asked], values)
                     self.high[name][asked] = np.fmax(self.high[name][asked], values)
-        self.sizes = {name: self._usual(name) for name in self.low}
+
+    def widened(self, name: str, rows: Rows) -> Reference:
+        """The same with further probes; as it was, where the library is not steady on these."""
+        if not rows.count:
+            return self
+        more = Reference(self.native, Probes((Group(name, rows),), self.probes.typical, 0, self.probes.seed),
+                         self.signature, seconds=self.seconds)  # fmt: skip
+        if not more.steady:
+            return self
+        both = copy(self)
+        both.places = np.concatenate([self.places, more.places + self.probes.count])
+        both.probes = self.probes.with_group(name, rows)
+        both.rows = Rows.concat([self.rows, more.rows])
+        both.refused = Rows.concat([self.refused, more.refused])
+        for which in ("base", "low", "high"):
+            one, other = getattr(self, which), getattr(more, which)
+            setattr(both, which, {key: np.concatenate([one[key], other[key]]) for key in one})
+        both.repeats = self.repeats and more.repeats
+        both.calls = {size: self.calls[size] + more.calls[size] for size in SIZES}
+        both._arrange()
+        return both
 
     def _whole(self, rows: Rows) -> Answers:
         answers, _ = ask(self.native, rows, np.arange(rows.count), WHOLE, self.names, math.inf)
         return answers
-
-    def _usual(self, name: str) -> float:
-        """The usual size of an output: 1 for probabilities."""
-        if name.startswith("probability"):
-            return 1.0
-        try:
-            typical = self.native.run(self.probes.typical, [name]).array(name)
-        except BimodalError:
-            return 0.0
-        finite = np.abs(typical[np.isfinite(typical)].astype(np.float64))
-        return float(np.median(finite)) if finite.size else 0.0
 
     @property
     def spread(self) -> float:
@@ -154,14 +169,12 @@ class Reference:
         return False
 
 
-def steadily(native: Runtime, rows: Rows, names: Sequence[str]) -> bool:
-    """Whether the library gives these rows the same bits alone and together: a first look."""
-    together = native.run(rows, names)
-    for place in range(0, rows.count, max(rows.count // 16, 1)):
-        alone = native.run(rows.slice(place, place + 1), names)
-        if not all(same(alone.array(name), together.array(name)[place : place + 1]).all() for name in names):
-            return False
-    return True
+def _usual(name: str, values: Array) -> float:
+    """The usual size of an output on ordinary rows: 1 for probabilities."""
+    if name.startswith("probability"):
+        return 1.0
+    finite = np.abs(values[np.isfinite(values)].astype(np.float64))
+    return float(np.median(finite)) if finite.size else 0.0
 
 
 def ask(

@@ -19,6 +19,7 @@ from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.signature import Signature
 
 MOST = 20_000  # rows in all
+CELLS = 4_000_000  # numbers in all: a wide model gets fewer rows
 WIDEST = 2_000  # numbers of one vector or image that are changed one at a time; beyond it, so many of them by lot
 BASES = 200  # ordinary rows in which single values are changed
 Edges = Mapping[tuple[str, int | None], Array]

@@ -6,13 +6,15 @@ two rows with different answers leads to two neighbouring numbers between which 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from bimodal.compile.parity import same
-from bimodal.compile.probes import Columns, Probes, joined, slots, split
+from bimodal.compile.parity import Reference, same
+from bimodal.compile.probes import Columns, joined, slots, split
+from bimodal.errors import ModelFailed
 from bimodal.field import FLOATS
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
@@ -23,20 +25,25 @@ SECONDS = 2.0
 STEPS = 64  # halvings between any two float64
 
 
-def turns(native: Runtime, probes: Probes, signature: Signature, *, seconds: float = SECONDS) -> Rows:
+def turns(reference: Reference, *, seconds: float = SECONDS) -> Rows:
     """Up to 2 · MOST rows: pairs that differ in one number by one unit in its last place, and in the answer."""
+    signature, typical = reference.signature, reference.typical
+    random = np.random.default_rng(reference.probes.seed)
+
+    def drawn() -> Columns:
+        return split(signature, typical.take(random.integers(0, typical.count, MOST)))
+
     places = [at for at, each in enumerate(slots(signature)) if each.field.type in FLOATS and not each.field.closed]
-    start = time.perf_counter()
-    random = np.random.default_rng(probes.seed)
-    low = split(signature, probes.typical.take(random.integers(0, probes.typical.count, MOST)))
     if not places:
-        return joined(signature, [each[:0] for each in low])
-    search = _Search(native, signature, low, random.choice(places, MOST))
-    search.toward(split(signature, probes.typical.take(random.integers(0, probes.typical.count, MOST))))
-    for _ in range(STEPS):
-        if not search.open.any() or time.perf_counter() - start > seconds:
-            break
-        search.halve()
+        return typical.slice(0, 0)
+    until = time.perf_counter() + seconds
+    search = _Search(reference.native, signature, drawn(), random.choice(places, MOST))
+    with contextlib.suppress(ModelFailed):  # where the model raises on the way, what was found by then is given
+        search.toward(drawn())
+        for _ in range(STEPS):
+            if not search.open.any() or time.perf_counter() > until:
+                break
+            search.halve()
     return search.rows()
 
 
@@ -49,7 +56,8 @@ class _Search:
         labels = [each.name for each in signature.outputs if each.type not in FLOATS]
         self._by_label = np.arange(len(which)) % 2 == 0 if labels else np.zeros(len(which), bool)
         self._labels: Sequence[str] = labels
-        self.here = self._picked(base)
+        self.here = self.there = self._picked(base)
+        self._found = np.zeros(len(which), bool)
 
     def _picked(self, columns: Columns) -> Array:
         return np.array([columns[slot][row] for row, slot in enumerate(self._which)], np.float64)
