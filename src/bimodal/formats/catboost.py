@@ -12,6 +12,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import INTEGERS, Field
+from bimodal.formats.boosters import catboost_names, catboost_types
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
 from bimodal.formats.probe import Probe, example_rows
@@ -78,9 +79,7 @@ class Trained:
     @property
     def names(self) -> tuple[str, ...] | None:
         """None where it was trained on an array: CatBoost then calls its columns 0, 1, …"""
-        told = tuple(self.booster.feature_names_)
-        plain = told == tuple(str(place) for place in range(len(told)))
-        return self.source.features if plain else told
+        return catboost_names(self.booster) or self.source.features
 
     def inputs(self) -> tuple[tuple[Field, ...], Feed, tuple[str, ...] | None]:
         """The inputs before the model was asked what it takes, the way to feed it, and the columns' names."""
@@ -90,26 +89,27 @@ class Trained:
             raise ModelError(f"--features names {len(names)} columns; the model has {width} features")
         if booster.get_embedding_feature_indices():
             raise ModelError(f"{self.source.path} takes embeddings as features, which a table's columns cannot hold")
-        texts = {*booster.get_cat_feature_indices(), *booster.get_text_feature_indices()}
-        if not texts and names is None:
+        types = catboost_types(booster)
+        if not types and names is None:
             return (Field("input", "float64", (width,), example=[0.0] * width),), native.vector("input"), None
         called = names or tuple(f"x{place}" for place in range(width))
-        fields = tuple(self._field(place, name, place in texts) for place, name in enumerate(called))
-        if not texts:
+        fields = tuple(self._field(name, str(types.get(place, "float64"))) for place, name in enumerate(called))
+        if not types:
             return fields, native.stacked(called), names
         if names is None:
             return fields, native.mixed(called, dict.fromkeys(called)), None
         library("pandas")
-        return fields, native.Frame(fields, dict.fromkeys(called)), names
+        opaque = frozenset(each.name for each in fields if each.type == "any")
+        return fields, native.Frame(fields, dict.fromkeys(called), opaque), names
 
-    def _field(self, place: int, name: str, text: bool) -> Field:
-        """A category is text; where the sample shows integers, an integer (the model takes 7 for "7")."""
-        if not text:
-            return Field(name, "float64", example=0.0)
+    def _field(self, name: str, kind: str) -> Field:
+        """Where the model takes numbers for text, the sample tells the type."""
+        if kind == "float64":
+            return Field(name, kind, example=0.0)
         sample = next((each for each in self.source.sample or () if each.name == name), None)
-        if sample is not None and sample.type in INTEGERS:
+        if kind == "any" and sample is not None and sample.type in (*INTEGERS, "string"):
             return Field(name, sample.type, example=sample.example)
-        return Field(name, "string", example=sample.example if sample is not None else "text")
+        return Field(name, kind, example="text")
 
     def settled(self, inputs: tuple[Field, ...], feed: Feed) -> tuple[Field, ...]:
         """The inputs with what the model was seen to take: nulls, infinity."""

@@ -9,6 +9,7 @@ from typing import Any
 from bimodal.errors import ModelError
 from bimodal.field import Field, listed
 from bimodal.formats.library import library
+from bimodal.formats.routes import kind_of
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes.estimator import Feed
 
@@ -45,7 +46,9 @@ class Columns:
         known = self.categories.get(place)
         if known is None:
             return Field(name, "float64", nullable=True, finite=self.most is not None, most=self.most, example=0.0)
-        kind = _kind(known, name)
+        kind = kind_of(known)
+        if kind == "any":
+            raise ModelError(f"the categories of the column {name!r} are of several types: {listed(list(known))}")
         example = known[0] if len(known) else None
         return Field(name, kind, nullable=kind != "bool", categories=tuple(known), closed=self.closed, example=example)
 
@@ -59,15 +62,3 @@ class Columns:
         fields = self.fields()
         known = {self.names[place]: values for place, values in self.categories.items()}
         return native.Frame(fields, {each.name: None for each in fields}, categories=known)
-
-
-def _kind(values: Sequence[Any], name: str) -> str:
-    """The type of a column of these categories: numbers are float64, which can hold a missing one too."""
-    types = {type(value) for value in values}
-    if types == {str} or not types:
-        return "string"
-    if types == {bool}:
-        return "bool"
-    if types <= {int, float}:
-        return "float64"
-    raise ModelError(f"the categories of the column {name!r} are of several types: {listed(list(values))}")

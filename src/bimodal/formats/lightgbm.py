@@ -11,6 +11,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import FLOATS, Field
+from bimodal.formats.boosters import lightgbm_categories
 from bimodal.formats.columns import Columns
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
@@ -68,15 +69,14 @@ class _Silent:
 
 def _columns(booster: Any, text: ModelText, source: Source) -> Columns:
     names = tuple(booster.feature_name())
-    known: dict[int, Sequence[Any]] = {}
-    if booster.pandas_categorical:
-        places = text.categorical(booster.pandas_categorical) or _seen(names, source)
-        if len(places) != len(booster.pandas_categorical):
+    known = lightgbm_categories(booster, text)
+    if known is None:
+        known = dict(zip(_seen(names, source), booster.pandas_categorical, strict=False))
+        if len(known) != len(booster.pandas_categorical):
             raise ModelError(
                 f"{source.path} was trained with {len(booster.pandas_categorical)} columns of categories, and does not "
                 "say which; --sample FILE shows them (as text)"
             )
-        known = dict(zip(places, booster.pandas_categorical, strict=True))
     if names == tuple(f"Column_{place}" for place in range(len(names))) and not known:
         return Columns(None, len(names)).named(source.features)
     return Columns(names, len(names), known)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import Field
+from bimodal.formats.boosters import xgboost_categories
 from bimodal.formats.columns import Columns
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
@@ -82,18 +83,8 @@ def _reason(error: Exception) -> str:
 
 def _columns(booster: Any) -> Columns:
     names = tuple(booster.feature_names) if booster.feature_names else None
-    known = {} if names is None else {names.index(name): values for name, values in _categories(booster).items()}
+    known = {} if names is None else xgboost_categories(booster)
     return Columns(names, booster.num_features(), known, closed=True, most=LARGEST)
-
-
-def _categories(booster: Any) -> dict[str, list[Any]]:
-    """By column; a model of XGBoost before 3.1 does not hold them."""
-    if not hasattr(booster, "get_categories"):
-        return {}
-    held = booster.get_categories(export_to_arrow=True)
-    if held.empty():
-        return {}
-    return {name: values.to_pylist() for name, values in held.to_arrow() if values is not None}
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,21 @@
-"""The columns of a booster as prepared ones: numbers as they are, categories as their codes in the training's order."""
+"""The columns of a booster as prepared ones: numbers as they are, categories as their codes in the training's order.
+
+A booster stands alone, or as the last estimator of a pipeline.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bimodal.errors import NotCompiled
 from bimodal.field import FLOATS, INTEGERS, Field
+from bimodal.formats import boosters
 from bimodal.runtimes.exact.prepare import Input, Lookup, Number, Op, Prepare, Prepared
+from bimodal.runtimes.exact.readers.matrix import Looked, Matrix, Raw
 from bimodal.signature import Signature
 
 
@@ -38,3 +44,15 @@ def codes(categories: tuple[Any, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
     table = np.full((len(categories) + 2, 1), math.nan)
     table[: len(categories), 0] = np.arange(len(categories))
     return table
+
+
+def coded(estimator: Any, matrix: Matrix) -> Matrix:
+    """The columns that an estimator of XGBoost or LightGBM gets, with codes where it knows categories. Raises
+    NotCompiled."""
+    columns = list(matrix.columns)
+    for place, values in boosters.categories(estimator).items():
+        column = columns[place]
+        if isinstance(values, str) or not isinstance(column, Raw) or column.filled:
+            raise NotCompiled(f"column {place + 1} reaches {type(estimator).__name__} as categories, and changed")
+        columns[place] = Looked(column.origin, tuple(values), codes(tuple(values))[:, 0])
+    return replace(matrix, columns=tuple(columns))

@@ -7,11 +7,11 @@ from typing import Any
 from bimodal.errors import NotCompiled
 from bimodal.runtimes.exact.finish import Finish
 from bimodal.runtimes.exact.linear import Linear
-from bimodal.runtimes.exact.readers import linear, trees
+from bimodal.runtimes.exact.readers import lightgbm, linear, trees, xgboost
 from bimodal.runtimes.exact.trees import Trees
 
 Core = tuple[Linear | Trees, Finish, bool]  # the core, its Finish, and whether it is steady on dense columns
-READERS = (linear.core, trees.core)
+READERS = (linear.core, trees.core, xgboost.core, lightgbm.core)
 
 
 def core(estimator: Any, width: int) -> Core:

@@ -16,6 +16,7 @@ from bimodal.runtimes.exact.linear import Linear
 from bimodal.runtimes.exact.prepare import Input
 from bimodal.runtimes.exact.program import Program
 from bimodal.runtimes.exact.readers import cores
+from bimodal.runtimes.exact.readers.booster import coded
 from bimodal.runtimes.exact.readers.matrix import Matrix, Origin, Raw, Recipe, Unused, lowered
 from bimodal.runtimes.exact.readers.steps import follow
 from bimodal.runtimes.exact.trees import Trees
@@ -83,6 +84,7 @@ def _walk(model: Any, matrix: Matrix) -> Walked:
 
 def _core(estimator: Any, matrix: Matrix) -> Walked:
     core, finish, steady = cores.core(estimator, len(matrix))
+    matrix = coded(estimator, matrix)
     return core, finish, steady or (matrix.sparse and isinstance(core, Linear)), matrix
 
 
