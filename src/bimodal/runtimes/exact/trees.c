@@ -12,6 +12,8 @@
 #define FEW 8      /* fewer rows are walked one by one, several trees side by side */
 #define STRIDE 4   /* steps between two looks whether all walks have arrived */
 #define BRIEF 4096 /* fewer walks are done before another thread would have started */
+#define SOME 48    /* fewer rows of a block are walked even where there are masks */
+#define SPAN 255   /* cuts that a byte tells apart */
 #define TINY ((double)1e-35f) /* what counts as zero where zeros are missing: as the libraries write it */
 
 enum { MISSING_RIGHT = 1, ZERO_MISSING = 2, CATEGORY = 4 }; /* kinds of node */
@@ -34,6 +36,29 @@ typedef struct {
 } wide;
 
 typedef struct {
+  uint16_t column;
+  int8_t cut;
+  uint8_t mask;
+} test; /* rows with a larger byte are not on these leaves */
+
+typedef struct {
+  int32_t column, low, set, kind;
+} bytes; /* how a column of bytes is made */
+
+typedef struct { /* see masks.py */
+  Py_buffer held[7];
+  const void *cuts;
+  const int64_t *start; /* [used + 1] */
+  const bytes *bytes;   /* [wide] */
+  const test *tests;
+  const int64_t *plane; /* [planes + 1] */
+  const int64_t *tree;  /* [trees + 1] */
+  const uint32_t *leaf; /* [planes * 8] */
+  size_t wide, planes;
+  void *values; /* [planes * 8, outputs]: what each leaf adds; NULL where there are no masks */
+} masks;
+
+typedef struct {
   PyObject_HEAD
   Py_buffer nodes, kinds_, roots_, firsts_, columns_, values, base, offsets_, words_;
   const uint8_t *kinds;
@@ -45,6 +70,7 @@ typedef struct {
   uint32_t *depth, *order; /* [trees]; trees by depth */
   size_t count, trees, used, width, leaves, outputs, k, sets;
   int flags, has_kinds, has_sets, missing_matters;
+  masks masks;
 } forest;
 
 /* Does the set hold this category? Fractions are cut off, as the libraries do. */
@@ -75,15 +101,17 @@ static int among(const forest *f, size_t set, double x) {
 #define STEP(n) ((n)->step)
 #define PAYLOAD 0xffffffff
 #include "walk.h"
+#undef NAME
 
 /* -- scoring ------------------------------------------------------------------------------------------------------- */
 
-/* Adds the leaf of one tree to the rows' scores. */
-#define ADD(REAL)                                                                                                      \
-  static inline void add_##REAL(const forest *f, const REAL *restrict values, const uint32_t *restrict leaf,          \
-                                size_t rows, REAL *restrict out) {                                                     \
-    size_t k = f->k, w = f->outputs;                                                                                   \
-    if (w == 1)                                                                                                        \
+/* Adds what the leaves of one tree give to the rows' scores. */
+#define ADD_LEAVES(NAME, REAL, LEAF)                                                                                   \
+  static void NAME(size_t k, size_t w, const REAL *restrict values, const LEAF *restrict leaf, size_t rows,            \
+                   REAL *restrict out) {                                                                               \
+    if (w == 1 && k == 1)                                                                                              \
+      for (size_t i = 0; i < rows; i++) out[i] += values[leaf[i]];                                                     \
+    else if (w == 1)                                                                                                   \
       for (size_t i = 0; i < rows; i++) out[i * k] += values[leaf[i]];                                                 \
     else if (w == 2)                                                                                                   \
       for (size_t i = 0; i < rows; i++) {                                                                              \
@@ -93,7 +121,14 @@ static int among(const forest *f, size_t set, double x) {
     else                                                                                                               \
       for (size_t i = 0; i < rows; i++)                                                                                \
         for (size_t j = 0; j < w; j++) out[i * k + j] += values[leaf[i] * w + j];                                      \
-  }                                                                                                                    \
+  }
+ADD_LEAVES(add_double, double, uint32_t)
+ADD_LEAVES(add_float, float, uint32_t)
+ADD_LEAVES(place_double, double, uint8_t)
+ADD_LEAVES(place_float, float, uint8_t)
+
+/* The scores of one row from its leaves; the scores to begin with. */
+#define SUM(REAL)                                                                                                      \
   static inline void sum_##REAL(const forest *f, const uint32_t *leaf, REAL *out) {                                    \
     const REAL *values = f->values.buf;                                                                                \
     size_t w = f->outputs;                                                                                             \
@@ -103,8 +138,8 @@ static int among(const forest *f, size_t set, double x) {
   static inline void begin_##REAL(const forest *f, size_t rows, REAL *out) {                                           \
     for (size_t i = 0; i < rows; i++) memcpy(out + i * f->k, f->base.buf, f->k * sizeof(REAL));                        \
   }
-ADD(double)
-ADD(float)
+SUM(double)
+SUM(float)
 
 /* What a block's numbers ask for: the rules of missing values, or a refusal. */
 enum { PLAIN = 0, MISSING = 1, REFUSED = 2 };
@@ -142,6 +177,8 @@ static int copy(const forest *f, const double *x, size_t rows, size_t padded, si
 
 static int rules(const forest *f, int seen) { return f->has_sets || (seen == MISSING && f->missing_matters); }
 
+static size_t real_size(const forest *f) { return f->flags & NARROW ? sizeof(float) : sizeof(double); }
+
 static void walk_row(const forest *f, const void *x, uint32_t *leaf, int seen) {
   if (f->flags & NARROW) {
     if (rules(f, seen)) narrow_row(f, x, leaf, 1);
@@ -170,16 +207,74 @@ static int score_few(const forest *f, const double *x, size_t rows, char *out, v
   return 0;
 }
 
+#define WIDTH 16
+#define NAME(x) x##_16
+#define TARGET
+#include "masks.h"
+#undef WIDTH
+#undef NAME
+#undef TARGET
+#if defined(__x86_64__)
+#define WIDTH 32
+#define NAME(x) x##_32
+#define TARGET __attribute__((target("avx2")))
+#include "masks.h"
+#undef WIDTH
+#undef NAME
+#undef TARGET
+#define WIDTH 64
+#define NAME(x) x##_64
+#define TARGET __attribute__((target("avx512bw")))
+#include "masks.h"
+#undef WIDTH
+#undef NAME
+#undef TARGET
+#endif
+
+typedef void (*leaves)(const masks *, size_t tree, const int8_t *bytes, uint8_t *leaf);
+
+static leaves widest(size_t *group) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512bw")) return *group = 4 * 64, leaves_64;
+  if (__builtin_cpu_supports("avx2")) return *group = 4 * 32, leaves_32;
+#endif
+  return *group = 4 * 16, leaves_16;
+}
+
+/* A block by masks: no walk at all. */
+static void score_masks(const forest *f, const void *block, size_t rows, int seen, char *out, int8_t *scratch) {
+  const masks *m = &f->masks;
+  size_t group, k = f->k, w = f->outputs;
+  leaves find = widest(&group);
+  uint8_t leaf[4 * 64] __attribute__((aligned(64)));
+  if (f->flags & NARROW) narrow_encode(f, block, seen == MISSING, scratch);
+  else wide_encode(f, block, seen == MISSING, scratch);
+  for (size_t start = 0; start < rows; start += group) {
+    size_t count = rows - start < group ? rows - start : group;
+    for (size_t t = 0; t < f->trees; t++) {
+      size_t values = (size_t)m->tree[t] * 8 * w, score = start * k + (size_t)f->first[t];
+      find(m, t, scratch + start, leaf);
+      if (f->flags & SINGLE) place_float(k, w, (float *)m->values + values, leaf, count, (float *)out + score);
+      else place_double(k, w, (double *)m->values + values, leaf, count, (double *)out + score);
+    }
+  }
+}
+
 static int score_block(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf) {
-  size_t padded = (rows + 7) / 8 * 8;
+  int masked = f->masks.values != NULL && rows >= SOME;
+  size_t padded = masked ? BLOCK : (rows + 7) / 8 * 8;
   int seen = copy(f, x, rows, padded, BLOCK, scratch);
   if (seen == REFUSED) return -1;
   if (f->flags & SINGLE) begin_float(f, rows, (float *)out);
   else begin_double(f, rows, (double *)out);
+  if (masked) {
+    score_masks(f, scratch, rows, seen, out, (int8_t *)scratch + f->used * BLOCK * real_size(f));
+    return 0;
+  }
   for (size_t t = 0; t < f->trees; t++) {
     walk_tree(f, (int)t, scratch, padded, leaf, seen);
-    if (f->flags & SINGLE) add_float(f, f->values.buf, leaf, rows, (float *)out + f->first[t]);
-    else add_double(f, f->values.buf, leaf, rows, (double *)out + f->first[t]);
+    if (f->flags & SINGLE) add_float(f->k, f->outputs, f->values.buf, leaf, rows, (float *)out + f->first[t]);
+    else add_double(f->k, f->outputs, f->values.buf, leaf, rows, (double *)out + f->first[t]);
   }
   return 0;
 }
@@ -215,23 +310,24 @@ static PyObject *trees_score(PyObject *self, PyObject *args) {
     return NULL;
   }
   size_t rows = x.ndim == 2 ? (size_t)x.shape[0] : 0;
-  size_t real = f->flags & NARROW ? sizeof(float) : sizeof(double);
-  size_t leaves = f->trees > BLOCK ? f->trees : BLOCK;
+  size_t leaves = ((f->trees > BLOCK ? f->trees : BLOCK) * sizeof(uint32_t) + 63) / 64 * 64;
+  size_t block = rows < FEW ? f->used * real_size(f) : f->used * BLOCK * real_size(f) + f->masks.wide * BLOCK;
   void *scratch = NULL;
   if (expect(&x, "d", (Py_ssize_t)rows, (Py_ssize_t)f->width, "the matrix") < 0) goto done;
   if (expect(&out, f->flags & SINGLE ? "f" : "d", (Py_ssize_t)rows, (Py_ssize_t)f->k, "the scores") < 0) goto done;
-  scratch = malloc((rows < FEW ? 1 : BLOCK) * f->used * real + leaves * sizeof(uint32_t) + 64);
+  scratch = malloc(leaves + block + 64);
   if (scratch == NULL) {
     PyErr_NoMemory();
     goto done;
   }
-  char *block = (char *)scratch + leaves * sizeof(uint32_t);
+  uint32_t *leaf = (uint32_t *)(((uintptr_t)scratch + 63) / 64 * 64);
+  char *copies = (char *)leaf + leaves;
   int status;
   if (rows * f->trees < BRIEF) {
-    status = score_rows(f, x.buf, rows, out.buf, block, scratch);
+    status = score_rows(f, x.buf, rows, out.buf, copies, leaf);
   } else {
     Py_BEGIN_ALLOW_THREADS
-    status = score_rows(f, x.buf, rows, out.buf, block, scratch);
+    status = score_rows(f, x.buf, rows, out.buf, copies, leaf);
     Py_END_ALLOW_THREADS
   }
   if (status < 0) PyErr_SetString(PyExc_ValueError, "a number is not finite");
@@ -305,6 +401,63 @@ static const char *prepare(forest *f, size_t kinds) {
   return NULL;
 }
 
+static const char *check_masks(const forest *f, size_t cuts, size_t starts, size_t tests, size_t planes, size_t trees,
+                               size_t leaves) {
+  const masks *m = &f->masks;
+  if (starts != f->used + 1 || m->start[0] != 0 || (size_t)m->start[f->used] != cuts) return "cuts are damaged";
+  for (size_t j = 0; j < f->used; j++) {
+    int64_t count = m->start[j + 1] - m->start[j];
+    if (count < 0 || count > UINT16_MAX || (count & (count + 1)) != 0) return "cuts are damaged";
+  }
+  if (planes == 0 || m->plane[0] != 0 || (size_t)m->plane[planes - 1] != tests) return "planes are damaged";
+  for (size_t p = 0; p + 1 < planes; p++)
+    if (m->plane[p + 1] < m->plane[p]) return "planes are damaged";
+  if (trees != f->trees + 1 || m->tree[0] != 0 || (size_t)m->tree[f->trees] != planes - 1 || leaves != (planes - 1) * 8)
+    return "planes are damaged";
+  for (size_t t = 0; t < f->trees; t++)
+    if (m->tree[t + 1] <= m->tree[t] || m->tree[t + 1] - m->tree[t] > 32) return "planes are damaged";
+  for (size_t i = 0; i < tests; i++)
+    if (m->tests[i].column >= m->wide) return "tests are damaged";
+  for (size_t v = 0; v < m->wide; v++) {
+    if (m->bytes[v].column < 0 || (size_t)m->bytes[v].column >= f->used) return "columns of bytes are damaged";
+    if ((m->bytes[v].kind & CATEGORY) && (m->bytes[v].set < 0 || (size_t)m->bytes[v].set >= f->sets))
+      return "columns of bytes are damaged";
+    if (m->bytes[v].low < 0 || m->bytes[v].low > UINT16_MAX) return "columns of bytes are damaged";
+  }
+  for (size_t i = 0; i < leaves; i++)
+    if (m->leaf[i] >= f->leaves) return "leaves are damaged";
+  return NULL;
+}
+
+/* masks(cuts, starts, columns, tests, planes, trees, leaves): from now on many rows at once go this way. */
+static PyObject *trees_masks(PyObject *self, PyObject *args) {
+  forest *f = (forest *)self;
+  masks *m = &f->masks;
+  PyObject *given[7];
+  size_t count[7], item[7] = {real_size(f), 8, sizeof(bytes), sizeof(test), 8, 8, 4};
+  if (!PyArg_ParseTuple(args, "OOOOOOO", given, given + 1, given + 2, given + 3, given + 4, given + 5, given + 6))
+    return NULL;
+  if (m->held[0].obj != NULL) {
+    PyErr_SetString(PyExc_ValueError, "there are masks already");
+    return NULL;
+  }
+  for (size_t i = 0; i < 7; i++)
+    if (take(given[i], m->held + i, item[i], count + i, "masks") < 0) return NULL;
+  m->cuts = m->held[0].buf, m->start = m->held[1].buf, m->bytes = m->held[2].buf, m->tests = m->held[3].buf;
+  m->plane = m->held[4].buf, m->tree = m->held[5].buf, m->leaf = m->held[6].buf, m->wide = count[2];
+  const char *fault = check_masks(f, count[0], count[1], count[3], count[4], count[5], count[6]);
+  if (fault != NULL) {
+    PyErr_SetString(PyExc_ValueError, fault);
+    return NULL;
+  }
+  size_t size = f->outputs * (f->flags & SINGLE ? sizeof(float) : sizeof(double));
+  char *values = malloc(count[6] * size + 1);
+  if (values == NULL) return PyErr_NoMemory();
+  for (size_t i = 0; i < count[6]; i++) memcpy(values + i * size, (const char *)f->values.buf + m->leaf[i] * size, size);
+  m->values = values;
+  Py_RETURN_NONE;
+}
+
 /* Trees(nodes, kinds, roots, firsts, columns, values, base, offsets, words, width, outputs, flags) */
 static PyObject *trees_new(PyTypeObject *type, PyObject *args, PyObject *named) {
   PyObject *given[9];
@@ -356,6 +509,8 @@ static void trees_dealloc(PyObject *self) {
   Py_buffer *held[] = {&f->nodes, &f->kinds_, &f->roots_, &f->firsts_, &f->columns_, &f->values, &f->base, &f->offsets_,
                        &f->words_};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++) PyBuffer_Release(held[i]);
+  for (size_t i = 0; i < 7; i++) PyBuffer_Release(f->masks.held + i);
+  free(f->masks.values);
   free(f->depth);
   free(f->order);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -366,6 +521,7 @@ static void trees_dealloc(PyObject *self) {
 static PyMethodDef methods[] = {
     {"score", trees_score, METH_VARARGS,
      "score(matrix, scores): fills scores [rows, k] from matrix, float64 [rows, width]."},
+    {"masks", trees_masks, METH_VARARGS, "masks(*tables): many rows at once go by masks from now on; see masks.py."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot slots[] = {{Py_tp_new, trees_new},

@@ -12,13 +12,13 @@ import numpy as np
 from bimodal.errors import ModelFailed, NotCompiled
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.exact import built
+from bimodal.runtimes.exact.masks import CATEGORY, MISSING_RIGHT, WIDEST, ZERO_MISSING, Masks, Nodes
 from bimodal.runtimes.exact.prepare import Prepare
 
 NARROW = np.dtype([("threshold", "<f4"), ("link", "<u4")])  # link: step << 12 | column
 WIDE = np.dtype([("threshold", "<f8"), ("column", "<u4"), ("step", "<u4")])
 COLUMNS, STEPS, LEAVES = 1 << 12, 1 << 20, 1 << 22  # what a NARROW node can tell
 CATEGORIES = 1 << 24  # beyond, float32 knows no integers
-MISSING_RIGHT, ZERO_MISSING, CATEGORY = 1, 2, 4  # kinds of node, as the kernel knows them
 FLAGS = {"rounded": 1, "single": 2, "narrow": 4, "finite": 8, "complete": 16}
 TABLES = {
     "kinds": "u1",
@@ -128,7 +128,7 @@ class Trees:
         flags = {"rounded": self.rounded, "single": self.single, "narrow": self.nodes.dtype == NARROW}
         flags |= {"finite": self.refuses != "", "complete": self.refuses == "missing"}
         tables = (self.nodes, self.kinds, self.roots, self.firsts, self.columns, self.values, self.base)
-        return built.kernels.Trees(
+        kernel = built.kernels.Trees(
             *(np.ascontiguousarray(table).view("u1").reshape(-1) if table.size else table for table in tables),
             self.offsets,
             self.words,
@@ -136,6 +136,25 @@ class Trees:
             self.values.shape[1],
             sum(FLAGS[name] for name, on in flags.items() if on),
         )
+        masks = Masks.of(self._unpacked(), len(self.columns)) if self._small() else None
+        if masks is not None:
+            kernel.masks(*masks.tables)
+        return kernel
+
+    def _small(self) -> bool:
+        """Are all trees small enough for masks?"""
+        return bool(np.diff(self.roots).max(initial=0) < 2 * WIDEST)
+
+    def _unpacked(self) -> Nodes:
+        """The nodes as plain columns. Their table is known to be sound."""
+        nodes = self.nodes
+        kind = self.kinds if len(self.kinds) else np.zeros(len(nodes), "u1")
+        if nodes.dtype == NARROW:
+            step = (nodes["link"] >> 12).astype(np.int64)
+            leaf = nodes["threshold"].view("<u4") % LEAVES
+            return Nodes(nodes["link"] % COLUMNS, nodes["threshold"], step, kind, leaf, self.roots)
+        leaf = nodes["threshold"].view("<u8") % (1 << 32)
+        return Nodes(nodes["column"], nodes["threshold"], nodes["step"].astype(np.int64), kind, leaf, self.roots)
 
     def __post_init__(self) -> None:
         if self.refuses not in ("", "infinite", "missing") or self.values.ndim != 2:
@@ -154,21 +173,15 @@ class Trees:
 
     def thresholds(self) -> Mapping[int, Array]:
         """By prepared column: its distinct thresholds and categories, sorted."""
-        column, threshold, inner = self._told_nodes()
-        chosen = np.zeros(len(inner), bool) if not len(self.kinds) else (self.kinds & CATEGORY) != 0
+        nodes = self._unpacked()
+        column, threshold, inner = nodes.column, nodes.threshold.astype(float), nodes.step > 0
+        chosen = nodes.kind & CATEGORY != 0
         found: dict[int, Array] = {}
         for place, name in enumerate(self.columns.tolist()):
             mine = inner & (column == place)
             sets = [self._categories(number) for number in np.unique(threshold[mine & chosen]).astype(int).tolist()]
             found[name] = np.unique(np.concatenate([threshold[mine & ~chosen], *sets]))
         return found
-
-    def _told_nodes(self) -> tuple[Array, Array, Array]:
-        """Of each node: its column, its threshold as float64, and whether it is no leaf."""
-        if self.nodes.dtype == NARROW:
-            link = self.nodes["link"]
-            return link % COLUMNS, self.nodes["threshold"].astype(float), link >= COLUMNS
-        return self.nodes["column"], self.nodes["threshold"], self.nodes["step"] > 0
 
     def _categories(self, number: int) -> Array:
         words = self.words[self.offsets[number] : self.offsets[number + 1]]

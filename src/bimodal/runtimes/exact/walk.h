@@ -3,6 +3,7 @@
  *   NODE, REAL           the node and the number that it compares
  *   FEATURE(n), STEP(n)  its column; how far behind it its left child stands, 0 at a leaf
  *   NAME(x)              x with the kind's name before it
+ *   PAYLOAD              the bits of a leaf's threshold that are its row of values
  *
  * Siblings stand side by side, so a step is `n + STEP(n) + (x > threshold)`. A leaf's threshold is a NaN: nothing is above
  * it, and every further step stays there. Nothing branches; several walks side by side hide each other's latency. */
@@ -103,6 +104,56 @@ static const char *NAME(check)(forest *f, uint32_t *below) {
     f->depth[t] = deepest;
   }
   return NULL;
+}
+
+/* How many of the cuts lie below each number of a column: none below a missing one. count is one less than a power of two.
+ * Eight searches side by side. */
+static void NAME(ranks)(const REAL *cuts, size_t count, const REAL *x, uint16_t *rank) {
+  for (size_t i = 0; i < BLOCK; i += 8) {
+    size_t at[8] = {0};
+    for (size_t half = (count + 1) / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+      for (int k = 0; k < 8; k++) at[k] += cuts[at[k] + half - 1] < x[i + k] ? half : 0;
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) rank[i + k] = (uint16_t)at[k];
+  }
+}
+
+/* A column of bytes: where each number stands among SPAN cuts. A missing number stands before or behind them all. */
+static void NAME(bytes)(const forest *f, const bytes *b, const REAL *x, const uint16_t *rank, int missing, int8_t *out) {
+  if (b->kind & CATEGORY) {
+    for (size_t i = 0; i < BLOCK; i++)
+      out[i] = (x[i] != x[i] ? b->kind & MISSING_RIGHT : !among(f, (size_t)b->set, (double)x[i])) ? 127 : -128;
+    return;
+  }
+  int16_t low = (int16_t)b->low;
+  for (size_t i = 0; i < BLOCK; i++) {
+    int32_t place = (int32_t)rank[i] - low;
+    place = place < 0 ? 0 : place;
+    out[i] = (int8_t)((place > SPAN ? SPAN : place) - 128);
+  }
+  if (!missing && !(b->kind & ZERO_MISSING)) return;
+  int8_t side = b->kind & MISSING_RIGHT ? 127 : -128;
+  for (size_t i = 0; i < BLOCK; i++)
+    if (x[i] != x[i] || ((b->kind & ZERO_MISSING) && x[i] >= -TINY && x[i] <= TINY)) out[i] = side;
+}
+
+/* All columns of bytes of a block. */
+static void NAME(encode)(const forest *f, const REAL *block, int missing, int8_t *out) {
+  const masks *m = &f->masks;
+  uint16_t rank[BLOCK] = {0};
+  int32_t ranked = -1;
+  for (size_t v = 0; v < m->wide; v++, out += BLOCK) {
+    const bytes *b = m->bytes + v;
+    const REAL *x = block + (size_t)b->column * BLOCK;
+    if (b->column != ranked && !(b->kind & CATEGORY)) {
+      size_t start = (size_t)m->start[b->column];
+      NAME(ranks)((const REAL *)m->cuts + start, (size_t)m->start[b->column + 1] - start, x, rank);
+      ranked = b->column;
+    }
+    NAME(bytes)(f, b, x, rank, missing, out);
+  }
 }
 
 #undef NEXT

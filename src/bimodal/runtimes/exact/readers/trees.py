@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bimodal.errors import NotCompiled
-from bimodal.formats.library import library
 from bimodal.rows import Array
 from bimodal.runtimes.estimator import type_of
 from bimodal.runtimes.exact.finish import Finish
@@ -247,6 +247,6 @@ def _isolation(estimator: Any, width: int) -> Core:
         feature = np.where(table.feature < 0, -1, np.asarray(columns)[table.feature]).astype(np.int32)
         tables.append(Tree(feature, table.threshold, table.left, table.right, table.nan_left, table.value))
     trees = Trees.build(tables, np.zeros(1), rounded=True, width=width)
-    average = library("sklearn.ensemble._iforest")._average_path_length([estimator._max_samples])
+    average = sys.modules[type(estimator).__module__]._average_path_length([estimator._max_samples])  # type: ignore[attr-defined]  # its own
     numbers = {"depths": float(len(tables) * average[0]), "offset": float(estimator.offset_)}
     return trees, Finish("isolation", {"prediction": "int64", "score": "float64"}, None, numbers), True
