@@ -34,6 +34,8 @@ class Field:
     type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken.
     nullable: a missing value is taken. finite: infinity is refused. categories: the values the model knows; closed:
     it takes no others. most: the largest magnitude of a number that it takes, None where it takes every finite one.
+    frame: the type of pandas in which the training held it (`Int64`, `category`, `datetime64[ns, UTC]`), where code of
+    unknown effect gets it; None where that is what pandas reads from a file.
     """
 
     name: str
@@ -45,21 +47,23 @@ class Field:
     closed: bool = False
     most: float | None = None
     example: Any = None
+    frame: str | None = None
 
     @property
     def needs(self) -> str:
         """What a value must be, in words."""
         if self.shape:
             many = "" if self.shape[0] < 0 else f"{self.shape[0]} "
-            return f"a list of {many}number{'s' if self.shape[0] != 1 else ''}"
+            thing = "text" if self.type == "string" else "number"
+            return f"a list of {many}{thing}{'s' if self.shape[0] != 1 else ''}"
         if self.type in INTEGERS:
             return "an integer"
         return NEEDS.get(self.type, "a number")
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """The NumPy type of the column."""
-        if self.type in ("string", "any"):
+        """The NumPy type of the column: of objects where its own type could hold no null."""
+        if self.type in ("string", "any") or (self.nullable and not self.shape and self.type in (*INTEGERS, "bool")):
             return np.dtype(object)
         return np.dtype("datetime64[us]") if self.type == "timestamp" else np.dtype(self.type)
 
@@ -199,7 +203,7 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 def _integer(field: Field, value: object) -> tuple[Any, Problem | None]:
     if _is_null(value):
-        return None, field.null()
+        return (None, None) if field.nullable and not field.shape else (None, field.null())
     if isinstance(value, float | np.floating):
         if math.isinf(value):
             return None, field.infinite()
@@ -225,6 +229,8 @@ def _boolean(field: Field, value: object) -> tuple[Any, Problem | None]:
         return bool(value), None
     if isinstance(value, int | float | np.number) and value in (0, 1):
         return bool(value), None
+    if field.nullable and _is_null(value):
+        return None, None
     return None, field.null() if _is_null(value) else field.wrong(kind(value))
 
 
@@ -277,6 +283,9 @@ def _vector(field: Field, value: object) -> tuple[Any, Problem | None]:
             column = f"{field.name}[{position}]" if "[" not in field.name else field.name
             return None, Problem(problem.code, problem.message, column=column)
         judged.append(good)
+    uneven = next((each for each in judged if inner and len(each) != len(judged[0])), None)
+    if uneven is not None:
+        return None, wrong_width(len(judged[0]), len(uneven), field.name)
     return judged, None
 
 
@@ -319,4 +328,4 @@ def plainly_good(each: Field, column: Array) -> bool:
         return each.nullable and bool((bounded | np.isnan(column)).all())
     if each.type == "string":
         return not each.closed or each.known.issuperset(column)
-    return each.type == "bool" or each.type in INTEGERS
+    return each.type == "bool" or (each.type in INTEGERS and column.dtype != object)  # objects may be of any size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,18 @@ from bimodal.field import Field
 from bimodal.table import as_table, from_frame
 
 HEAD = 1000  # rows that are looked at
+EXTENSION = re.compile(r"U?Int(8|16|32|64)|Float(32|64)|boolean|string")  # pandas' types that know a missing value
 
 
 def fields(data: Any) -> tuple[Field, ...]:
     """The columns of a sample (a CSV, Parquet or JSON Lines file, a frame, an Arrow table, records) as Fields."""
-    table = _table(data).slice(0, HEAD)
-    return tuple(_field(name, table.column(name)) for name in table.column_names)
+    rows = table(data).slice(0, HEAD)
+    held = _held(rows)
+    return tuple(_field(name, rows.column(name), held.get(name)) for name in rows.column_names)
 
 
-def _table(data: Any) -> pa.Table:
+def table(data: Any) -> pa.Table:
+    """A sample's rows."""
     if isinstance(data, str | Path):
         return _read(Path(data))
     if hasattr(data, "iloc") and hasattr(data, "columns"):
@@ -52,20 +57,48 @@ def _read(path: Path) -> pa.Table:
         raise SourceError(f"the sample {path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _field(name: str, column: pa.ChunkedArray) -> Field:
+def _held(rows: pa.Table) -> dict[str, str]:
+    """The columns that the frame held in a type of its own, which a file does not bring back by itself."""
+    told = (rows.schema.pandas_metadata or {}).get("columns", [])
+    types = {each["name"]: _frame_type(each) for each in told}
+    return {name: kind for name, kind in types.items() if kind is not None}
+
+
+def _frame_type(told: Mapping[str, Any]) -> str | None:
+    kind = str(told["numpy_type"])
+    if told["pandas_type"] == "categorical":
+        return "category"
+    if kind.startswith("datetime64["):
+        zone = (told.get("metadata") or {}).get("timezone")
+        return f"{kind[:-1]}, {zone}]" if zone else kind
+    return kind if EXTENSION.fullmatch(kind) else None
+
+
+def _field(name: str, column: pa.ChunkedArray, held: str | None) -> Field:
     plain = column.drop_null()
     example = plain[0].as_py() if len(plain) else None
-    nullable = column.null_count > 0
+    extension = held is not None and EXTENSION.fullmatch(held) is not None
+    nullable = column.null_count > 0 or extension
+    # integers that the frame can hold beside a null stay what they are; elsewhere pandas makes floats of them
+    kind = _type(column.type, widened=nullable and held is None)
     return Field(
         name,
-        _type(column.type, nullable=nullable),
+        kind,
         nullable=nullable,
-        example=example if _type(column.type, nullable=nullable) != "timestamp" else str(example),
+        categories=_categories(column) if held == "category" else None,
+        example=str(example) if kind == "timestamp" else example,
+        frame=held,
     )
 
 
-def _type(kind: pa.DataType, *, nullable: bool) -> str:
-    """As pandas would read the column: integers with nulls are floats there."""
+def _categories(column: pa.ChunkedArray) -> tuple[Any, ...]:
+    """All that the frame's type names, also those that no row has."""
+    one = column.unify_dictionaries()
+    return tuple(one.chunk(0).dictionary.to_pylist()) if one.num_chunks else ()
+
+
+def _type(kind: pa.DataType, *, widened: bool) -> str:
+    """As pandas would read the column. widened: integers stand beside nulls."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_boolean(kind):
@@ -74,4 +107,4 @@ def _type(kind: pa.DataType, *, nullable: bool) -> str:
         return "string"
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return "timestamp"
-    return "int64" if pa.types.is_integer(kind) and not nullable else "float64"
+    return "int64" if pa.types.is_integer(kind) and not widened else "float64"

@@ -185,7 +185,7 @@ def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -
         return _by_value(each, [_parsed(each, value) for value in array.to_pylist()], faults)
     taker = _vectors if each.shape else _TAKERS.get(each.type, _integers if each.type in INTEGERS else _numbers)
     taken = taker(each, array, faults)
-    if each.closed and isinstance(taken, np.ndarray) and taken.dtype != object and not each.shape:
+    if each.closed and isinstance(taken, np.ndarray) and each.type not in ("string", "any") and not each.shape:
         _fault(faults, ~np.isin(taken, list(each.known)) & ~_nulls(array), each.unknown())  # texts were judged already
     return taken
 
@@ -277,7 +277,7 @@ def _dictionary(array: pa.Array) -> Dictionary:
 
 def _booleans(each: Field, array: pa.Array, faults: Faults) -> Column:
     if pa.types.is_boolean(array.type) and not array.null_count:
-        return np.asarray(array)
+        return np.asarray(array).astype(each.dtype, copy=False)
     return _by_value(each, array.to_pylist(), faults)
 
 

@@ -77,7 +77,8 @@ def _field(told: Mapping[str, Any], place: int, path: str) -> Field:
             raise ModelError(
                 f"{path}: its input {name!r} is of MLflow's type {kind}, which no row of a table can carry"
             )
-        field = Field(name, COLUMNS[kind], (-1,) * depth, nullable=not told.get("required", True))
+        nullable = kind not in ("integer", "long") and not told.get("required", True)  # MLflow refuses nulls in them
+        field = Field(name, COLUMNS[kind], (-1,) * depth, nullable=nullable)
     field = replace(field, finite=False)
     return replace(field, example=_example(field))
 
