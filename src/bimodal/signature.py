@@ -232,11 +232,11 @@ class Signature:
         """In a model that takes any width, all rows of one request have the first one's."""
         if self.vector is None or self.vector.shape[0] != -1 or not rows:
             return []
-        width = len(rows[0][0])
+        size = _size(rows[0][0])
         problems = []
         for place, row in zip(np.flatnonzero(good), list(rows), strict=True):
-            if len(row[0]) != width:
-                problems.append(wrong_width(width, len(row[0])).at(int(place) + 1))
+            if _size(row[0]) != size:
+                problems.append(_other_size(size, _size(row[0])).at(int(place) + 1))
                 good[place] = False
                 rows.remove(row)
         return problems
@@ -274,6 +274,22 @@ class Signature:
                 return None
             columns[each.name] = column
         return Rows(columns, len(rows))
+
+
+def _size(value: Any) -> tuple[int, ...]:
+    """The lengths of nested lists, along the first of each."""
+    sizes = []
+    while isinstance(value, list):
+        sizes.append(len(value))
+        value = value[0] if value else None
+    return tuple(sizes)
+
+
+def _other_size(first: tuple[int, ...], given: tuple[int, ...]) -> Problem:
+    if len(first) == len(given) == 1:
+        return wrong_width(first[0], given[0])
+    sizes = [" × ".join(map(str, each)) for each in (first, given)]
+    return Problem("wrong_width", f"{sizes[1]} values, where the first row has {sizes[0]}; one request, one size")
 
 
 def _empty(fields: Sequence[Field]) -> Rows:

@@ -105,6 +105,16 @@ def last(model: Any) -> Any:
 
 def columns(model: Any) -> tuple[str, ...] | None:
     """The names of the columns it was trained on; None where it was trained on arrays."""
+def first(model: Any) -> Any:
+    """The estimator that is the first to look at the rows."""
+    while True:
+        steps = [step for _, step in model.steps if kind(step) != "passthrough"] if kind(model) == "Pipeline" else []
+        inside = steps or inner(model)
+        if not inside:
+            return model
+        model = inside[0]
+
+
     for each in _fronts(model):
         names = attribute(each, "feature_names_in_")
         if names is not None and len(names) and all(isinstance(name, str) for name in names):
@@ -118,7 +128,7 @@ def width(model: Any) -> int | None:
         count = attribute(each, "n_features_in_")
         if count is not None:
             return int(count)
-    return None
+    return 1 if "IsotonicRegression" in names_of(first(model)) else None
 
 
 def takes_text(model: Any) -> bool:

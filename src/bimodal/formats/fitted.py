@@ -19,6 +19,7 @@ from bimodal.formats.conversion import converted
 from bimodal.formats.library import library
 from bimodal.formats.probe import Probe, example_rows, works
 from bimodal.formats.routes import Claim, Feature, Routes
+from bimodal.formats.unusual import Unusual
 from bimodal.rows import Array, Rows
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes.estimator import Answer, Estimator, Feed
@@ -125,10 +126,15 @@ class Intake:
     @classmethod
     def of(cls, model: Any, method: str, source: Source) -> Intake:
         names, width = estimators.columns(model), estimators.width(model)
+        if names is not None and boosters.home(model) == "lightgbm":
+            names = boosters.spelled(names, [*(source.features or ()), *(each.name for each in source.sample or ())])
+        rare = Unusual.of(model, source.sample) if names is None and width is None else None
         if names is None and width is None and source.features and not estimators.takes_text(model):
             width = len(source.features)
         sample = {each.name: each for each in source.sample or ()}
-        if names is None and width is None:
+        if rare is not None:
+            tries = [cls(rare.signature, rare.feed, rare.features, rare.told)]
+        elif names is None and width is None:
             tries = [cls._texts()] if estimators.takes_text(model) else cls._unknown(source.sample)
         elif names is not None:
             features = Routes.through(model, len(names))
@@ -293,6 +299,9 @@ def _transformed(model: Any, result: Any) -> Outputs:
     if names is None or width > WIDEST:
         answer = Answer("transform")
         return {"transformed": answer}, (_seen("transformed", native.part(result, answer)),), None
+    if "PatchExtractor" in estimators.names_of(model):  # many patches of an image are its one answer
+        field = Field("transformed", "float64", (-1, *result.shape[1:]))
+        return {"transformed": Answer("transform", several=True)}, (field,), None
     answers = {name: Answer("transform", column=place) for place, name in enumerate(names)}
     if not hasattr(result, "iloc"):
         result = native.part(result, Answer("transform"))  # made dense once

@@ -28,6 +28,9 @@ def plausible(step: Any, width: int) -> list[Any] | None:
         values = _numbers(getattr(step, name, None))
         if values is not None and values.ndim == 2 and values.shape[1] == width and len(values):
             return [_plain(value) for value in values.mean(axis=0)]
+    knots = _numbers(getattr(step, "X_thresholds_", None))
+    if knots is not None and width == 1:
+        return [_plain(np.median(knots))]
     return _thresholds(step, width)
 
 

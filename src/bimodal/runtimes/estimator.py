@@ -60,6 +60,38 @@ def texts(name: str) -> Feed:
     return lambda rows: rows.array(name).tolist()
 
 
+def column(name: str) -> Feed:
+    """One column as a 1-D array: of labels."""
+    return lambda rows: rows.array(name)
+
+
+def sets(name: str) -> Feed:
+    """Rows of one vector column as lists of what is in them; a null stands for nothing."""
+    return lambda rows: [[each for each in row if each is not None and each == each] for row in rows.array(name)]
+
+
+def records(names: Sequence[str]) -> Feed:
+    """Named columns as a list of dicts."""
+
+    def feed(rows: Rows) -> Any:
+        lists = [marked(rows[name], math.nan).tolist() for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
+
+    return feed
+
+
+def pairs(names: Sequence[str]) -> Feed:
+    """Named columns as a list of lists of (name, value)."""
+    told = records(names)
+    return lambda rows: [list(each.items()) for each in told(rows)]
+
+
+def words(names: Sequence[str]) -> Feed:
+    """The texts of named columns as a list of lists, without those that are null."""
+    told = records(names)
+    return lambda rows: [[text for text in each.values() if text == text] for each in told(rows)]
+
+
 def marked(column: Column, null: object) -> Array:
     """The column with its missing values written as the model knows them: NaN or None."""
     if isinstance(column, Dictionary):
@@ -138,7 +170,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Answer:
-    """Where an output comes from: the estimator's method, and the place in its list of arrays, or the column."""
+    """Where an output comes from: the estimator's method, and the place in its list of arrays, or the column.
+
+    several: the method gives equally many rows for each one, which are that row's answer.
+    """
 
     method: str
     place: int | None = None
@@ -170,6 +205,7 @@ class Estimator(Runtime):
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
         answer = self._answers[name]
         values = part(results[answer.method], answer)
+    several: bool = False
         if len(values) != count:
             raise ModelFailed(f"the model gave {len(values)} answers for {count} rows")
         return answered(values, self._fields[name])
@@ -197,6 +233,8 @@ def part(result: Any, answer: Answer) -> Array:
         result = result.toarray()
     if answer.column is not None and hasattr(result, "iloc"):
         return np.asarray(result.iloc[:, answer.column])
+        if answer.several and len(values) % count == 0:
+            values = values.reshape(count, -1, *values.shape[1:])
     values = np.asarray(result)
     return values if answer.column is None else (values[:, answer.column] if values.ndim > 1 else values)
 
