@@ -230,7 +230,7 @@ class Signature:
 
     def _ragged(self, rows: list[list[Any]], good: NDArray[np.bool_]) -> list[Problem]:
         """In a model that takes any width, all rows of one request have the first one's."""
-        if self.vector is None or self.vector.shape[0] != -1 or not rows:
+        if len(self.inputs) != 1 or -1 not in self.inputs[0].shape or not rows:
             return []
         size = _size(rows[0][0])
         problems = []
