@@ -1,0 +1,234 @@
+"""One trained estimator through every door: saved, loaded, a file predicted, rows served; beside its own answers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
+
+import bimodal
+from bimodal.model import Model
+from bimodal.signature import Signature
+from tests.realtime.desk import Ask, Desk, told
+from tests.sweep.difference import Answers, Array, Difference, difference
+from tests.sweep.fitting import Trained
+
+ALONE = 5  # rows that are asked one by one
+TOGETHER = 16  # rows that are asked in one turn of the event loop
+FILES = ("parquet", "csv")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was found of one estimator under one choice of the runtime.
+
+    takes: what its rows are, in a word or two. live, bulk: the runtimes of real time and of batch. reason: why a native
+    one is not compiled. batch, served: the largest difference from the library's own answers to the same rows, asked
+    as the door asked them; company: the largest difference that the library gives one row with and without neighbours;
+    steady: the real-time runtime gave each row the same bits alone and in company.
+    """
+
+    name: str
+    way: str
+    takes: str
+    live: str
+    bulk: str
+    reason: str
+    batch: Difference
+    served: Difference
+    company: Difference
+    steady: bool
+
+    @property
+    def compiled(self) -> bool:
+        return self.live != "native" or self.bulk != "native"
+
+
+def ask(one: Trained, folder: Path, runtime: str = "auto") -> Asked:
+    """Save it, load it, ask it in batch and in real time, and compare."""
+    path = folder / "model.joblib"
+    joblib.dump(one.model, path)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")  # the library's own, in the answers to compare with
+        with closing(bimodal.load(path, sample=one.asked if one.sampled else None, runtime=runtime)) as model:
+            model.warm_up()
+            bulk = model.in_bulk(wait=True)
+            files = [kind for kind in FILES if kind != "csv" or one.way != "images"]
+            batch = [in_batch(one, model, folder, kind) for kind in files]
+            served, steady = in_real_time(one, model)
+            return Asked(
+                one.name,
+                one.way,
+                taken(one, model.signature),
+                model.runtime.name,
+                bulk.runtime.name,
+                reason(model),
+                _largest(batch),
+                served,
+                company(one, model.signature),
+                steady,
+            )
+
+
+def taken(one: Trained, signature: Signature) -> str:
+    """What its rows are, for the table."""
+    if signature.open:
+        return "open"
+    if signature.vector is not None:
+        return f"a vector of {signature.width}"
+    if len(signature.inputs) == 1 and signature.inputs[0].type == "string" and not signature.named:
+        return "text"
+    return f"{len(signature.inputs)} columns" if len(signature.inputs) > 1 else "1 column"
+
+
+def reason(model: Model) -> str:
+    """Why it is not compiled, where it is not."""
+    report = getattr(model.compiled, "report", None)
+    if report is None or model.runtime.name != "native":
+        return ""
+    told = [f"{each.name}: {each.reason}" for each in report.candidates if each.reason]
+    return "; ".join(told) or report.note or "native is the fastest"
+
+
+# -- the library's own answers -----------------------------------------------------------------------------------------
+
+
+def own(model: Any, rows: Any, signature: Signature) -> Answers:
+    """What the library itself answers, by the names of our outputs, [rows, …]."""
+    names = [each.name for each in signature.outputs]
+    if not hasattr(model, "predict"):
+        return _split(_dense(model.transform(rows)), names, len(rows))
+    answers = {"prediction": np.asarray(model.predict(rows))}
+    if hasattr(model, "predict_proba") and any(name.startswith("probability") for name in names):
+        shares = model.predict_proba(rows)
+        several = {f"probability_{place}": each for place, each in enumerate(shares)}
+        answers |= several if isinstance(shares, list) else {"probability": shares}
+    elif "score" in names:
+        score = model.decision_function if hasattr(model, "decision_function") else model.score_samples
+        answers["score"] = score(rows)
+    return {name: _flat(values, len(rows)) for name, values in answers.items()}
+
+
+def _dense(values: Any) -> Any:
+    return values.toarray() if hasattr(values, "toarray") else np.asarray(values)
+
+
+def _split(values: Array, names: Sequence[str], count: int) -> Answers:
+    """A transformer's columns, or its one block."""
+    block = _flat(values, count)
+    if names == ["transformed"]:
+        return {"transformed": block}
+    assert block.shape[1] == len(names), (block.shape, names)
+    return {name: block[:, [place]] for place, name in enumerate(names)}
+
+
+def _flat(values: Any, count: int) -> Array:
+    return np.asarray(values).reshape(count, -1)
+
+
+# -- the doors ---------------------------------------------------------------------------------------------------------
+
+
+def in_batch(one: Trained, model: Model, folder: Path, kind: str) -> Difference:
+    """A file predicted, all outputs, beside the library's answers to the same file read by pandas."""
+    source, sink = folder / f"rows.{kind}", folder / f"{kind}.parquet"
+    if kind == "csv":
+        one.asked.to_csv(source, index=False)
+        frame = pd.read_csv(source, float_precision="round_trip", na_filter=one.way != "texts")
+    else:
+        one.asked.to_parquet(source)
+        frame = pd.read_parquet(source)
+    names = [each.name for each in model.signature.outputs]
+    options: dict[str, Any] = {"na": []} if one.way == "texts" else {}
+    bimodal.predict_file(
+        model, source, sink, outputs=names, keep="none", overwrite=True, progress="quiet", workers=1, **options
+    )
+    answers = own(one.model, one.rows(frame), model.signature)
+    table = pq.read_table(sink)
+    ours, place = {}, 0
+    for name, values in answers.items():
+        columns = table.columns[place : place + values.shape[1]]
+        ours[name] = np.column_stack([np.array(column.to_pylist(), values.dtype) for column in columns])
+        place += values.shape[1]
+    assert place == table.num_columns, table.column_names
+    return difference(answers, ours)
+
+
+def in_real_time(one: Trained, model: Model) -> tuple[Difference, bool]:
+    """Rows asked one by one and rows asked in one turn; and whether those that were asked both ways got the same."""
+    names = [each.name for each in model.signature.outputs]
+    some = one.asked.iloc[np.unique(np.linspace(0, len(one.asked) - 1, TOGETHER).astype(int))]
+    bodies = [{**body(one, model.signature, some.iloc[[place]]), "outputs": names} for place in range(len(some))]
+    desk = Desk(model)
+    try:
+        alone = [desk.answer(each) for each in bodies[:ALONE]]
+        together = [told(response) for response in desk.together([Ask(body=each) for each in bodies])]
+    finally:
+        desk.close()
+    assert all(list(each) == names for each in (*alone, *together)), together
+    found = _largest(
+        [
+            difference(expected, _decoded([answer], expected))
+            for answer, expected in zip(alone, _one_by_one(one, model, some.iloc[:ALONE]), strict=True)
+        ]
+    )
+    expected = own(one.model, one.rows(some), model.signature)
+    found |= difference(expected, _decoded(together, expected))
+    return found, alone == together[:ALONE]
+
+
+def _one_by_one(one: Trained, model: Model, rows: pd.DataFrame) -> list[Answers]:
+    return [own(one.model, one.rows(rows.iloc[[place]]), model.signature) for place in range(len(rows))]
+
+
+def body(one: Trained, signature: Signature, row: pd.DataFrame) -> dict[str, Any]:
+    """A row as JSON."""
+    values = {str(name): _plain(value) for name, value in row.to_dict(orient="records")[0].items()}
+    if signature.named:
+        return {"rows": [values]}
+    only = list(values.values())
+    return {"input": [only[0]] if one.way == "images" else [only]}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON carries it."""
+    if isinstance(value, list | np.ndarray):
+        return [_plain(each) for each in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _decoded(answers: Sequence[dict[str, Any]], expected: Answers) -> Answers:
+    """Answers of one row each, as arrays of the library's types."""
+    return {
+        name: np.array([_flat(np.array(each[name], values.dtype), 1)[0] for each in answers], values.dtype)
+        for name, values in expected.items()
+    }
+
+
+def company(one: Trained, signature: Signature) -> Difference:
+    """How far the library's own answer to a row depends on its neighbours: each alone, and all in one call."""
+    with_all = own(one.model, one.rows(one.asked), signature)
+    alone = _alone(one, signature)
+    return difference(with_all, {name: np.concatenate([each[name] for each in alone]) for name in with_all})
+
+
+def _alone(one: Trained, signature: Signature) -> list[Answers]:
+    return [own(one.model, one.rows(one.asked.iloc[[place]]), signature) for place in range(len(one.asked))]
+
+
+def _largest(found: Sequence[Difference]) -> Difference:
+    largest = Difference()
+    for each in found:
+        largest |= each
+    return largest
