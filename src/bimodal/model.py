@@ -58,12 +58,12 @@ class Model:
             return cls._open_inline(location, wanted)
         known = None if wanted == "native" else verification.known(location)
         if wanted in ("exact", "onnx"):
-            return cls._of(location, known or verification.prove(location), wanted)
-        if known is not None and known.report.live != "native":
-            return cls._of(location, known, known.report.live)
+            known = known or verification.prove(location)
+        if known is not None and known.report.chosen(wanted) != "native":
+            return cls(location, *known.open(wanted), known)
         child = ProcessRuntime(location.kind.name, location.source)
         model = cls(location, child, child.report, known)
-        if background and wanted == "auto" and known is None and child.report.compiles:
+        if background and child.report.compiles:
             model.verify()
         return model
 
@@ -77,11 +77,6 @@ class Model:
         loaded = location.kind.load(location.source)
         costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
         return cls(location, loaded.runtime, replace(child.report, costs=costs))
-
-    @classmethod
-    def _of(cls, location: Location, known: Compiled, name: str) -> Model:
-        """With a compiled form alone; the library that trained it is not asked."""
-        return cls(location, known.open(name), known.told(name), known)
 
     def __repr__(self) -> str:
         return f"<Model {self.name} {self.version}: {self.format}, {self.runtime_name}>"
@@ -139,9 +134,10 @@ class Model:
 
     def _settle(self, found: Compiled) -> None:
         """What the verification found. The native process ends when the last call that uses it has."""
-        self.compiled = found
         if found.report.live != "native":
-            self.costs, self.runtime = found.told(found.report.live).costs, found.open(found.report.live)
+            runtime, told = found.open("auto")
+            self.costs, self.runtime = told.costs, runtime
+        self.compiled = found
 
     def warm_up(self) -> None:
         """Wait until a compiled form is proven or given up, and predict the example once: the first real row then finds
@@ -161,15 +157,18 @@ class Model:
         """
         if wait:
             self.warm_up()
-        if self.compiled is None or self.location.runtime != "auto" or self.compiled.report.bulk == self.runtime.name:
+        wanted = self.location.runtime
+        if self.compiled is None or self.compiled.report.chosen(wanted, bulk=True) == self.compiled.report.chosen(
+            wanted
+        ):
             return self
         if self._bulk is None:
             self._bulk = self._open_bulk(self.compiled)
         return self._bulk
 
     def _open_bulk(self, known: Compiled) -> Model:
-        if known.report.bulk != "native":
-            return Model._of(self.location, known, known.report.bulk)
+        if known.report.chosen(self.location.runtime, bulk=True) != "native":
+            return Model(self.location, *known.open(self.location.runtime, bulk=True), known)
         try:
             return Model.open(replace(self.location, runtime="native"))
         except MissingLibrary:

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bimodal.errors import NotCompiled
+from bimodal.compile import cache as caches
+from bimodal.compile.report import Report
+from bimodal.errors import BimodalError
 from bimodal.location import Location
+from bimodal.runtimes import process
 from bimodal.runtimes.contract import Runtime
-from bimodal.runtimes.process import Report
+
+log = logging.getLogger("bimodal")
 
 
 @dataclass(frozen=True)
 class Compiled:
     """What compiling a model found: the report, and the folder with the forms that passed."""
 
-    report: Any
+    report: Report
     folder: Path
 
-    def open(self, name: str) -> Runtime:
-        """One of the runtimes that passed; raises NotCompiled or ParityFailed telling why there is none."""
-        raise NotCompiled("this model has no compiled form yet")
+    def open(self, wanted: str, *, bulk: bool = False) -> tuple[Runtime, process.Report]:
+        """The runtime for `wanted` (auto, exact, onnx, …), and what loading the model would have told, with that
+        runtime's costs. Raises NotCompiled or ParityFailed telling why there is none.
+        """
+        name = self.report.chosen(wanted, bulk=bulk)
+        report = self.report
+        told = process.Report(
+            report.told(), report.versions, report.warnings, report.facts, report.costs.get(name, {}), compiles=True
+        )
+        return report.open(self.folder, name), told
 
-    def told(self, name: str) -> Report:
-        """What loading the native model told, with the measured costs of the runtime."""
-        raise NotCompiled("this model has no compiled form yet")
+
+@cache
+def _cache(root: Path) -> caches.Cache:
+    return caches.Cache(root)
+
+
+def _key(location: Location) -> str:
+    return caches.key(location.digest, location.kind.name, location.source, location.runtime)
 
 
 def known(location: Location) -> Compiled | None:
     """What an earlier verification found, where nothing has changed since."""
-    return None
+    found = _cache(caches.root()).find(_key(location))
+    return None if found is None else Compiled(*found)
 
 
 def prove(location: Location, cancel: threading.Event | None = None) -> Compiled:
-    """Compile and compare now, unless another process just did."""
-    raise NotCompiled("this model has no compiled form yet")
+    """Compile and compare now, unless it was done already or another process is at it. Raises what loading raises."""
+    return Compiled(
+        *_cache(caches.root()).compiled(
+            _key(location),
+            location.kind.name,
+            location.source,
+            sample=_rows(location.sample),
+            wanted=location.runtime,
+            cancel=cancel,
+        )
+    )
+
+
+def _rows(sample: Any) -> Any:
+    """The user's sample as an Arrow table."""
+    if sample is None:
+        return None
+    from bimodal.sample import table  # brings Arrow along, which a server does without where there is no sample
+
+    return table(sample)
 
 
 class Verification:
@@ -57,7 +94,15 @@ class Verification:
         self._thread.join()
 
     def cancel(self) -> None:
+        """End it; what it had found by then is not used."""
         self._cancelled.set()
 
     def _run(self) -> None:
-        return
+        try:
+            found = prove(self._location, self._cancelled)
+        except BimodalError as error:
+            if not self._cancelled.is_set():
+                log.warning("%s stays native: %s", self._location.name, error)
+            return
+        if not self._cancelled.is_set():
+            self._done(found)

@@ -42,12 +42,13 @@ def predict_batches(
         asked = outputs if not proba else tuple(dict.fromkeys([*(outputs or ("prediction",)), "probability"]))
         names = loaded.resolve_outputs(asked)
         loaded.check_threshold(threshold)
+        bulk = loaded.in_bulk(wait=False)
         row = 1
         for number, batch in enumerate(batches):
             source = _Batch(batch)
             columns = Columns.find(loaded.signature, source, keep=keep, features=features, rename=rename, target=target)
             chunk = source.chunk(columns.reading, number, row)
-            scored = Scorer(columns, names, threshold).score(chunk, loaded)
+            scored = Scorer(columns, names, threshold).score(chunk, bulk)
             _tell(scored.rejects, on_reject)
             yield source.answer(scored.table, columns.kept, {reject.row - row for reject in scored.rejects})
             row += chunk.count

@@ -41,6 +41,7 @@ from bimodal.table import flat_schema
 
 LARGE = 4 * CHUNK_ROWS  # rows from which on more processes are worth their start
 LARGE_BYTES = 16 << 20
+PROOF = 4  # as many times as large: from there on a run waits for the proof of a compiled form
 TRIED = 1000  # rows that a dry run predicts
 
 
@@ -80,6 +81,7 @@ def predict_file(
     memory: int | str | None = None,
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
+    runtime: str | None = None,
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
@@ -104,9 +106,11 @@ def predict_file(
     show_few = output is None and sys.stdout.isatty()
     told = chosen(progress, data_on_stdout=output is None or output == "-")
     with contextlib.ExitStack() as stack:
-        loaded = model if isinstance(model, Model) else stack.enter_context(load(model, code=code, sample=sample))
+        if not isinstance(model, Model):
+            model = stack.enter_context(load(model, code=code, sample=sample, runtime=runtime, background=False))
         source = open_input(input, Overrides(separator, decimal, encoding))
         stack.callback(source.close)
+        loaded = model.in_bulk(wait=is_large(source, PROOF))
         options = Options(
             keep=keep,
             outputs=loaded.resolve_outputs(_wanted(outputs, proba, loaded)),
@@ -400,9 +404,8 @@ class Run:
             if self.options.workers < 1:
                 raise UsageError(f"--workers {self.options.workers}: one at least")
             return self.options.workers
-        known, weight = self.source.total_rows, self.source.total_bytes
-        small = known < LARGE if known is not None else weight is not None and weight < LARGE_BYTES
-        return 1 if small or self.source.live else min(processors(), MOST)
+        many = is_large(self.source) or (self.source.total_rows is None and self.source.total_bytes is None)
+        return min(processors(), MOST) if many and not self.source.live else 1
 
     def _affordable(self, workers: int) -> int:
         """How many models the memory ceiling allows, judged by what the first one took."""
@@ -567,6 +570,14 @@ class Run:
             host=socket.gethostname(),
             plan=self.plan.told(),
         )
+
+
+def is_large(source: Source, times: int = 1) -> bool:
+    """Whether the input is known to have LARGE rows, so many times over."""
+    known, weight = source.total_rows, source.total_bytes
+    if known is not None:
+        return known >= times * LARGE
+    return weight is not None and weight >= times * LARGE_BYTES
 
 
 def leave_quietly() -> None:
