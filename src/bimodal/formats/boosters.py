@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bimodal.formats.library import library
 from bimodal.runtimes.exact.readers.modeltext import ModelText
 
 # By place: the categories in the order of the training; or a type: "string", "any" where numbers are taken for text.
@@ -34,10 +35,13 @@ def categories(step: Any) -> Categories:
 
 
 def xgboost_categories(booster: Any) -> dict[int, list[Any]]:
-    """A model of XGBoost before 3.1 does not hold them."""
+    """A model of XGBoost before 3.1 does not hold them, nor does one that is not made of trees."""
     if not hasattr(booster, "get_categories"):
         return {}
-    held = booster.get_categories(export_to_arrow=True)
+    try:
+        held = booster.get_categories(export_to_arrow=True)
+    except library("xgboost").core.XGBoostError:
+        return {}
     if held.empty():
         return {}
     columns = enumerate(held.to_arrow())
@@ -56,6 +60,17 @@ def names(model: Any) -> tuple[str, ...] | None:
     if home(model) != "catboost":
         return None
     return catboost_names(model)
+
+
+def spelled(names: Sequence[str], shown: Sequence[str]) -> tuple[str, ...]:
+    """LightGBM writes `_` for a space in a name: the names as the sample, or `--features`, shows them."""
+    meant = {each.replace(" ", "_"): each for each in shown}
+    return tuple(meant.get(name, name) for name in names)
+
+
+def width(model: Any) -> int | None:
+    """How many columns CatBoost's take: read from a pickle, `n_features_in_` is 0."""
+    return len(model.feature_names_) if home(model) == "catboost" else None
 
 
 def catboost_names(model: Any) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import FLOATS, Field
-from bimodal.formats.boosters import lightgbm_categories
+from bimodal.formats.boosters import lightgbm_categories, spelled
 from bimodal.formats.columns import Columns
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.library import library
@@ -68,7 +68,7 @@ class _Silent:
 
 
 def _columns(booster: Any, text: ModelText, source: Source) -> Columns:
-    names = tuple(booster.feature_name())
+    names = spelled(booster.feature_name(), (*(source.features or ()), *(each.name for each in source.sample or ())))
     known = lightgbm_categories(booster, text)
     if known is None:
         known = dict(zip(_seen(names, source), booster.pandas_categorical, strict=False))

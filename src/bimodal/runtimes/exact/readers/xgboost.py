@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def core(estimator: Any, width: int) -> tuple[Trees, Finish, bool] | None:
     if booster.num_features() != width:
         raise NotCompiled(f"{kind.__name__} takes {booster.num_features()} columns, not {width}")
     best = booster.attr("best_iteration")
-    model = Written.of(booster, 0 if best is None else int(best) + 1)
+    model = Written.of(booster, 0 if best is None else int(best) + 1, inplace=True)
     if kind.__name__ in CLASSIFIERS:
         return model.trees(), _classified(model, estimator), True
     if model.objective in SEVERAL:
@@ -70,7 +70,9 @@ def _is_nan(value: Any) -> bool:
 def _classified(model: Written, estimator: Any) -> Finish:
     classes = tuple(np.asarray(estimator.classes_).tolist())
     fields = {"prediction": "int64", "probability": "float32"}
-    if model.objective == "multi:softprob" or (model.objective == "binary:logistic" and model.width == 1):
+    if model.objective == "binary:logistic" and model.width > 1:  # several labels a row
+        return Finish(model.link(labels=True), {**fields, "prediction": "float64"}, classes)
+    if model.objective == "multi:softprob" or model.objective == "binary:logistic":
         return Finish(model.link(labels=True), fields, classes)
     raise NotCompiled(f"a classifier that learnt {model.objective} with {model.width} scores")
 
@@ -94,9 +96,11 @@ class Written:
     model: Mapping[str, Any]
     rounds: int
     weights: Array | None
+    inplace: bool
 
     @classmethod
-    def of(cls, booster: Any, rounds: int) -> Written:
+    def of(cls, booster: Any, rounds: int, *, inplace: bool = False) -> Written:
+        """inplace: as `inplace_predict` answers, which the estimators use."""
         built.require()
         learner = decoded(bytes(booster.save_raw("ubj")))["learner"]
         boosting = learner["gradient_booster"]
@@ -109,7 +113,15 @@ class Written:
         told = learner["learner_model_param"]
         base = np.atleast_1d(np.array(json.loads(told["base_score"]), np.float32))
         width = max(int(told["num_class"]), int(told.get("num_target", 1)), 1)
-        return cls(int(told["num_feature"]), objective, _raw(objective, np.resize(base, width)), model, rounds, weights)
+        return cls(
+            int(told["num_feature"]),
+            objective,
+            _raw(objective, np.resize(base, width)),
+            model,
+            rounds,
+            weights,
+            inplace,
+        )
 
     @property
     def width(self) -> int:
@@ -135,9 +147,18 @@ class Written:
     def trees(self) -> Trees:
         written = self.model["trees"][: self._count()]
         groups = self.model["tree_info"]
-        weights = [None] * len(written) if self.weights is None else list(self.weights)
-        trees = [_tree(each, int(groups[place]), weights[place]) for place, each in enumerate(written)]
+        trees = [_tree(each, int(groups[place])) for place, each in enumerate(written)]
+        if self.weights is not None:
+            trees = [self._weighted(tree, weight) for tree, weight in zip(trees, self.weights, strict=False)]
         return Trees.build(trees, self.base, single=True, width=self.features)
+
+    def _weighted(self, tree: Tree, weight: np.float32) -> Tree:
+        """A tree of dart. In place, its leaves are added to the base score and that is taken away again."""
+        value = tree.value.astype(np.float32)
+        if self.inplace:
+            base = self.base[tree.first : tree.first + value.shape[1]]
+            value = (value + base) - base
+        return replace(tree, value=(value * weight).astype(np.float64))
 
     def _count(self) -> int:
         """How many trees the rounds have."""
@@ -158,13 +179,10 @@ def _raw(objective: str, base: Array) -> Array:
     raise NotCompiled(f"XGBoost's objective {objective} is not known here")
 
 
-def _tree(told: Mapping[str, Any], group: int, weight: Any) -> Tree:
+def _tree(told: Mapping[str, Any], group: int) -> Tree:
     left, right = told["left_children"], told["right_children"]
     leaf = left == -1
     width = int(told["tree_param"]["size_leaf_vector"])
-    value = _leaves(told, leaf, width)
-    if weight is not None:
-        value = value * np.float32(weight)
     nan_left = told["default_left"].astype(bool)
     categories = _categories(told)
     swapped = np.isin(np.arange(len(left)), list(categories))  # the categories that are listed go right
@@ -174,7 +192,7 @@ def _tree(told: Mapping[str, Any], group: int, weight: Any) -> Tree:
         left=np.where(swapped, right, left),
         right=np.where(leaf, -1, np.where(swapped, left, right)),
         nan_left=nan_left ^ swapped,
-        value=value.astype(np.float64),
+        value=_leaves(told, leaf, width).astype(np.float64),
         first=group if width <= 1 else 0,
         categories=categories,
     )
