@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bimodal.formats import boosters
+
 # Libraries whose estimators take numbers unless an encoder stands before them.
 NUMERIC = ("sklearn", "imblearn", "xgboost", "lightgbm", "catboost")
 # Estimators that hand their columns on, untouched, to the ones inside them.
@@ -103,8 +105,6 @@ def last(model: Any) -> Any:
             return model
 
 
-def columns(model: Any) -> tuple[str, ...] | None:
-    """The names of the columns it was trained on; None where it was trained on arrays."""
 def first(model: Any) -> Any:
     """The estimator that is the first to look at the rows."""
     while True:
@@ -115,17 +115,22 @@ def first(model: Any) -> Any:
         model = inside[0]
 
 
+def columns(model: Any) -> tuple[str, ...] | None:
+    """The names of the columns it was trained on; None where it was trained on arrays."""
     for each in _fronts(model):
         names = attribute(each, "feature_names_in_")
         if names is not None and len(names) and all(isinstance(name, str) for name in names):
             return tuple(str(name) for name in names)
+        called = boosters.names(each)
+        if called is not None:
+            return called
     return None
 
 
 def width(model: Any) -> int | None:
     """How many columns it was trained on; None where it does not say."""
     for each in _fronts(model):
-        count = attribute(each, "n_features_in_")
+        count = boosters.width(each) or attribute(each, "n_features_in_")
         if count is not None:
             return int(count)
     return 1 if "IsotonicRegression" in names_of(first(model)) else None
@@ -186,6 +191,7 @@ def one_job(model: Any) -> None:
     for each in parts(model):
         if isinstance(getattr(each, "__dict__", {}).get("n_jobs"), int):
             each.n_jobs = 1
+        boosters.one_thread(each)
 
 
 def describe(model: Any) -> str:

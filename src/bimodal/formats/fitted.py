@@ -13,7 +13,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import FLOATS, Field, listed
-from bimodal.formats import estimators
+from bimodal.formats import boosters, estimators
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.conversion import converted
 from bimodal.formats.library import library
@@ -189,7 +189,10 @@ class Intake:
             if unsettled
             else []
         )
-        return cls(Signature(tuple(fields), ()), native.Frame(fields, nulls, opaque), features, told)
+        coded = {
+            name: feature.coded for name, feature in zip(names, features, strict=True) if feature.coded is not None
+        }
+        return cls(Signature(tuple(fields), ()), native.Frame(fields, nulls, opaque, coded), features, told)
 
     @classmethod
     def _array(cls, features: Sequence[Feature], sample: Sequence[Field] | None) -> Intake:
@@ -218,12 +221,14 @@ class Intake:
 
 def _field(name: str, feature: Feature, sample: Field | None) -> Field:
     kind, example = feature.type, feature.example
-    if sample is not None:
-        kind = sample.type if kind == "any" else kind
-        example = _fitting(sample.example, kind, example)
-    return Field(
-        name, kind, categories=feature.categories if kind == "string" or feature.categories else None, example=example
-    )
+    if sample is None:
+        return Field(name, kind, categories=feature.categories, example=example)
+    shown = sample.type if kind == "any" else kind
+    field = Field(name, shown, categories=feature.categories, example=_fitting(sample.example, shown, example))
+    if not feature.opaque:
+        return field
+    known = feature.categories or sample.categories
+    return replace(field, nullable=sample.nullable, categories=known, frame=sample.frame)
 
 
 def _fitting(seen: Any, kind: str, otherwise: Any) -> Any:
@@ -294,14 +299,14 @@ def _classes(model: Any, fields: Sequence[Field], *, several: bool) -> tuple[Any
 
 
 def _transformed(model: Any, result: Any) -> Outputs:
+    if "PatchExtractor" in estimators.names_of(model):  # many patches of an image are its one answer
+        field = Field("transformed", "float64", (-1, *result.shape[1:]))
+        return {"transformed": Answer("transform", several=True)}, (field,), None
     width = result.shape[1] if len(result.shape) > 1 else 1
     names = _names_out(model, width)
     if names is None or width > WIDEST:
         answer = Answer("transform")
         return {"transformed": answer}, (_seen("transformed", native.part(result, answer)),), None
-    if "PatchExtractor" in estimators.names_of(model):  # many patches of an image are its one answer
-        field = Field("transformed", "float64", (-1, *result.shape[1:]))
-        return {"transformed": Answer("transform", several=True)}, (field,), None
     answers = {name: Answer("transform", column=place) for place, name in enumerate(names)}
     if not hasattr(result, "iloc"):
         result = native.part(result, Answer("transform"))  # made dense once

@@ -68,10 +68,12 @@ class Probe:
             groups.setdefault(feature.group, []).append(place)
         settled = list(fields)
         for places in groups.values():
-            settled = self._widened(settled, {settled[place].name for place in places})
-            group = self._group(settled, [settled[place] for place in places], alike=not features[places[0]].opaque)
+            alike = not features[places[0]].opaque
+            if alike:  # code of unknown effect gets integers as integers
+                settled = self._widened(settled, {settled[place].name for place in places})
+            group = self._group(settled, [settled[place] for place in places], alike=alike)
             for place, each in zip(places, group, strict=True):
-                settled[place] = each
+                settled[place] = replace(each, closed=each.closed or features[place].closed)
         return tuple(settled)
 
     def _widened(self, fields: list[Field], group: set[str]) -> list[Field]:
@@ -140,10 +142,17 @@ def _changed(each: Field, value: Any) -> Column | None:
     if each.type in ("string", "any"):
         return _column(each, [value])
     if value is None:
-        return np.array(["NaT"], each.dtype) if each.type == "timestamp" else None
+        if each.type == "timestamp":
+            return np.array(["NaT"], each.dtype)
+        return np.array([None], object) if each.nullable or _known_truth(each) else None
     if value is STRANGE and each.dtype.kind == "i":
         return np.array([np.iinfo(each.dtype).max // 3], each.dtype)
     return None
+
+
+def _known_truth(each: Field) -> bool:
+    """An encoder's column of true and false: objects, where one of them is missing."""
+    return each.type == "bool" and each.categories is not None
 
 
 def _exact(each: Field) -> bool:

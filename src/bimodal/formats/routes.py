@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bimodal.formats import estimators
+from bimodal.formats import boosters, estimators
 from bimodal.formats.plausible import plausible
 
 Columns = list[
@@ -22,7 +22,8 @@ Columns = list[
 
 @dataclass(frozen=True)
 class Claim:
-    """What one step says of one column. step: which step said it (columns of one step are probed together)."""
+    """What one step says of one column. step: which step said it (columns of one step are probed together). coded: it
+    takes pandas' type `category`, with its own categories in their order. closed: it must not be given others."""
 
     type: str
     step: int
@@ -30,6 +31,8 @@ class Claim:
     null: object = math.nan  # how the step knows a missing value
     knows_null: bool = False
     example: Any = None
+    coded: bool = False
+    closed: bool = False
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Feature:
     @property
     def type(self) -> str:
         said = {claim.type for claim in self.claims}
-        return next((each for each in ("string", "any", "bool", "int64") if each in said), "float64")
+        return next((each for each in ("string", "any", "bool", "timestamp", "int64") if each in said), "float64")
 
     @property
     def opaque(self) -> bool:
@@ -55,6 +58,15 @@ class Feature:
     @property
     def categories(self) -> tuple[Any, ...] | None:
         return next((claim.categories for claim in self.claims if claim.categories is not None), None)
+
+    @property
+    def coded(self) -> tuple[Any, ...] | None:
+        """The categories of a column that pandas must hold as such."""
+        return next((claim.categories for claim in self.claims if claim.coded), None)
+
+    @property
+    def closed(self) -> bool:
+        return any(claim.closed for claim in self.claims)
 
     @property
     def null(self) -> object:
@@ -163,6 +175,13 @@ class Routes:
                 self.features[column].claims.append(_encoded(encoder, values))
 
     def _numbers(self, step: Any, columns: Columns) -> None:
+        chosen = boosters.categories(step)
+        for place, values in chosen.items():
+            column = columns[place]
+            if column is not None:
+                self.features[column].claims.append(_chosen(step, values))
+        if chosen:
+            columns = [None if place in chosen else column for place, column in enumerate(columns)]
         examples = plausible(step, len(columns))
         null = None if estimators.marks_null_as_none(step) else math.nan
         kind = "carried" if estimators.carries_text(step) else "float64"
@@ -178,7 +197,9 @@ class Routes:
 
 def _encoded(encoder: Any, values: Any) -> Claim:
     """An encoder's word on a column, from the categories it knows."""
-    known = [value for value in values.tolist() if value is not None and value == value]  # NaN
+    if values.dtype.kind == "M":
+        return Claim("timestamp", id(encoder), example=str(values[0]) if len(values) else None)
+    known = [value for value in values.tolist() if not _is_missing(value)]
     has_none = any(value is None for value in values.tolist())
     types = {type(value) for value in known}
     kind = (
@@ -188,6 +209,26 @@ def _encoded(encoder: Any, values: Any) -> Claim:
     )
     null: object = None if has_none else math.nan
     return Claim(kind, id(encoder), tuple(known), null, len(known) < len(values), known[0] if known else None)
+
+
+def _chosen(step: Any, values: Sequence[Any] | str) -> Claim:
+    """A booster's word on a column of categories: those of the training, or a type."""
+    if isinstance(values, str):
+        return Claim(values, id(step), null=None)
+    kind = kind_of(values)
+    closed = boosters.home(step) in boosters.CLOSED
+    first = values[0] if len(values) else None
+    return Claim(kind, id(step), tuple(values), None, example=first, coded=True, closed=closed)
+
+
+def kind_of(categories: Sequence[Any]) -> str:
+    """The type of a column of these categories: numbers are float64, which can hold a missing one too."""
+    types = {type(value) for value in categories}
+    if types <= {str}:
+        return "string"
+    if types == {bool}:
+        return "bool"
+    return "float64" if types <= {int, float} else "any"
 
 
 def _carried(step: Any, example: Any, null: object) -> Claim:
@@ -213,6 +254,10 @@ def _handed_on(step: Any, columns: Columns) -> Columns | None:
         indicator = getattr(step, "indicator_", None)
         return out + [None] * (0 if indicator is None else len(indicator.features_))
     return columns if estimators.one_to_one(step) else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or _is_nan(value)
 
 
 def _is_nan(value: Any) -> bool:
