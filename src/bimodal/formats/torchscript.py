@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from bimodal.errors import ModelError, ModelFailed
-from bimodal.field import FLOATS, INTEGERS, Field, listed
+from bimodal.errors import ModelError
+from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.formats.archive import member
 from bimodal.formats.contract import Source
-from bimodal.formats.tensors import as_vector, made_up, quietly, signed
+from bimodal.formats.tensors import as_vector, guessed
 from bimodal.runtimes.portions import Portions
 from bimodal.runtimes.ports import Port
 from bimodal.runtimes.tensors import Tensors
@@ -83,56 +82,3 @@ def _told_ports(names: Sequence[str], told: Mapping[str, Told], path: str) -> li
             f"{path}: its note `inputs` gives no type of a tensor for {wrong!r}; it is written like {NOTE}"
         )
     return [Port(name, Field(name, told[name].type, tuple(told[name].shape))) for name in names]
-
-
-# -- what says nothing of itself: by a sample, or open ---------------------------------------------------------------
-
-
-def guessed(
-    runtime: Callable[[Sequence[Port]], Tensors], names: Sequence[str], source: Source, floats: str
-) -> tuple[Tensors, tuple[str, ...] | None]:
-    """The runtime with ports by the sample's columns or `--features`; one tensor of any width where there are none.
-
-    floats: the type of the model's own numbers. Also the names of the columns. Raises ModelError where several inputs
-    are not known.
-    """
-    if len(names) > 1:
-        return runtime(_by_name(names, source, floats)), None
-    columns = source.features or tuple(each.name for each in source.sample or ())
-    whole = [Port(names[0], Field(names[0], kind, (len(columns) or -1,))) for kind in _kinds(source, floats)]
-    tries = [runtime([port]) for port in whole]
-    if len(columns) == 1:
-        tries += [runtime([replace(port, bare=True)]) for port in whole]
-    with quietly():
-        found = next((tried for tried in tries if columns and _answers(tried)), tries[0])
-    return found, columns or None
-
-
-def _kinds(source: Source, floats: str) -> list[str]:
-    """Types to try: an embedding takes integers alone, and a model of floats takes no others."""
-    whole = source.sample is not None and all(each.type in INTEGERS for each in source.sample)
-    return [floats, "int64"] if whole or source.sample is None else [floats]
-
-
-def _by_name(names: Sequence[str], source: Source, floats: str) -> list[Port]:
-    columns = {each.name: each for each in source.sample or ()}
-    absent = [name for name in names if name not in columns]
-    if absent:
-        raise ModelError(
-            f"{source.path} takes {listed(list(names))} and does not say what they look like; give rows with columns "
-            f"of these names (--sample FILE), or save it with a note: {NOTE}"
-        )
-    return [Port(name, _column(columns[name], floats)) for name in names]
-
-
-def _column(each: Field, floats: str) -> Field:
-    kind = each.type if each.type in INTEGERS or each.type == "bool" else floats
-    return Field(each.name, kind, each.shape)
-
-
-def _answers(tried: Tensors) -> bool:
-    try:
-        tried.answer(made_up(signed(tried.ports)))
-    except ModelFailed:
-        return False
-    return True
