@@ -1,9 +1,9 @@
 """Masks: small trees without a walk, for many rows at once.
 
-Each tree's leaves are numbered from left to right, a bit each. A node whose test fails rules out the leaves on its left, so
-that of all bits that remain the first is the row's leaf. The tests need no order: they are done for many rows side by side,
-one byte a row. For that, a column becomes bytes: how many of its thresholds lie below the value, which orders values as the
-tests do, exactly.
+Each tree's leaves are numbered from left to right, a bit each. A node whose test fails rules out the leaves on its
+left, so that of all bits that remain the first is the row's leaf. The tests need no order: they are done for many rows
+side by side, one byte a row. For that, a column becomes bytes: how many of its thresholds lie below the value, which
+orders values as the tests do, exactly.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MISSING_RIGHT, ZERO_MISSING, CATEGORY = 1, 2, 4  # kinds of node, as the kernel 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of all trees, unpacked. column, threshold, step, kind, leaf: as in Trees; leaf is the number of a leaf's
-    row in values. roots [trees + 1]."""
+    """The nodes of all trees, unpacked. column, threshold, step, kind: as in Trees. leaf: the number of a leaf's row in
+    values. roots [trees + 1]."""
 
     column: Array
     threshold: Array

@@ -144,13 +144,25 @@ SUM(float)
 /* What a block's numbers ask for: the rules of missing values, or a refusal. */
 enum { PLAIN = 0, MISSING = 1, REFUSED = 2 };
 
+#define HUGE32 0x1.ffffffp127 /* from here on, a number is infinite in float32 */
+
+static int strange(const forest *f, double x) {
+  double seen = f->flags & ROUNDED ? (double)(float)x : x;
+  return seen - seen != 0 && (seen == seen || (f->flags & COMPLETE));
+}
+
+/* Is there a number that the library itself refuses? Looks quickly over many, and at each where there is a doubt. */
 static int refused(const forest *f, const double *x, size_t rows) {
-  int strange = 0;
-  for (size_t i = 0; i < rows * f->width; i++) {
-    double seen = f->flags & ROUNDED ? (double)(float)x[i] : x[i];
-    strange |= seen - seen != 0 && (seen == seen || (f->flags & COMPLETE));
+  size_t count = rows * f->width;
+  for (; count >= 64; count -= 64, x += 64) {
+    int64_t doubts = 0;
+    for (int i = 0; i < 64; i++) doubts += !(x[i] < HUGE32 && x[i] > -HUGE32);
+    for (int i = 0; doubts > 0 && i < 64; i++)
+      if (strange(f, x[i])) return 1;
   }
-  return strange;
+  for (size_t i = 0; i < count; i++)
+    if (strange(f, x[i])) return 1;
+  return 0;
 }
 
 /* Copies the columns that the trees use, as REAL; the rows behind the last up to `padded` are zero. */

@@ -21,7 +21,7 @@ static inline const NODE *NAME(special)(const forest *f, const NODE *n, REAL x) 
   return n + STEP(n) + right;
 }
 
-#define NEXT(p, k) (rules ? NAME(special)(f, p, x[FEATURE(p) * BLOCK + (k)]) : NAME(step)(p, x[FEATURE(p) * BLOCK + (k)]))
+#define NEXT(p, k) (rules ? NAME(special)(f, p, x[(size_t)FEATURE(p) * BLOCK + (k)]) : NAME(step)(p, x[(size_t)FEATURE(p) * BLOCK + (k)]))
 #define PLACE(p) ((p)->bits & PAYLOAD)
 
 /* One tree, rows [0, count) of a block of columns, eight side by side; count is a multiple of eight. */

@@ -49,12 +49,6 @@ def core(estimator: Any, width: int) -> Core | None:
     return reader(estimator, width)
 
 
-def front(estimator: Any) -> Any | None:
-    """The transformer that the estimator itself sends its columns through before its trees see them, if it has one."""
-    hist = _is(estimator, HIST)
-    return estimator._preprocessor if hist else None
-
-
 def _reader(estimator: Any) -> Callable[[Any, int], Core] | None:
     readers = ((TREES, _tree), (FORESTS, _forest), (BOOSTED, _boosted), (HIST, _hist), (ISOLATION, _isolation))
     return next((reader for classes, reader in readers if _is(estimator, classes)), None)
@@ -196,7 +190,7 @@ INVERSES = {"IdentityLink": "identity", "LogLink": "exponential"}  # of regresso
 
 
 def _hist(estimator: Any, width: int) -> Core:
-    """Its columns come as its own preprocessor gives them: see `front`."""
+    """Its columns come as its own preprocessor (of categories) gives them."""
     tables = [_hist_table(each, place) for stage in estimator._predictors for place, each in enumerate(stage)]
     trees = Trees.build(tables, np.asarray(estimator._baseline_prediction, float).ravel(), width=width)
     if hasattr(estimator, "classes_"):
@@ -247,6 +241,6 @@ def _isolation(estimator: Any, width: int) -> Core:
         feature = np.where(table.feature < 0, -1, np.asarray(columns)[table.feature]).astype(np.int32)
         tables.append(Tree(feature, table.threshold, table.left, table.right, table.nan_left, table.value))
     trees = Trees.build(tables, np.zeros(1), rounded=True, width=width)
-    average = sys.modules[type(estimator).__module__]._average_path_length([estimator._max_samples])  # type: ignore[attr-defined]  # its own
+    average = sys.modules[type(estimator).__module__]._average_path_length([estimator._max_samples])
     numbers = {"depths": float(len(tables) * average[0]), "offset": float(estimator.offset_)}
     return trees, Finish("isolation", {"prediction": "int64", "score": "float64"}, None, numbers), True
