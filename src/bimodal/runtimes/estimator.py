@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bimodal.errors import ModelFailed
-from bimodal.field import Field
+from bimodal.field import INTEGERS, Field
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.runtimes.contract import Runtime
 
@@ -128,7 +128,10 @@ class Frame:
         self._fields = tuple(fields)
         self._nulls = dict(nulls)
         self._opaque = opaque
-        self._known = {name: pandas.CategoricalDtype(list(values)) for name, values in (categories or {}).items()}
+        self._time = pandas.to_datetime(["2024-01-01T00:00:00"]).dtype  # by the nanosecond before pandas 3
+        held = {each.name: each.categories or () for each in fields if each.frame == "category"}
+        known = {**(categories or {}), **held}
+        self._known = {name: pandas.CategoricalDtype(list(values)) for name, values in known.items()}
         self._plain = not self._known and all(each.type == "float64" for each in fields)
 
     def __call__(self, rows: Rows) -> Any:
@@ -142,7 +145,10 @@ class Frame:
 
     def _column(self, each: Field, column: Column) -> Any:
         if each.name in self._known:
-            return self._categorical(self._known[each.name], column)
+            made = self._categorical(self._known[each.name], column)
+            if each.frame is not None and (made.codes < 0).sum() > _missing(column):
+                raise ValueError("a category that the training did not have would become a missing value")
+            return made
         if each.name in self._opaque:
             return self._as_read(each, column, self._nulls[each.name])
         if isinstance(column, Dictionary) or column.dtype == object:
@@ -157,7 +163,14 @@ class Frame:
         return self._pandas.Categorical.from_codes(places[column.codes], dtype=known)
 
     def _as_read(self, each: Field, column: Column, null: object) -> Any:
-        """With the type that `pandas.read_csv` would give the column."""
+        """With the type that the training's frame had, as the sample shows it, or that pandas reads from a file."""
+        if each.type == "timestamp":
+            return self._times(each, column)
+        held = each.frame or ("Int64" if each.nullable and each.type in INTEGERS else None)
+        if held is not None:
+            return self._pandas.array(marked(column, None).tolist(), dtype=held)
+        if each.nullable and each.type == "bool":  # the same beside a null as without
+            return self._pandas.Series(marked(column, null), dtype=object)
         if not isinstance(column, Dictionary) and column.dtype != object:
             return column
         values = marked(column, null).tolist()
@@ -166,6 +179,20 @@ class Frame:
         if all(value is None or value != value for value in values):  # NaN is not itself
             return np.full(len(values), math.nan)
         return self._pandas.Series(values)
+
+    def _times(self, each: Field, column: Column) -> Any:
+        series = self._pandas.Series(column)
+        held: Any = each.frame or self._time
+        return (series.dt.tz_localize("UTC") if "," in str(held) else series).astype(held)
+
+
+def _missing(column: Column) -> int:
+    """How many values are missing."""
+    if isinstance(column, Dictionary):
+        return int((column.codes < 0).sum())
+    if column.dtype == object:
+        return sum(value is None for value in column)
+    return int(np.isnan(column).sum()) if column.dtype.kind in "fM" else 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,7 @@ class Answer:
     method: str
     place: int | None = None
     column: int | None = None
+    several: bool = False
 
 
 class Estimator(Runtime):
@@ -205,7 +233,8 @@ class Estimator(Runtime):
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
         answer = self._answers[name]
         values = part(results[answer.method], answer)
-    several: bool = False
+        if answer.several and len(values) % count == 0:
+            values = values.reshape(count, -1, *values.shape[1:])
         if len(values) != count:
             raise ModelFailed(f"the model gave {len(values)} answers for {count} rows")
         return answered(values, self._fields[name])
@@ -233,8 +262,6 @@ def part(result: Any, answer: Answer) -> Array:
         result = result.toarray()
     if answer.column is not None and hasattr(result, "iloc"):
         return np.asarray(result.iloc[:, answer.column])
-        if answer.several and len(values) % count == 0:
-            values = values.reshape(count, -1, *values.shape[1:])
     values = np.asarray(result)
     return values if answer.column is None else (values[:, answer.column] if values.ndim > 1 else values)
 
