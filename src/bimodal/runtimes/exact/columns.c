@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#define BLOCK 256
+#define BLOCK 64 /* rows of a vector of 30 numbers then stay in the nearest cache */
 #define KEPT 4    /* translated values arrays remembered for each source */
 #define ALONE 128 /* fewer rows are done without letting go of the interpreter's lock */
 

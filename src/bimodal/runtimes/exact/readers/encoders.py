@@ -92,17 +92,20 @@ def _asked(encoder: Any, questions: Sequence[Question]) -> Any:
     longest = max(len(each.asks) for each in questions)
     names = getattr(encoder, "feature_names_in_", range(len(questions)))
     frame = {
-        name: pandas.Series([*each.asks, *[each.asks[0]] * (longest - len(each.asks))], dtype=_dtype(each.asks))
-        for name, each in zip(names, questions, strict=True)
+        name: pandas.Series([*each.asks, *[each.asks[0]] * (longest - len(each.asks))], dtype=_dtype(each.asks, known))
+        for name, each, known in zip(names, questions, encoder.categories_, strict=True)
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of the unknown values that it is asked about
         return encoder.transform(pandas.DataFrame(frame))
 
 
-def _dtype(asks: Sequence[Any]) -> Any:
+def _dtype(asks: Sequence[Any], known: Array) -> Any:
+    """Numbers among numbers; whatever else is compared as objects are."""
     kinds = {type(value) for value in asks}
-    return float if kinds <= {int, float} and float in kinds else int if kinds == {int} else object
+    if known.dtype == object or not kinds <= {int, float}:
+        return object
+    return float if float in kinds else int
 
 
 def _questions(encoder: Any, matrix: Matrix) -> list[Question]:

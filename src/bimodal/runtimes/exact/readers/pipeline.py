@@ -30,6 +30,15 @@ Walked = tuple[Linear | Trees, Finish, bool, Matrix]
 def read(model: Any, signature: Signature) -> Program:
     """The fitted model as a Program. Raises NotCompiled with the reason."""
     built.require()
+    try:
+        return _read(model, signature)
+    except NotCompiled:
+        raise
+    except Exception as error:  # a model saved by another version may lack anything
+        raise NotCompiled(f"it cannot be read as this version's ({type(error).__name__}: {error})") from error
+
+
+def _read(model: Any, signature: Signature) -> Program:
     matrix, inputs = _start(model, signature)
     core, finish, steady, last = _walk(model, matrix)
     promised = {each.name: each.type for each in signature.outputs}
