@@ -13,8 +13,11 @@ from typing import Any
 import cloudpickle
 
 from bimodal import formats, settings
-from bimodal.errors import ModelError, UsageError
+from bimodal import package as packages
+from bimodal.errors import ModelError, PackageDamaged, UsageError
+from bimodal.formats import registry
 from bimodal.formats.contract import Format, Source
+from bimodal.package import Package
 from bimodal.signature import Signature
 
 
@@ -31,7 +34,8 @@ class Location:
     """Where a model is, before anything of it is loaded: from it a server and its workers start.
 
     runtime: the one asked for (auto, exact, onnx, native). sample: the user's rows as given (a path, or data in
-    memory). folder: the private folder of a model that came from memory.
+    memory). folder: the private folder of a model that came from memory or from a registry. package: the one that holds
+    the model, every file of it verified. drift: answers that changed since it was packed are accepted.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Location:
     runtime: str = "auto"
     sample: Any = None
     folder: PrivateFolder | None = None
+    package: Package | None = None
+    drift: bool = False
 
     @classmethod
     def find(
@@ -52,6 +58,7 @@ class Location:
         features: Sequence[str] | None = None,
         name: str | None = None,
         runtime: str | None = None,
+        allow_drift: bool = False,
     ) -> Location:
         """The arguments are those of `load`."""
         wanted = settings.resolve(settings.RUNTIME, runtime)
@@ -63,11 +70,26 @@ class Location:
         told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
         if not isinstance(source, str | Path):
             return cls._in_memory(source, told, name, wanted, sample)
-        path = str(source)
+        path, folder = str(source), None
+        if registry.is_uri(path):
+            folder, name = PrivateFolder(), name or registry.stem(path)
+            path = str(registry.resolve(path, Path(folder.path)))
+        if packages.is_package(path):
+            return cls.of_package(packages.open(path), wanted, name=name, sample=sample, drift=allow_drift)
         kind = formats.recognise(path)
         place = str(Path(path).absolute()) if Path(path).exists() else path
         digest = formats.digest(path, kind)
-        return cls(name or formats.stem(path), kind, replace(told, path=place), digest, wanted, sample)
+        return cls(name or formats.stem(path), kind, replace(told, path=place), digest, wanted, sample, folder)
+
+    @classmethod
+    def of_package(
+        cls, package: Package, wanted: str, *, name: str | None = None, sample: Any = None, drift: bool = False
+    ) -> Location:
+        """The model in a package; `auto` is what was asked for at packing."""
+        chosen = package.manifest.runtime if wanted == "auto" else wanted
+        return cls(
+            name or package.name, package.kind, package.source, package.digest, chosen, sample, None, package, drift
+        )
 
     @classmethod
     def _in_memory(cls, thing: Any, told: Source, name: str | None, wanted: str, sample: Any) -> Location:
@@ -86,7 +108,12 @@ class Location:
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Location:
-        """The place that `spec` described, in another process."""
+        """The place that `spec` described, in another process. Raises PackageDamaged where it changed meanwhile."""
+        if spec["package"] is not None:
+            package = packages.open(spec["package"])
+            if package.digest != spec["digest"]:
+                raise PackageDamaged(f"{spec['package']} was replaced while it was being loaded; start again")
+            return cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
         fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
         features = None if spec["features"] is None else tuple(spec["features"])
         source = Source(spec["path"], tuple(spec["code"]), fields, features)
@@ -106,6 +133,8 @@ class Location:
             "sample": sample,
             "sample_file": str(Path(self.sample).absolute()) if isinstance(self.sample, str | Path) else None,
             "runtime": self.runtime,
+            "package": None if self.package is None else str(self.package.folder),
+            "drift": self.drift,
             "features": None if self.source.features is None else list(self.source.features),
         }
 

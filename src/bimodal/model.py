@@ -62,8 +62,8 @@ class Model:
         if known is not None and known.report.chosen(wanted) != "native":
             return cls(location, *known.open(wanted), known)
         child = ProcessRuntime(location.kind.name, location.source)
-        model = cls(location, child, child.report, known)
-        if background and child.report.compiles:
+        model = cls(location, child, _without_drift(location, child), known)
+        if background and child.report.compiles and location.package is None:
             model.verify()
         return model
 
@@ -345,6 +345,14 @@ def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:
     return frame
 
 
+def _without_drift(location: Location, child: ProcessRuntime) -> Report:
+    """What loading told, once a package's golden rows are answered as at packing; raises AnswersChanged."""
+    if location.package is None:
+        return child.report
+    told = location.package.check_answers(child.report.versions, child.run, allow_drift=location.drift)
+    return replace(child.report, warnings=(*child.report.warnings, *told))
+
+
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +365,7 @@ def load(
     name: str | None = None,
     runtime: str | None = None,
     background: bool = True,
+    allow_drift: bool = False,
 ) -> Model:
     """Load a saved model, or take one that is in memory.
 
@@ -365,14 +374,17 @@ def load(
     say itself, and to prove a compiled form on. code: files or folders with classes that the saved model needs.
     features: names for the columns of a model that was trained on arrays. name: by default the file's stem. runtime:
     auto (native at once, and the fastest compiled form as soon as its answers are proven equal), exact, onnx, native.
-    background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it.
+    background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it. allow_drift: a
+    package whose answers are others under the libraries installed here is loaded all the same, with a warning.
 
     Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
-    NotCompiled or ParityFailed (the runtime that was asked for cannot be had).
+    NotCompiled or ParityFailed (the runtime that was asked for cannot be had), PackageDamaged, AnswersChanged.
     """
     if isinstance(source, Model):
         return source
-    location = Location.find(source, sample=sample, code=code, features=features, name=name, runtime=runtime)
+    location = Location.find(
+        source, sample=sample, code=code, features=features, name=name, runtime=runtime, allow_drift=allow_drift
+    )
     model = Model.open(location, background=background)
     model.tell_warnings()
     return model

@@ -12,7 +12,7 @@ from typing import Any
 
 from bimodal.compile import cache as caches
 from bimodal.compile.report import Report
-from bimodal.errors import BimodalError
+from bimodal.errors import BimodalError, NotCompiled
 from bimodal.location import Location
 from bimodal.runtimes import process
 from bimodal.runtimes.contract import Runtime
@@ -49,13 +49,20 @@ def _key(location: Location) -> str:
 
 
 def known(location: Location) -> Compiled | None:
-    """What an earlier verification found, where nothing has changed since."""
+    """What packing, or an earlier verification, found, where nothing has changed since."""
+    if location.package is not None:
+        report, folder = location.package.report, location.package.compiled
+        return None if report is None or folder is None else Compiled(report, folder)
     found = _cache(caches.root()).find(_key(location))
     return None if found is None else Compiled(*found)
 
 
 def prove(location: Location, cancel: threading.Event | None = None) -> Compiled:
-    """Compile and compare now, unless it was done already or another process is at it. Raises what loading raises."""
+    """Compile and compare now, unless it was done already or another process is at it. Raises what loading raises, and
+    NotCompiled where a package's form would have to be another than the one that was packed.
+    """
+    if location.package is not None:
+        raise NotCompiled(f"the package holds no compiled form: {location.package.why_native}; pack the model again")
     return Compiled(
         *_cache(caches.root()).compiled(
             _key(location),

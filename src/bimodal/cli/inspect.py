@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, Sample, split
+from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime, Sample, split
 from bimodal.field import Field, listed
 from bimodal.model import Model, load
 
@@ -19,6 +19,7 @@ def inspect(
     sample: Sample = None,
     features: Features = None,
     runtime: Runtime = None,
+    allow_drift: Drift = False,
     as_json: Json = False,
 ) -> None:
     """Show what a saved model is, takes and gives.
@@ -29,7 +30,8 @@ def inspect(
         bimodal inspect my_model.pkl --json
         bimodal inspect my_model.pkl --code train.py
     """
-    with load(model, code=code or (), sample=sample, features=split(features), runtime=runtime) as loaded:
+    loading: dict[str, Any] = {"code": code or (), "sample": sample, "features": split(features)}
+    with load(model, **loading, runtime=runtime, allow_drift=allow_drift) as loaded:
         loaded.warm_up()
         if as_json:
             print(msgspec.json.format(msgspec.json.encode(facts(loaded), enc_hook=str)).decode())

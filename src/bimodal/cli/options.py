@@ -67,3 +67,7 @@ def option(setting: Setting) -> Any:
 
 
 Runtime = Annotated[str | None, option(RUNTIME)]
+Drift = Annotated[
+    bool,
+    typer.Option("--allow-drift", help="Accept that a package answers otherwise under the libraries installed here."),
+]

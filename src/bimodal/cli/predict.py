@@ -8,7 +8,19 @@ import typer
 
 from bimodal import settings
 from bimodal.batch import run
-from bimodal.cli.options import Code, Features, Json, ModelPath, Outputs, Runtime, Sample, Threshold, option, split
+from bimodal.cli.options import (
+    Code,
+    Drift,
+    Features,
+    Json,
+    ModelPath,
+    Outputs,
+    Runtime,
+    Sample,
+    Threshold,
+    option,
+    split,
+)
 from bimodal.errors import UsageError
 from bimodal.model import load
 
@@ -55,6 +67,7 @@ def predict(
     code: Code = None,
     sample: Sample = None,
     runtime: Runtime = None,
+    allow_drift: Drift = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; write nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Json = False,
@@ -69,7 +82,8 @@ def predict(
         tail -f events.jsonl | bimodal predict my_model.pkl - -o -
         bimodal predict my_model.pkl batch_input.csv            the first ten rows
     """
-    with load(model, code=code or (), sample=sample, runtime=runtime, background=False) as loaded:
+    loading: dict[str, Any] = {"code": code or (), "sample": sample, "runtime": runtime, "allow_drift": allow_drift}
+    with load(model, **loading, background=False) as loaded:
         run.predict_file(
             loaded,
             inputs[0] if len(inputs) == 1 else inputs,

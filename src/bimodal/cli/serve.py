@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bimodal import settings
-from bimodal.cli.options import Code, Features, Runtime, Sample, option, split
+from bimodal.cli.options import Code, Drift, Features, Runtime, Sample, option, split
 from bimodal.errors import UsageError
 from bimodal.realtime import serving
 
@@ -38,6 +38,7 @@ def serve(
     sample: Sample = None,
     features: Features = None,
     runtime: Runtime = None,
+    allow_drift: Drift = False,
     queue_target: Annotated[float | None, option(SETTINGS["queue_target"])] = None,
     deadline: Annotated[float | None, option(SETTINGS["deadline"])] = None,
     body_limit: Annotated[int | None, option(SETTINGS["body_limit"])] = None,
@@ -67,7 +68,12 @@ def serve(
         "body_timeout": body_timeout,
         "idle_timeout": idle_timeout,
     }
-    loading: dict[str, Any] = {"code": code or (), "sample": sample, "features": split(features)}
+    loading: dict[str, Any] = {
+        "code": code or (),
+        "sample": sample,
+        "features": split(features),
+        "allow_drift": allow_drift,
+    }
     if get or post:
         once(models, get, post, options, loading)
         return

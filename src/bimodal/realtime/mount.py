@@ -22,6 +22,7 @@ def asgi(
     sample: Any = None,
     features: Sequence[str] | None = None,
     runtime: str | None = None,
+    allow_drift: bool = False,
     **limits: Any,
 ) -> Application:
     """The routes of `bimodal.serve` as an ASGI application; the models are loaded before it returns.
@@ -33,7 +34,8 @@ def asgi(
     """
     told = resolved({"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits})
     given = {id(each.location): each for each in models if isinstance(each, Model)}
-    located = locate(models, code=code, sample=sample, features=features, runtime=told["runtime"])
+    loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
+    located = locate(models, **loading, runtime=told["runtime"])
     loaded = [given.get(id(each)) or Model.open(each) for each in located]
     bounds = limits_of(told)
     wired = wire(

@@ -38,6 +38,7 @@ def serve(
     sample: Any = None,
     features: Sequence[str] | None = None,
     runtime: str | None = None,
+    allow_drift: bool = False,
     insecure: bool = False,
     queue_target: float | None = None,
     **limits: Any,
@@ -53,7 +54,8 @@ def serve(
     """
     given = {"host": host, "port": port, "workers": workers, "outputs": outputs, "threshold": threshold, "cors": cors}
     told = resolved({**given, "runtime": runtime, "queue_target": queue_target, **limits})
-    locations = locate(models, code=code, sample=sample, features=features, runtime=told["runtime"])
+    loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
+    locations = locate(models, **loading, runtime=told["runtime"])
     folder = PrivateFolder()
     return Server(
         spec_of(locations, told, metrics=str(Path(folder.path, "metrics"))),

@@ -20,6 +20,7 @@ from bimodal.runtimes.exact.trees import Trees
 
 Told = tuple[dict[str, Any], dict[str, Array]]  # plain values, and the arrays that go with them
 HEADER = "header"
+CORES: dict[str, type[Linear] | type[Trees]] = {"Linear": Linear, "Trees": Trees}
 
 
 class Core(Protocol):
@@ -71,7 +72,7 @@ class Program:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = msgspec.json.decode(arrays.pop(HEADER).tobytes())
-            core = {"Linear": Linear, "Trees": Trees}[header["core"]]
+            core = CORES[header["core"]]
             return cls(
                 Prepare.retold(header["prepare_values"], _of("prepare", arrays)),
                 core.retold(header["core_values"], _of("core", arrays)),
