@@ -46,9 +46,9 @@ def lowered(loaded: Loaded) -> Program:
     return loaded.lower()
 
 
-def asked(loaded: Loaded, edges: Any = None, most: int = 4000) -> Reference:
+def asked(loaded: Loaded, edges: Any = None, most: int = 3000) -> Reference:
     made = probes.make(loaded.signature, edges or {}, most=most)
-    return Reference(loaded.runtime, made, loaded.signature, seconds=0.2)
+    return Reference(loaded.runtime, made, loaded.signature, seconds=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -382,7 +382,7 @@ def test_text_columns_come_encoded_and_plain(tmp_path: Path) -> None:
             return np.nextafter(values, np.inf) if encoded and values.dtype.kind == "f" else values
 
     loaded = load(CASES["mixed"].model, tmp_path)
-    reference = asked(loaded, most=1000)
+    reference = asked(loaded, most=300)
     found = parity.compare(reference, Plain(loaded.runtime), Rule("rounding"))
     assert found.reason is not None
     assert not found.steady

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bimodal.compile import probes
-from bimodal.compile.probes import Probes
+from bimodal.compile.probes import Edges, Probes
 from bimodal.errors import NotCompiled
 from bimodal.field import Field
 from bimodal.rows import Dictionary, Rows
@@ -16,7 +16,7 @@ from bimodal.signature import Signature
 from tests.compile.models import load
 from tests.models import CASES
 
-FORKS = {("x", None): np.array([0.1, 3.0]), ("n", None): np.array([2.5])}
+FORKS: Edges = {("x", None): np.array([0.1, 3.0]), ("n", None): np.array([2.5])}
 MIXED = Signature(
     (
         Field("x", "float64", nullable=True, example=1.0),
@@ -88,7 +88,7 @@ def test_single_values_stand_in_rows_that_are_otherwise_ordinary(made: Probes) -
 
 
 def test_their_number_is_bounded_and_told() -> None:
-    many = {("x", None): np.linspace(0, 1, 50_000)}
+    many: Edges = {("x", None): np.linspace(0, 1, 50_000)}
     drawn = probes.make(MIXED, many, seed=1, most=3000)
     assert drawn.count <= 3000
     assert drawn.wanted > 800_000
@@ -124,7 +124,8 @@ def test_the_users_rows_are_among_them_as_they_are_and_mixed() -> None:
 
 def test_a_vectors_thresholds_stand_at_their_place() -> None:
     vector = Signature((Field("input", "float64", (3,), example=[0.0, 0.0, 0.0]),), (), named=False)
-    rows = probes.make(vector, {("input", 1): np.array([0.3])}, most=2000).rows.array("input")
+    edges: Edges = {("input", 1): np.array([0.3])}
+    rows = probes.make(vector, edges, most=2000).rows.array("input")
     assert rows.shape[1:] == (3,)
     assert float(np.nextafter(0.3, 1)) in rows[:, 1]
     assert float(np.nextafter(0.3, 1)) not in rows[:, 0]

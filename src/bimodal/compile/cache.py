@@ -11,6 +11,7 @@ import stat
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,7 +75,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._usable: bool | None = None
-        self._own: tempfile.TemporaryDirectory[str] | None = None
+        self._own: str | None = None
 
     def find(self, name: str) -> tuple[Report, Path] | None:
         """The report under this key and the folder of its files, if all that it depends on is as it was."""
@@ -162,8 +163,9 @@ class Cache:
 
     def _private(self) -> str:
         if self._own is None:
-            self._own = tempfile.TemporaryDirectory(prefix="bimodal-")
-        return self._own.name
+            self._own = tempfile.mkdtemp(prefix="bimodal-")
+            weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+        return self._own
 
     def _prune(self, keep: str) -> None:
         """Take out what was used longest ago, beyond the bounds, and what was never finished."""
