@@ -162,10 +162,8 @@ def test_a_crash_leaves_the_model_native(tmp_path: Path) -> None:
 
 
 def test_a_model_that_takes_too_long_stays_native(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    report = compiled("sklearn", moody(tmp_path, "slow"), tmp_path / "out", timeout=6)
-    assert time.monotonic() - begun < 20
-    assert report.note == "stays native because it took longer than 6 s"
+    report = compiled("sklearn", moody(tmp_path, "slow"), tmp_path / "out", timeout=1)
+    assert report.note == "stays native because it took longer than 1 s"
 
 
 def test_what_is_no_longer_wanted_ends_with_its_process(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bimodal import formats
 from bimodal.compile.choose import Trial
 from bimodal.compile.process import SAMPLE
 from bimodal.compile.report import Report, plain
-from bimodal.errors import BimodalError, ModelError, told
+from bimodal.errors import BimodalError, told
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
@@ -56,15 +56,15 @@ def _compile(channel: socket.socket, header: dict[str, Any]) -> None:
     folder = Path(header["folder"])
     try:
         loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
-        sample = _sample(folder / SAMPLE, loaded)
     except BimodalError as error:
         wire.send(channel, {"error": told(error)})
         return
+    sample, warned = _sample(folder / SAMPLE, loaded)
     report = Report(
         header["format"],
         loaded.signature.told(),
         dict(loaded.versions),
-        loaded.warnings,
+        (*loaded.warnings, *warned),
         msgspec.to_builtins(loaded.facts, enc_hook=plain),
         _costs(loaded),
         settled=False,
@@ -97,19 +97,19 @@ def _hop(channel: socket.socket, rows: Rows) -> float:
     return statistics.median(spans)
 
 
-def _sample(path: Path, loaded: Loaded) -> Rows | None:
-    """The user's rows as the model takes them; those that it does not take are left out."""
+def _sample(path: Path, loaded: Loaded) -> tuple[Rows | None, tuple[str, ...]]:
+    """The user's rows as the model takes them, without those that it does not take; and what is to be told of them."""
     if not path.exists():
-        return None
+        return None, ()
     try:
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all().slice(0, SAMPLED)
         rows, _, _ = Binding.bind(loaded.signature, table.column_names).rows(table)
-    except pa.ArrowInvalid as error:
-        raise ModelError(f"the sample cannot be read ({type(error).__name__})") from error
+    except (BimodalError, pa.ArrowException) as error:
+        return None, (f"the sample's rows are not among the probes ({error})",)
     finally:
         path.unlink()
-    return rows
+    return rows, ()
 
 
 def _costs(loaded: Loaded) -> dict[int, float]:

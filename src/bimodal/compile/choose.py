@@ -55,7 +55,7 @@ LIBRARIES = {  # distributions that may have a part in a model's answers, by the
     "skl2onnx": "skl2onnx",
 }
 ALWAYS = ("onnxruntime", "skl2onnx")  # their absence counts too: installed later, they are worth another try
-TIMED = 0.2  # seconds for each runtime and number of rows; at least THRICE calls
+TIMED = 0.1  # seconds for each runtime and number of rows; at least THRICE calls
 THRICE = 3
 SECONDS = 20.0  # in which the native model should answer all probes in bulk; a slower one gets fewer of them
 Tell = Callable[[Report], None]

@@ -15,12 +15,12 @@ from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
-from bimodal.runtimes.process import Child
+from bimodal.runtimes.process import LOAD_TIMEOUT, Child
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a server does without it
 
-TIMEOUT = 600.0  # seconds for all of it; what passed by then counts
+TIMEOUT = 600.0  # seconds for all that follows loading; what passed by then counts
 MODULE = "bimodal.compile.child"
 SAMPLE = "sample.arrow"  # the user's rows, on their way to the process
 LOOK = 0.1  # seconds between looks whether it is still wanted
@@ -40,16 +40,16 @@ def compiled(
 
     kind: the format's name. sample: rows of the user's, for the probes; not kept. wanted: auto (stop at the first form
     that passes and is faster), all, exact, onnx or native. cancel: when it is set, the process ends and what was found
-    so far is the report (`settled` is False, as after a crash or at the time limit).
+    so far is the report (`settled` is False, as after a crash or at the time limit). timeout: seconds, from the moment
+    when the model is loaded.
 
-    Raises what loading the model raises; everything that goes wrong later is told in the report.
+    Raises what loading the model raises, and ModelError where it was cancelled before that; everything that goes wrong
+    later is told in the report.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if sample is not None:
         _leave(sample, folder / SAMPLE)
-    return _Watch(folder, cancel or threading.Event(), time.monotonic() + timeout, timeout).compiled(
-        kind, source, wanted
-    )
+    return _Watch(folder, cancel or threading.Event(), timeout).compiled(kind, source, wanted)
 
 
 def _leave(sample: pa.Table, path: Path) -> None:
@@ -66,8 +66,9 @@ class _Stopped(Exception):
 class _Watch:
     """The parent's side of one compilation."""
 
-    def __init__(self, folder: Path, cancel: threading.Event, until: float, timeout: float) -> None:
-        self._folder, self._cancel, self._until, self._timeout = folder, cancel, until, timeout
+    def __init__(self, folder: Path, cancel: threading.Event, timeout: float) -> None:
+        self._folder, self._cancel, self._timeout = folder, cancel, timeout
+        self._until = time.monotonic() + LOAD_TIMEOUT
         self._report: Report | None = None
 
     def compiled(self, kind: str, source: Source, wanted: str) -> Report:
@@ -109,7 +110,7 @@ class _Watch:
         if self._cancel.is_set():
             raise _Stopped("it was cancelled")
         if time.monotonic() > self._until:
-            raise _Stopped(f"it took longer than {self._timeout:.0f} s")
+            raise _Stopped(f"it took longer than {LOAD_TIMEOUT if self._report is None else self._timeout:.0f} s")
 
     def _answer(self, channel: socket.socket, message: dict[str, Any], rows: Rows | None) -> None:
         if "error" in message:
@@ -117,8 +118,10 @@ class _Watch:
         if rows is not None:
             channel.setblocking(True)
             wire.send(channel, {"count": rows.count})
-        else:
-            self._report = Report.decode(message["report"])
+            return
+        if self._report is None:  # it is loaded
+            self._until = time.monotonic() + self._timeout
+        self._report = Report.decode(message["report"])
 
     def _unfinished(self, reason: str) -> Report:
         """What was found until then; what had not passed by then stays native."""
