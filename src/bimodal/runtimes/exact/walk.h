@@ -85,6 +85,7 @@ static const char *NAME(check)(forest *f, uint32_t *below) {
     for (size_t i = (size_t)f->root[t]; i < end; i++) {
       size_t child = i + STEP(nodes + i);
       uint32_t under = below[i] + 1;
+      if (below[i] == 0 && i != (size_t)f->root[t]) return "a node has no parent";
       if (child == i) {
         if (nodes[i].threshold == nodes[i].threshold || PLACE(nodes + i) >= f->leaves || FEATURE(nodes + i) != 0)
           return "a leaf is damaged";
@@ -97,8 +98,9 @@ static const char *NAME(check)(forest *f, uint32_t *below) {
       if (f->has_kinds && (f->kinds[i] & CATEGORY) &&
           !(nodes[i].threshold >= 0 && nodes[i].threshold < (double)f->sets))
         return "a set of categories is out of range";
-      if (below[child] < under) below[child] = under;
-      if (below[child + 1] < under) below[child + 1] = under;
+      if (below[child] != 0) return "a node has several parents";
+      if (below[child + 1] != 0) return "a node has several parents";
+      below[child] = below[child + 1] = under;
       if (deepest < under) deepest = under;
     }
     f->depth[t] = deepest;
