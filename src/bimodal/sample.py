@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,14 +61,15 @@ def _read(path: Path) -> pa.Table:
 def _held(rows: pa.Table) -> dict[str, str]:
     """The columns that the frame held in a type of its own, which a file does not bring back by itself."""
     told = (rows.schema.pandas_metadata or {}).get("columns", [])
-    types = {each["name"]: _frame_type(each) for each in told}
+    known = {field.name: field.type for field in rows.schema}
+    types = {each["name"]: _frame_type(each, known[each["name"]]) for each in told if each["name"] in known}
     return {name: kind for name, kind in types.items() if kind is not None}
 
 
-def _frame_type(told: Mapping[str, Any]) -> str | None:
+def _frame_type(told: Mapping[str, Any], column: pa.DataType) -> str | None:
     kind = str(told["numpy_type"])
-    if told["pandas_type"] == "categorical":
-        return "category"
+    if told["pandas_type"] == "categorical":  # a Parquet file names the categories of texts alone
+        return "category" if pa.types.is_dictionary(column) else None
     if kind.startswith("datetime64["):
         zone = (told.get("metadata") or {}).get("timezone")
         return f"{kind[:-1]}, {zone}]" if zone else kind
@@ -86,9 +88,18 @@ def _field(name: str, column: pa.ChunkedArray, held: str | None) -> Field:
         kind,
         nullable=nullable,
         categories=_categories(column) if held == "category" else None,
-        example=str(example) if kind == "timestamp" else example,
+        example=_time(example) if kind == "timestamp" else example,
         frame=held,
     )
+
+
+def _time(example: datetime.date | None) -> str:
+    """As text; times of a place as those of UTC, which is how Rows hold them."""
+    if example is None:
+        return "2024-01-01T00:00:00"
+    if isinstance(example, datetime.datetime) and example.tzinfo is not None:
+        return str(example.astimezone(datetime.UTC).replace(tzinfo=None))
+    return str(example)
 
 
 def _categories(column: pa.ChunkedArray) -> tuple[Any, ...]:
