@@ -21,4 +21,4 @@ kernels: Any = _kernels()
 def require() -> None:
     """Raise NotCompiled where the kernels were not built."""
     if kernels is None:
-        raise NotCompiled("the kernels of the exact engine were not built here: there was no C compiler at installation")
+        raise NotCompiled("the exact engine's kernels were not built: there was no C compiler at installation")

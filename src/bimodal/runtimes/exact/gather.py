@@ -20,8 +20,8 @@ Gather = Callable[[Sequence[msgspec.Struct]], Rows | None]
 
 
 def gather(signature: Signature) -> Gather | None:
-    """A function from decoded rows (`signature.row_type`) to Rows, which gives None where a value needs the full verdict
-    of `Signature.check`. None where an input is of a kind that only `Signature.gather` takes.
+    """A function from decoded rows (`signature.row_type`) to Rows, which gives None where a value needs the full
+    verdict of `Signature.check`. None where an input is of a kind that only `Signature.gather` takes.
 
     Text comes as a Dictionary whose values are the categories (the same array every time), or as objects where one is
     unknown.

@@ -19,6 +19,7 @@ from bimodal.runtimes.exact.built import kernels
 if TYPE_CHECKING:
     from bimodal.runtimes.exact.finish import Finish
 
+QUIET = np.errstate(over="ignore", invalid="ignore")  # an infinite score is an answer, and no reason to warn
 Formula = Callable[[Array, "Finish"], Column]
 
 
@@ -49,6 +50,7 @@ def logistic(raw: Array, finish: Finish) -> Array:
     return out
 
 
+@QUIET
 def softmax(raw: Array, finish: Finish) -> Array:
     """exp(raw - its row's largest), divided by the row's sum."""
     out: Array = raw - raw.max(axis=1).reshape(-1, 1)
@@ -93,6 +95,7 @@ def _shares(values: Array) -> Array:
     return values
 
 
+@QUIET
 def exponential(raw: Array, finish: Finish) -> Array:
     return np.asarray(np.exp(plain(raw, finish)))
 

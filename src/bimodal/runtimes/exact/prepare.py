@@ -234,6 +234,8 @@ def compiled(prepare: Prepare) -> Any:
     sources: dict[tuple[Any, ...], int] = {}
     steps = []
     for each in prepare.columns:
+        if not 0 <= each.source < len(prepare.inputs):
+            raise ValueError("a column of no input")
         values = None if isinstance(each, Number) else each.values
         key = (each.source, None if values is None else tuple((type(value), value) for value in values))
         source = sources.setdefault(key, len(sources))
