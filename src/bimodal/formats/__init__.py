@@ -7,13 +7,24 @@ from pathlib import Path
 
 from bimodal.errors import ModelError, ModelNotFound
 from bimodal.field import nearest
+from bimodal.formats.catboost import CatBoost
 from bimodal.formats.contract import Format
+from bimodal.formats.huggingface import HuggingFace
+from bimodal.formats.keras import Keras
+from bimodal.formats.lightgbm import LightGBM
+from bimodal.formats.mlflow import Mlflow
 from bimodal.formats.onnx import Onnx
 from bimodal.formats.python import Python
 from bimodal.formats.sklearn import Sklearn
 from bimodal.formats.skops import Skops
+from bimodal.formats.torch import Torch
+from bimodal.formats.xgboost import XGBoost
 
-FORMATS: tuple[Format, ...] = (Python(), Onnx(), Skops(), Sklearn())
+FILES: tuple[Format, ...] = (Python(), Onnx(), Torch(), Keras(), Skops(), XGBoost(), LightGBM(), CatBoost(), Sklearn())
+FORMATS: tuple[Format, ...] = (Mlflow(FILES), HuggingFace(), *FILES)
+
+LOOKED_AT = 200  # files of a folder
+PACKED = (".gz", ".bz2", ".xz", ".z", ".py")  # more often data or code than a model
 
 
 def named(name: str) -> Format:
@@ -31,6 +42,8 @@ def recognise(path: str) -> Format:
     if not Path(path).exists():
         raise ModelNotFound(f"there is no file {path}{_near(Path(path))}")
     supported = "; ".join(each.describes for each in FORMATS)
+    if Path(path).is_dir():
+        raise ModelError(f"{path} is a folder that is no model{_within(Path(path))}; supported are {supported}")
     what = "is empty" if Path(path).is_file() and not head else "is not a model that Bimodal knows"
     raise ModelError(f"{path} {what}; supported are {supported}")
 
@@ -51,9 +64,20 @@ def _near(path: Path) -> str:
     return f"; did you mean {path.parent / near}?" if near else ""
 
 
+def _within(folder: Path) -> str:
+    """What stands in a folder instead: a model in a file of its own, or one of TensorFlow."""
+    if (folder / "saved_model.pb").is_file():
+        return " that Bimodal knows (a SavedModel of TensorFlow: save it as .keras, or convert it with tf2onnx)"
+    plain = (each for each in sorted(folder.iterdir())[:LOOKED_AT] if each.suffix not in PACKED and each.is_file())
+    found = next((each for each in plain if any(kind.matches(str(each), _head(str(each))) for kind in FILES)), None)
+    return f"; did you mean {found}?" if found else ""
+
+
 def stem(path: str) -> str:
-    """The model's name by default: the file's stem, or the attribute of a Python model."""
+    """The model's name by default: the file's stem, the folder's name, or the attribute of a Python model."""
     file = Path(path)
+    if file.is_dir():
+        return file.absolute().name
     return file.stem if file.exists() else path.rpartition(":")[2]
 
 
