@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from bimodal.batch.sources.contract import MISSING
 from bimodal.errors import BimodalError
+from bimodal.field import Field
 from bimodal.model import Model
 from bimodal.realtime import wiring
 from bimodal.realtime.exchange import Request, Response
@@ -101,7 +102,7 @@ def over_http(model: Model, rows: Rows, outputs: Sequence[str], size: int, toget
     answers = asyncio.run(_asked(model, rows.count, bodies, together))
     told = [_told(each) for each in answers]
     fields = {each.name: each for each in model.signature.outputs}
-    return Rows({name: _joined([each[name] for each in told], fields[name].dtype) for name in outputs})
+    return Rows({name: _joined([each[name] for each in told], fields[name]) for name in outputs})
 
 
 def _bodies(rows: Rows, signature: Signature, outputs: Sequence[str], size: int) -> list[bytes]:
@@ -162,10 +163,10 @@ def _told(response: Response) -> dict[str, Any]:
     return told
 
 
-def _joined(parts: Sequence[list[Any]], kind: np.dtype[Any]) -> Array:
+def _joined(parts: Sequence[list[Any]], each: Field) -> Array:
     values = [value for part in parts for value in part]
-    if not kind.hasobject:
-        return np.array(values, kind)
+    if each.shape or not each.dtype.hasobject:
+        return np.array(values, each.dtype)
     array = np.empty(len(values), object)
     array[:] = values
     return array

@@ -68,8 +68,8 @@ def show(found: Agreement) -> None:
 
 def _doors(doors: tuple[Door, ...]) -> Table:
     table = Table()
-    for heading in ("door", "runtime", "equal means", "rows", "different", "largest difference"):
-        table.add_column(heading, justify="left" if heading in ("door", "runtime", "equal means") else "right")
+    for heading in ("door", "runtime", "equal is", "rows", "different", "off by"):
+        table.add_column(heading, justify="left" if heading in ("door", "runtime", "equal is") else "right")
     for door in doors:
         if door.skipped is not None:
             table.add_row(door.name, door.runtime, f"not tried: {door.skipped}", "", "", "")
