@@ -147,9 +147,9 @@ def _limit(tokenizer: Any, model: Any, torch: Any) -> int | None:
 
 
 def _signature(kind: str, labels: tuple[str, ...]) -> Signature:
-    text = Field("text", "string", example="text")
+    text = Field("text", "string", example="good food")
     if kind in ("score", "chance"):
         shape = () if len(labels) == 1 else (len(labels),)
-        return Signature((text,), (Field("prediction", "float32", shape),), named=False)
+        return Signature((text,), (Field("prediction", "float32", shape),))
     outputs = (Field("prediction", "string"), Field("probability", "float32", (len(labels),)))
-    return Signature((text,), outputs, classes=labels, named=False)
+    return Signature((text,), outputs, classes=labels)
