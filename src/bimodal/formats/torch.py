@@ -28,7 +28,8 @@ LINES = (
     'torch.export.save(torch.export.export(model.eval(), (example,), dynamic_shapes=(rows,)), "model.pt2")',
 )
 EXPORT = "\n".join(("", *LINES, "where example is a tensor of two rows or more; for several inputs, one of each"))
-STATE = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")  # where the parts of a state_dict come from
+# Where the parts of a state_dict come from.
+STATE = ("torch", "collections", "numpy", "_codecs", "__builtin__", "builtins")
 
 
 class Torch(Format):
