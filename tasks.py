@@ -22,7 +22,7 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
 }
-COMPARISONS = ("realtime", "batch", "start")
+COMPARISONS = ("realtime", "batch", "start", "exact_trees")
 
 
 def tool(module: str, *options: str) -> list[str]:
