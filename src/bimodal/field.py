@@ -306,12 +306,14 @@ def scalar_type(each: Field) -> Any:
 
 
 def column_of(each: Field, values: Sequence[Any]) -> Array:
-    """One column of judged (or decoded) values."""
+    """One column of judged (or decoded) values; ValueError, TypeError or OverflowError where they make none."""
     if each.dtype == object and not each.shape:
         column = np.empty(len(values), object)
         column[:] = values
         return column
     if each.type == "timestamp":
+        if any(isinstance(value, str) for value in values):
+            raise ValueError("a time that was not judged")  # NumPy reads other texts as times than `judge` does
         return np.array([np.datetime64("NaT", "us") if value is None else value for value in values], each.dtype)
     return np.array(values, each.dtype)
 

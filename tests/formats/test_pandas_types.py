@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -33,6 +34,8 @@ from bimodal.location import Location
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Report
 from bimodal.signature import Signature
+from tests.agreement.test_doors import Doors
+from tests.realtime.desk import Desk
 
 COUNT = 120
 
@@ -47,7 +50,9 @@ def shop() -> pd.DataFrame:
     visits[::7] = pd.NA
     member: Any = pd.Series(random.random(COUNT) < 0.5).astype("boolean")
     member[::9] = pd.NA
-    seen: Any = pd.Series(pd.Timestamp("2024-01-01 05:30") + pd.to_timedelta(random.integers(0, 9999, COUNT), unit="min"))
+    seen: Any = pd.Series(
+        pd.Timestamp("2024-01-01 05:30") + pd.to_timedelta(random.integers(0, 9999, COUNT), unit="min")
+    )
     last = seen.copy()
     last[::8] = pd.NaT
     return pd.DataFrame(
@@ -181,9 +186,9 @@ class Case:
     def sample(self) -> pd.DataFrame | None:
         return self.frame if self.sampled else None
 
-    def open(self) -> Model:
+    def open(self, name: str | None = None) -> Model:
         """Loaded in this process, which is quicker; `test_it_holds_in_a_process_of_its_own` has the real way."""
-        location = Location.find(self.model, sample=self.sample, runtime="native")
+        location = Location.find(self.model, sample=self.sample, runtime="native", name=name)
         loaded = location.kind.load(location.source)
         report = Report(loaded.signature, loaded.versions, loaded.warnings, loaded.facts, {})
         return Model(location, loaded.runtime, report)
@@ -367,3 +372,26 @@ def test_a_sample_without_a_single_time_is_a_sample_too(tmp_path: Path) -> None:
 def test_the_signature_crosses_processes_whole() -> None:
     fields = sample.fields(shop())
     assert Signature.retold(Signature(fields, ()).told()).inputs == fields
+
+
+# -- over HTTP ---------------------------------------------------------------------------------------------------------
+
+WIRES = ("input", "rows", "columns", "lines", "csv", "arrow", "parquet", "records", "frame", "table")
+LOSING = ("csv", "frame")  # what pandas makes of large integers beside nulls holds not all their digits
+
+
+@pytest.fixture(scope="module")
+def doors() -> Iterator[dict[str, Doors]]:
+    """The ways into each model, all behind one app."""
+    models = {name: case.open(re.sub(r"\W+", "_", name)) for name, case in CASES.items()}
+    desk = Desk(*models.values())
+    yield {name: Doors(desk, model) for name, model in models.items()}
+    desk.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_wire_gives_the_answers_of_the_pipeline_on_the_frame(doors: dict[str, Doors], name: str) -> None:
+    case = CASES[name]
+    for wire in WIRES:
+        if not (name.startswith("large") and wire in LOSING):
+            assert getattr(doors[name], wire)(records(case.frame[:40])) == case.right[:40], wire
