@@ -13,6 +13,7 @@ Categories = dict[int, Sequence[Any] | str]
 # XGBoost means to refuse a category that it has not seen, and takes some for their neighbours (3.2); for LightGBM it is
 # a missing value.
 CLOSED = ("xgboost",)
+THREADS = ("n_jobs", "num_threads", "num_thread", "nthread", "nthreads")  # as LightGBM calls it
 
 
 def home(step: Any) -> str:
@@ -85,6 +86,9 @@ def catboost_types(model: Any) -> Categories:
 
 
 def one_thread(step: Any) -> None:
-    """A row then costs no waking of threads. (LightGBM goes by `n_jobs`; CatBoost wakes none for a few rows.)"""
+    """A row then costs no waking of threads. (CatBoost wakes none for a few rows.)"""
     if home(step) == "xgboost":
+        step.n_jobs = 1
         step.get_booster().set_param({"nthread": 1})
+    elif home(step) == "lightgbm":
+        step.set_params(**{name: 1 for name in THREADS if name in step.get_params()})

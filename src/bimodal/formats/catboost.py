@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,17 +67,17 @@ class Trained:
     booster: Any
     source: Source
 
-    @property
+    @cached_property
     def loss(self) -> str:
         told = json.loads(self.booster.get_metadata().get("params", "{}")).get("loss_function", {})
         return str(told.get("type", ""))
 
-    @property
+    @cached_property
     def classes(self) -> tuple[Any, ...]:
         """The labels in the order of the probabilities; () where it is no classifier."""
         return tuple(np.asarray(self.booster.classes_).tolist())
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...] | None:
         """None where it was trained on an array: CatBoost then calls its columns 0, 1, …"""
         return catboost_names(self.booster) or self.source.features

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,16 @@ class Trained:
     booster: Any
     columns: Columns
 
-    @property
+    @cached_property
     def objective(self) -> str:
         return str(self._config["objective"]["name"])
 
-    @property
+    @cached_property
     def _config(self) -> Mapping[str, Any]:
         config: Mapping[str, Any] = json.loads(self.booster.save_config())["learner"]
         return config
 
-    @property
+    @cached_property
     def rounds(self) -> int:
         """How many rounds of boosting answer; 0 means all. Where scikit-learn's interface saved the file, those up to
         the best one, as it answers itself; a Booster takes all."""
