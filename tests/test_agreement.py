@@ -49,7 +49,7 @@ def names(found: Any) -> list[tuple[str, str]]:
     return [(door.name, door.runtime) for door in found.doors]
 
 
-@pytest.mark.parametrize("case", ["forest", "mixed"])
+@pytest.mark.parametrize("case", [pytest.param("forest", marks=pytest.mark.soak), "mixed"])
 def test_a_model_answers_alike_through_every_door(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIMODAL_RUNTIME", "auto")
     rows = customers().head(80) if case == "mixed" else CASES[case].rows

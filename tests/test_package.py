@@ -27,12 +27,14 @@ from bimodal.errors import (
     ModelError,
     ModelFailed,
     ModelNotFound,
+    NotCompiled,
     OutputExists,
     PackageDamaged,
     UsageError,
 )
 from bimodal.field import Field
 from bimodal.golden import Golden
+from bimodal.model import load
 from bimodal.package import Package
 from bimodal.packing import pack
 from bimodal.rows import Dictionary, Rows
@@ -44,9 +46,9 @@ from tests.packages import Vandal, files, resealed
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two packages that nobody changes."""
+    """Two packages that nobody changes, one compiled and one native."""
     folder = tmp_path_factory.mktemp("shelf")
-    pack(CASES["mixed"].model, folder / "churn.bimodal", sample=customers(), runtime="native")
+    pack(CASES["mixed"].model, folder / "churn.bimodal", sample=customers(), runtime="auto")
     pack(CASES["forest"].model, folder / "iris.bimodal", sample=IRIS, runtime="native")
     return folder
 
@@ -168,6 +170,7 @@ def test_without_a_sample_the_model_answers_its_own_example(tmp_path: Path) -> N
     kept = package.open(pack(CASES["forest"].model, tmp_path / "p", runtime="native"))
     assert kept.name == "p"
     assert kept.golden is not None
+    assert kept.golden.rows.count >= 32
     rows = kept.golden.rows.array("input")
     assert kept.golden.answers.array("prediction").tolist() == CASES["forest"].model.predict(rows).tolist()
 
@@ -296,7 +299,7 @@ def refuse_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
 def refusal(place: Path) -> str | None:
     """The code with which a package is refused."""
     try:
-        package.open(place)
+        load(place)
     except PackageDamaged as error:
         return error.code if "not as it was packed" in error.message else error.message
     return None
@@ -419,6 +422,78 @@ def test_other_answers_are_refused_and_accepted_by_name(churn: Path) -> None:
     for part in ("2 of its 200 golden rows", "golden row 7", "now 1.9", 'pip install "scikit-learn==1.5.2"', "--allow"):
         assert part in caught.value.message
     assert "accepted by --allow-drift" in told
+
+
+def test_a_changed_model_loads_only_where_the_change_is_accepted(churn: Path) -> None:
+    kept = package.open(churn)
+    resealed(churn, versions=older(kept), golden=drifted(kept, [0]))
+    with pytest.raises(AnswersChanged, match="1 of its 200 golden rows"):
+        load(churn, runtime="native")
+    with load(churn, runtime="native", allow_drift=True) as model:
+        assert any("accepted by --allow-drift" in warning for warning in model.warnings)
+    with load(churn, runtime="exact") as model:  # the compiled form is the one that was packed: nothing can drift
+        assert model.warnings == ()
+
+
+# -- the compiled form -------------------------------------------------------------------------------------------------
+
+BLOCKED = """
+import sys
+
+class Blocked:
+    \"\"\"As if the libraries that train models were not installed.\"\"\"
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"sklearn", "scipy", "pandas", "joblib", "threadpoolctl", "onnxruntime"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_a_compiled_package_answers_as_the_library_did(shelf: Path) -> None:
+    model = CASES["mixed"].model
+    with load(shelf / "churn.bimodal", runtime="auto") as loaded:
+        assert loaded.runtime.name == "exact"
+        assert loaded.digest == package.open(shelf / "churn.bimodal").digest
+        answer = loaded.predict(customers(), outputs=["prediction", "probability"])
+    assert answer["prediction"].tolist() == model.predict(customers()).tolist()
+    np.testing.assert_allclose(
+        answer[["probability_leaves", "probability_stays"]], model.predict_proba(customers()), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_compiled_package_predicts_and_serves_without_the_training_library(shelf: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "BIMODAL_RUNTIME": "auto"}
+    frame = customers()
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    def bimodal_says(*arguments: str, expect: int = 0) -> str:
+        command = [sys.executable, "-m", "bimodal", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == expect, done.stderr
+        return done.stdout + done.stderr
+
+    churn = str(shelf / "churn.bimodal")
+    bimodal_says("predict", churn, "rows.csv", "-o", "answers.csv")
+    labels = [line.rpartition(",")[2] for line in (tmp_path / "answers.csv").read_text().splitlines()[1:]]
+    assert labels == CASES["mixed"].model.predict(frame).tolist()
+    row: dict[str, Any] = {"age": 30.5, "income": 60_000.0, "city": "Oslo", "plan": "pro", "visits": 3}
+    (tmp_path / "row.json").write_text(json.dumps({"rows": [row]}))
+    assert json.loads(bimodal_says("serve", churn, "--post", "row.json")) == {
+        "prediction": CASES["mixed"].model.predict(customers().head(1).assign(**row)).tolist()
+    }
+    assert "equal" in bimodal_says("verify", churn)  # beside the answers given at packing
+    said = bimodal_says("predict", str(shelf / "iris.bimodal"), "rows.csv", expect=1)
+    assert 'pip install "bimodal[sklearn]"' in said
+
+
+def test_a_runtime_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("class Mine:\n    def predict(self, rows):\n        return rows['x']\n")
+    with pytest.raises(NotCompiled, match="python have no compiled form"):
+        pack(f"{tmp_path / 'mine.py'}:Mine", tmp_path / "p", sample=[{"x": 1.0}], runtime="exact")
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_bimodal_names_it() -> None:

@@ -51,6 +51,7 @@ def pack(
     location = _location(model, sample, code, features, name or _named(model, place))
     with package.draft(place, overwrite=overwrite) as folder:
         native = ProcessRuntime(location.kind.name, location.source)
+        compiles = _compiles(location, native.report, wanted)
         try:
             copied = _copy_model(location, native, folder)
             rows = None if sample is None else Drawn.of(native.report.signature, sample, READ).rows
@@ -59,7 +60,7 @@ def pack(
             native.close()
         if golden is not None:
             golden.write(folder / GOLDEN)
-        if native.report.compiles and wanted != "native":
+        if compiles:
             _compile(location, native.report.signature, rows, wanted, folder / COMPILED)
         package.seal(folder, _manifest(location, copied, native.report, wanted))
     return place
@@ -80,6 +81,17 @@ def _named(model: Any, place: Path) -> str | None:
     return None if isinstance(model, str | Path | Model) else place.name.removesuffix(package.SUFFIX)
 
 
+def _compiles(location: Location, report: Report, wanted: str) -> bool:
+    """Whether a compiled form is tried; NotCompiled where one is asked for and there is no way to it."""
+    if wanted in ("auto", "native"):
+        return report.compiles and wanted == "auto"
+    if location.kind.inline and wanted == location.kind.name:
+        return False  # it is what was asked for as it stands
+    if not report.compiles:
+        raise NotCompiled(f"models of the format {location.kind.name} have no compiled form; pack it without --runtime")
+    return True
+
+
 def _golden(native: ProcessRuntime, rows: Rows | None) -> Golden | None:
     signature = native.report.signature
     outputs = [each.name for each in signature.outputs]
@@ -94,9 +106,9 @@ def _golden(native: ProcessRuntime, rows: Rows | None) -> Golden | None:
 
 
 def _made_up(signature: Signature) -> Rows:
-    """Rows for a model of which no sample was given: ordinary and extreme ones, else its example."""
+    """Rows for a model of which no sample was given: ordinary ones, as far as its signature tells, else its example."""
     try:
-        return probes.make(signature, {}, None, most=MOST).rows
+        return probes.make(signature, {}, None, most=MOST).typical
     except NotCompiled:
         return signature.example_rows()
 
