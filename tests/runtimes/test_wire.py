@@ -45,3 +45,18 @@ def test_an_end_in_the_middle_is_told() -> None:
         ours.close()
         with pytest.raises(EOFError):
             wire.receive(theirs)
+
+
+def test_messages_that_wait_behind_each_other_are_read_one_by_one() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for number in range(3):
+            wire.send(ours, {"number": number}, Rows({"x": np.full(2, number)}))
+        theirs.setblocking(False)
+        for number in range(3):
+            arriving = wire.Arriving(theirs, alone=False)
+            assert arriving.read()
+            header, rows = arriving.message()
+            assert header["number"] == number
+            assert rows is not None
+            assert rows.array("x").tolist() == [number, number]

@@ -94,7 +94,7 @@ class _Watch:
     def _next(self, channel: socket.socket) -> tuple[dict[str, Any], Rows | None]:
         """The next message, unless it is no longer wanted."""
         channel.setblocking(False)
-        arriving = wire.Arriving(channel)
+        arriving = wire.Arriving(channel, alone=False)  # one report may follow another before it is read
         while not arriving.read():
             channel.settimeout(LOOK)
             self._look()

@@ -105,11 +105,14 @@ def _exactly(channel: socket.socket, size: int) -> memoryview:
 
 
 class Arriving:
-    """A message that arrives on a non-blocking socket, piece by piece."""
+    """A message that arrives on a non-blocking socket, piece by piece.
 
-    def __init__(self, channel: socket.socket) -> None:
+    alone: no other message can be waiting behind it, so that one call may take all that is there.
+    """
+
+    def __init__(self, channel: socket.socket, *, alone: bool = True) -> None:
         self._channel = channel
-        self._data = memoryview(bytearray(FIRST))
+        self._data = memoryview(bytearray(FIRST if alone else PREFIX.size))
         self._at = 0
         self._size: int | None = None  # of the whole message, once its prefix is there
         self._head = 0
