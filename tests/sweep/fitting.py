@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import catboost
+import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
+import xgboost
 from sklearn.base import is_regressor
 from sklearn.decomposition import PCA
 from sklearn.experimental import enable_halving_search_cv, enable_iterative_imputer  # noqa: F401 - they add estimators
@@ -21,7 +26,21 @@ from sklearn.utils.discovery import all_estimators
 
 from tests.sweep.data import Data, data
 
-CLASSES: dict[str, Any] = dict(all_estimators())
+SKLEARN: dict[str, Any] = dict(all_estimators())
+BOOSTERS: dict[str, Any] = {
+    each.__name__: each
+    for each in (
+        xgboost.XGBClassifier,
+        xgboost.XGBRegressor,
+        xgboost.XGBRFClassifier,
+        xgboost.XGBRFRegressor,
+        lightgbm.LGBMClassifier,
+        lightgbm.LGBMRegressor,
+        catboost.CatBoostClassifier,
+        catboost.CatBoostRegressor,
+    )
+}
+CLASSES = {**SKLEARN, **BOOSTERS}
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Recipe:
     ways: tuple[str, ...] = ("array", "frame")
     sampled: bool = False  # it needs `--sample` to say what it takes
     target: bool = True
+    files: tuple[str, ...] = ("model.joblib",)
 
 
 def _records(frame: pd.DataFrame) -> Any:
@@ -66,7 +86,16 @@ class Trained:
     model: Any
     asked: pd.DataFrame
     sampled: bool = False
-    keys: Mapping[str, Any] = field(default_factory=dict)
+    file: str = "model.joblib"
+
+    def save(self, folder: Path) -> Path:
+        """With joblib, or as its own library saves it."""
+        path = folder / self.file
+        if path.suffix == ".joblib":
+            joblib.dump(self.model, path)
+        else:
+            (self.model.booster_ if path.suffix == ".txt" else self.model).save_model(str(path))
+        return path
 
     def rows(self, frame: pd.DataFrame) -> Any:
         """The rows of a frame as the library's own user gives them to it."""
@@ -153,11 +182,34 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+XGBOOST = Recipe(options=lambda: {"n_estimators": 20}, files=("model.joblib", "model.ubj", "model.json"))
+RECIPES |= {
+    "XGBClassifier": XGBOOST,
+    "XGBRegressor": XGBOOST,
+    "XGBRFClassifier": XGBOOST,
+    "XGBRFRegressor": XGBOOST,
+    **dict.fromkeys(
+        ("LGBMClassifier", "LGBMRegressor"),
+        Recipe(  # it writes `_` for the spaces in names: the sample shows how the user spells them
+            options=lambda: {"n_estimators": 20, "verbose": -1}, files=("model.joblib", "model.txt"), sampled=True
+        ),
+    ),
+    **dict.fromkeys(
+        ("CatBoostClassifier", "CatBoostRegressor"),
+        Recipe(
+            options=lambda: {"iterations": 20, "verbose": False, "allow_writing_files": False},
+            files=("model.joblib", "model.cbm"),
+        ),
+    ),
+}
+
+
 @cache
 def trained(name: str) -> tuple[Trained, ...]:
     """The estimator fitted in each of the ways in which it is trained."""
     recipe = RECIPES.get(name, Recipe())
-    return tuple(_fitted(name, recipe, way) for way in recipe.ways)
+    fitted = [_fitted(name, recipe, way) for way in recipe.ways]
+    return tuple(replace(each, file=file) for file in recipe.files for each in fitted)
 
 
 def _fitted(name: str, recipe: Recipe, way: str) -> Trained:
