@@ -135,6 +135,8 @@ def _question(column: Recipe, categories: Any, *, strict: bool) -> Question:
 
 def _of_raw(column: Raw, known: list[Any], *, strict: bool, null_known: bool) -> Question:
     origin = column.origin
+    if origin.coded:
+        raise NotCompiled(f"column {origin.field.name!r} in a type of pandas")
     null = column.fill if column.filled else origin.null
     never = np.zeros(len(known) + 2, bool)
     asks = [*known, _strange(known), null]

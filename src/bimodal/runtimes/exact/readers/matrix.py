@@ -19,11 +19,14 @@ LARGEST = 4_000_000  # numbers in one looked-up table
 
 @dataclass(frozen=True)
 class Origin:
-    """An input of the model. place: among the Prepare's inputs. null: how the model is given a missing value."""
+    """An input of the model. place: among the Prepare's inputs. null: how the model is given a missing value. coded:
+    the model is given it in a type of pandas that steps may treat in ways of their own.
+    """
 
     place: int
     field: Field
     null: Any = math.nan
+    coded: bool = False
 
     @property
     def number(self) -> bool:
@@ -119,7 +122,7 @@ def number(column: Raw | Sum | Unused) -> Sum:
         raise NotCompiled(f"column {column.name!r} is used, and the signature does not have it")
     if isinstance(column, Sum):
         return column
-    if not column.origin.number or isinstance(column.fill, str):
+    if not column.origin.number or column.origin.coded or isinstance(column.fill, str):
         raise NotCompiled(f"column {column.origin.field.name!r} of type {column.origin.field.type} is used as a number")
     return Sum(column.origin, (("fill", float(column.fill)),) if column.filled else ())
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bimodal.errors import NotCompiled
+from bimodal.field import Field
 from bimodal.formats import estimators
-from bimodal.formats.routes import Routes
+from bimodal.formats.routes import Feature, Routes
 from bimodal.runtimes.exact import built
 from bimodal.runtimes.exact.finish import Finish
 from bimodal.runtimes.exact.linear import Linear
@@ -65,10 +67,16 @@ def _start(model: Any, signature: Signature) -> tuple[Matrix, list[Input]]:
         raise NotCompiled("a model whose columns are not those of its signature")
     inputs = [Input(name) for name in names]
     columns: list[Recipe] = [
-        Raw(Origin(place, fields[name], features[place].null)) if name in fields else Unused(name)
+        Raw(_origin(place, fields[name], features[place])) if name in fields else Unused(name)
         for place, name in enumerate(names)
     ]
     return Matrix(tuple(columns)), inputs
+
+
+def _origin(place: int, field: Field, feature: Feature) -> Origin:
+    """How the native runtime hands the column over (`runtimes.estimator.Frame`)."""
+    null = feature.null if field.dtype == object else math.nan
+    return Origin(place, field, null, feature.coded is not None or field.frame is not None)
 
 
 def _walk(model: Any, matrix: Matrix) -> Walked:

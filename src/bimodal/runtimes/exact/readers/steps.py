@@ -91,17 +91,19 @@ def _imputer(step: Any, matrix: Matrix) -> Matrix:
 
 
 def _filled(column: Recipe, fill: Any, missing: Any) -> Recipe:
-    _same_null(column, missing)
+    if not _same_null(column, missing):
+        return column
     if not isinstance(column, Raw):
         return changed(column, [("fill", float(fill))])
     return column if column.filled else Raw(column.origin, filled=True, fill=fill)
 
 
-def _same_null(column: Recipe, missing: Any) -> None:
-    """A missing value as the step knows it is one as the model is given it."""
-    null = column.origin.null if isinstance(column, Raw) and not column.origin.number else math.nan
-    if not (missing is None if null is None else _is_nan(missing)):
+def _same_null(column: Recipe, missing: Any) -> bool:
+    """Whether a missing value as the model is given it is one as the step knows it: it looks over None for NaN."""
+    null = column.origin.null if isinstance(column, Raw) else math.nan
+    if not (_is_nan(missing) or (missing is None and null is None)):
         raise NotCompiled(f"an imputer of missing_values={missing!r}")
+    return null is None if missing is None else null is not None
 
 
 def _indicator(step: Any, matrix: Matrix) -> Matrix:
@@ -117,9 +119,9 @@ def _indicators(step: Any, matrix: Matrix) -> tuple[Recipe, ...]:
 
 
 def _is_missing(column: Recipe, missing: Any) -> Recipe:
-    _same_null(column, missing)
-    if isinstance(column, Raw) and not column.origin.number:
-        return Looked(column.origin, (), np.array([0.0, 0.0 if column.filled else 1.0]))
+    known = _same_null(column, missing)
+    if isinstance(column, Raw) and (not known or not column.origin.number):
+        return Looked(column.origin, (), np.array([0.0, 1.0 if known and not column.filled else 0.0]))
     return changed(column, [("missing",)])
 
 
