@@ -94,8 +94,9 @@ class Trial:
         edges = {} if isinstance(self._lowered, NotCompiled) else self._lowered.edges()
         made = probes.make(signature, edges, sample, seed=seed, most=self._most(sample))
         reference = Reference(native, made, signature)
-        if reference.steady:  # elsewhere two neighbouring numbers between which a label turns say nothing but noise
-            reference = reference.widened("found by search", seek.turns(reference))
+        if reference.steady:  # elsewhere what turns between two neighbouring numbers is noise
+            bits = not isinstance(self._lowered, NotCompiled) and self._lowered.steady and "exact" in WANTED[wanted]
+            reference = reference.widened("found by search", seek.turns(reference, ties=bits))
         self._reference = reference
         made = reference.probes
         known = {"steady": reference.steady, "probes": made.counts(), "wanted": made.wanted, "seed": seed}

@@ -8,7 +8,8 @@ rounding  the library itself gives a row other bits in other company (BLAS choos
           of the call). The candidate gives the same bits in any company; its numbers lie within what the library
           itself gave, or beyond it by no more than the rounding of the row's own sum: 4 + 2·sqrt(terms) units in the
           last place of the sum of the terms' magnitudes (not of the result, which may be near zero after
-          cancellation). A label may differ only where the library gives that very label to the row in other company.
+          cancellation). A label may differ only where the library gives that very label to the row in other company,
+          or where the row's sum overflows and the library's own numbers beside the label are NaN.
 close     for ONNX. All labels are equal, and no number moved by more than 1e-9 (float64) or 1e-5 (float32) of the
           answer's own size or, for small answers, of its usual size; for probabilities, of 1. float32 keeps 6e-8 and a
           sum of some hundred terms 1e-6: what moved further reached another leaf.
@@ -327,6 +328,8 @@ class _Comparison:
         """Only under the rule of rounding, and only while there is still hope."""
         if self.rule.kind != "rounding" or firm or self.reference.base[name].ndim > 1:
             return False
+        if any(np.isnan(values[place]).any() for values in self.reference.base.values() if values.dtype.kind == "f"):
+            return True
         return self.reference.gives(place, name, self.base[name][place])
 
     def _verdict(self, found: dict[str, Differences], labels: list[int]) -> tuple[str | None, Counter | None]:
@@ -420,7 +423,7 @@ class Differences:
                 beyond = bits
             elif rule.kind == "rounding":
                 allowed = _allowed(each, size, rule, terms)
-                beyond = ~_by_row(equal | (outside <= allowed))
+                beyond = ~_by_row(equal | ((outside <= allowed) & (np.isnan(native) | ~np.isnan(ours))))
                 leaves = none  # a row of a sum has no leaf; what it may differ by is told by its terms
             else:
                 beyond = none

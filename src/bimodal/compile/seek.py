@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bimodal.compile.parity import Reference, same
+from bimodal.compile.parity import MOVED, Reference, same
 from bimodal.compile.probes import Columns, joined, slots, split
 from bimodal.errors import ModelFailed
 from bimodal.field import FLOATS
@@ -25,8 +25,12 @@ SECONDS = 2.0
 STEPS = 64  # halvings between any two float64
 
 
-def turns(reference: Reference, *, seconds: float = SECONDS) -> Rows:
-    """Up to 2 · MOST rows: pairs that differ in one number by one unit in its last place, and in the answer."""
+def turns(reference: Reference, *, ties: bool = True, seconds: float = SECONDS) -> Rows:
+    """Up to 2 · MOST rows: pairs that differ in one number by one unit in its last place, and in the answer.
+
+    ties: also those whose numbers hardly differ, between which only the label turns. What is not the same to the last
+    bit cannot be asked to break such a tie alike.
+    """
     signature, typical = reference.signature, reference.typical
     random = np.random.default_rng(reference.probes.seed)
 
@@ -44,6 +48,8 @@ def turns(reference: Reference, *, seconds: float = SECONDS) -> Rows:
             if not search.open.any() or time.perf_counter() > until:
                 break
             search.halve()
+        if not ties:
+            search.leave_out_ties(reference.sizes)
     return search.rows()
 
 
@@ -76,6 +82,18 @@ class _Search:
         turned = self._differs(np.where(self.open, middle, self.here))
         self.there = np.where(self.open & turned, middle, self.there)
         self.here = np.where(self.open & ~turned, middle, self.here)
+
+    def leave_out_ties(self, sizes: Mapping[str, float]) -> None:
+        """Of searches whose two ends have the same numbers but for rounding. sizes: of each output's numbers."""
+        if not sizes:
+            return
+        here, there = self._answers(self.here), self._answers(self.there)
+        with np.errstate(all="ignore"):
+            jumps = [
+                np.abs(here[name] - there[name]) > MOVED["float64"] * np.maximum(np.abs(here[name]), size)
+                for name, size in sizes.items()
+            ]
+        self._found &= np.logical_or.reduce([~_rows(~each) for each in jumps])
 
     def rows(self) -> Rows:
         """Both ends of every search that began."""
