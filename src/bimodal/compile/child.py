@@ -5,7 +5,6 @@ It says what it found after every step, so that a crash loses only what came aft
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -44,20 +43,50 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)  # what a model raises on made-up rows is no news to anyone
     warnings.simplefilter("ignore")
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    parent = Parent(socket.socket(fileno=int(sys.argv[1])))
     threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    with contextlib.suppress(EOFError, ConnectionError):
-        header, _ = wire.receive(channel)
-        _compile(channel, header)
+    _compile(parent, parent.receive())
     os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
 
 
-def _compile(channel: socket.socket, header: dict[str, Any]) -> None:
+class Parent:
+    """The other end; where it is gone, so is this process."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def send(self, message: dict[str, Any], rows: Rows | None = None) -> None:
+        try:
+            wire.send(self._channel, message, rows)
+        except ConnectionError:
+            os._exit(0)
+
+    def receive(self) -> dict[str, Any]:
+        try:
+            return wire.receive(self._channel)[0]
+        except (EOFError, ConnectionError):
+            os._exit(0)
+
+    def tell(self, report: Report) -> None:
+        self.send({"report": report.encode(), "settled": report.settled})
+
+    def hop(self, rows: Rows) -> float:
+        """Seconds for rows to get there and a word to come back: what callers of a native model pay."""
+        spans = []
+        for _ in range(HOPS):
+            start = time.perf_counter()
+            self.send({"echo": True}, rows)
+            self.receive()
+            spans.append(time.perf_counter() - start)
+        return statistics.median(spans)
+
+
+def _compile(parent: Parent, header: dict[str, Any]) -> None:
     folder = Path(header["folder"])
     try:
         loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
     except BimodalError as error:
-        wire.send(channel, {"error": told(error)})
+        parent.send({"error": told(error)})
         return
     sample, warned = _sample(folder / SAMPLE, loaded)
     report = Report(
@@ -69,32 +98,10 @@ def _compile(channel: socket.socket, header: dict[str, Any]) -> None:
         _costs(loaded),
         settled=False,
     )
-    _tell(channel, report)
-
-    def tell(step: Report) -> None:
-        _tell(channel, step)
-
-    def hop(rows: Rows) -> float:
-        return _hop(channel, rows)
-
-    done = Trial(loaded, report, folder, tell, hop).run(sample, header["wanted"])
+    parent.tell(report)
+    done = Trial(loaded, report, folder, parent.tell, parent.hop).run(sample, header["wanted"])
     done.save(folder)
-    _tell(channel, done)
-
-
-def _tell(channel: socket.socket, report: Report) -> None:
-    wire.send(channel, {"report": report.encode(), "settled": report.settled})
-
-
-def _hop(channel: socket.socket, rows: Rows) -> float:
-    """Seconds for rows to reach the parent and its word to come back: what a native model's callers pay."""
-    spans = []
-    for _ in range(HOPS):
-        start = time.perf_counter()
-        wire.send(channel, {"echo": True}, rows)
-        wire.receive(channel)
-        spans.append(time.perf_counter() - start)
-    return statistics.median(spans)
+    parent.tell(done)
 
 
 def _sample(path: Path, loaded: Loaded) -> tuple[Rows | None, tuple[str, ...]]:
