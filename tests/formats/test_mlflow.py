@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import catboost
 import joblib
 import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xgboost
 from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression
 
-from bimodal import formats
+from bimodal import formats, sample
 from bimodal.errors import MissingLibrary, ModelError, ModelNotFound, UsageError
 from bimodal.formats import registry
 from bimodal.formats.contract import Loaded, Source
@@ -27,13 +29,16 @@ from bimodal.formats.mlflow import Mlflow
 from bimodal.formats.trusted import TRUSTED
 from bimodal.model import load
 from bimodal.rows import Rows
+from bimodal.table import Binding, from_frame
 from tests.models import CASES, IRIS, IRIS_FRAME, NAMES, SPECIES, customers
 
 with warnings.catch_warnings():  # MLflow warns of its own type hints when it is imported
     warnings.simplefilter("ignore")
     import mlflow
+    import mlflow.catboost
     import mlflow.lightgbm
     import mlflow.pyfunc
+    import mlflow.pytorch
     import mlflow.sklearn
     import mlflow.xgboost
     from mlflow.models import Model as MlModel
@@ -57,6 +62,14 @@ def opened(path: Path, **told: Any) -> Loaded:
     kind = formats.recognise(str(path))
     assert isinstance(kind, Mlflow)
     return kind.load(Source(str(path), **told))
+
+
+def taken(loaded: Loaded, frame: pd.DataFrame) -> Rows:
+    """The frame's rows as the model takes them, none refused."""
+    table = from_frame(frame)
+    rows, good, problems = Binding.bind(loaded.signature, table.column_names).rows(table)
+    assert good.all(), problems
+    return rows
 
 
 def sklearn_folder(model: Any, path: Path, **told: Any) -> Path:
@@ -87,12 +100,19 @@ def test_a_pipeline_is_read_as_if_it_lay_alone(how: str, tmp_path: Path) -> None
     folder = sklearn_folder(
         model, tmp_path / "m", signature=signature, serialization_format=how, skops_trusted_types=list(TRUSTED)
     )
-    with load(folder) as loaded:
-        assert loaded.format == "mlflow"
+    loaded = opened(folder)
+    answer = loaded.runtime.run(taken(loaded, rows), ["prediction"])
+    np.testing.assert_array_equal(answer.array("prediction"), model.predict(rows))
+    assert sorted(each.name for each in loaded.signature.inputs) == sorted(MIXED)
+    assert loaded.signature.input("age").nullable
+    assert loaded.signature.classes == ("leaves", "stays")
+
+
+def test_it_serves_from_its_own_process(tmp_path: Path) -> None:
+    model, rows = CASES["mixed"].model, customers()
+    with load(sklearn_folder(model, tmp_path / "m"), runtime="native") as loaded:
+        assert (loaded.format, loaded.name) == ("mlflow", "m")
         np.testing.assert_array_equal(loaded.predict(rows)["prediction"], model.predict(rows))
-        assert sorted(each.name for each in loaded.signature.inputs) == sorted(MIXED)
-        assert loaded.signature.input("age").nullable
-        assert loaded.signature.classes == ("leaves", "stays")
 
 
 def test_the_files_own_list_of_trusted_types_counts_for_nothing(tmp_path: Path) -> None:
@@ -169,6 +189,45 @@ def test_boosters_in_scikit_learns_manner_answer_as_themselves(name: str, tmp_pa
         np.testing.assert_array_equal(answer.array("probability"), model.predict_proba(FLOWERS))
 
 
+BARE: dict[str, tuple[Callable[[], Any], Callable[..., None], Callable[[Any], Any]]] = {
+    "catboost": (
+        lambda: catboost.CatBoostClassifier(iterations=4, verbose=0, allow_writing_files=False).fit(IRIS, NAMES),
+        mlflow.catboost.save_model,
+        lambda model: model.predict(IRIS).ravel(),
+    ),
+    "a booster of lightgbm": (
+        lambda: lightgbm.train({"verbose": -1, "num_iterations": 4}, lightgbm.Dataset(IRIS, SPECIES.astype(float))),
+        mlflow.lightgbm.save_model,
+        lambda model: model.predict(IRIS),
+    ),
+    "a booster of xgboost": (
+        lambda: xgboost.train({"max_depth": 2}, xgboost.DMatrix(IRIS, SPECIES), 4),
+        mlflow.xgboost.save_model,
+        lambda model: model.predict(xgboost.DMatrix(IRIS)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_boosters_are_read_from_their_own_files(name: str, tmp_path: Path) -> None:
+    make, save, ask = BARE[name]
+    model = make()
+    save(model, tmp_path / "m", pip_requirements=["numpy"])
+    loaded = opened(tmp_path / "m")
+    assert loaded.facts.get("estimator") != "PyFuncModel.predict"
+    answer = loaded.runtime.run(Rows({loaded.signature.inputs[0].name: IRIS}), ["prediction"])
+    np.testing.assert_array_equal(answer.array("prediction"), ask(model))
+
+
+def test_an_exported_program_of_pytorch_is_read_as_one(tmp_path: Path) -> None:
+    model, rows = torch.nn.Linear(4, 1), IRIS.astype(np.float32)
+    mlflow.pytorch.save_model(model, tmp_path / "m", pip_requirements=["numpy"], input_example=rows[:3])
+    loaded = opened(tmp_path / "m")
+    assert loaded.facts["kind"] == "exported program"
+    answer = loaded.runtime.run(Rows({loaded.signature.inputs[0].name: rows}), ["prediction"]).array("prediction")
+    np.testing.assert_array_equal(answer, model(torch.tensor(rows)).detach().numpy().ravel())
+
+
 def test_an_onnx_folder_is_read_by_onnx_runtime(tmp_path: Path) -> None:
     model = CASES["logistic"].model
     folder = tmp_path / "m"
@@ -201,13 +260,14 @@ class Spends(PYTHON_MODEL):  # type: ignore[misc]  # a class without types
 def test_a_python_model_gets_its_columns_as_they_were_told(tmp_path: Path) -> None:
     frame = customers()[["age", "visits", "plan"]]
     own = spent(frame)
-    with load(pyfunc_folder(Spends(), tmp_path / "m", signature=infer_signature(frame, own))) as loaded:
-        types = {each.name: (each.type, each.nullable) for each in loaded.signature.inputs}
-        assert types == {"age": ("float64", True), "visits": ("int64", False), "plan": ("string", False)}
-        assert [(each.name, each.type) for each in loaded.signature.outputs] == [("prediction", "float64")]
-        np.testing.assert_array_equal(loaded.predict(frame)["prediction"], own)
-        records = json.loads(frame.to_json(orient="records"))
-        np.testing.assert_array_equal([each["prediction"] for each in loaded.predict(records)], own)
+    loaded = opened(pyfunc_folder(Spends(), tmp_path / "m", signature=infer_signature(frame, own)))
+    types = {each.name: (each.type, each.nullable) for each in loaded.signature.inputs}
+    assert types == {"age": ("float64", True), "visits": ("int64", False), "plan": ("string", False)}
+    assert [(each.name, each.type) for each in loaded.signature.outputs] == [("prediction", "float64")]
+    rows, _, problems = loaded.signature.check(json.loads(frame.to_json(orient="records")))
+    assert not problems
+    for each in (rows, taken(loaded, frame)):
+        np.testing.assert_array_equal(loaded.runtime.run(each, ["prediction"]).array("prediction"), own)
 
 
 def spent(frame: pd.DataFrame) -> Any:
@@ -240,14 +300,16 @@ def test_every_type_of_mlflows_signature_passes_its_own_checks(tmp_path: Path) -
         "datetime": "2024-05-01",
     }
     whole = {**values, **{f"{name}_or_null": value for name, value in values.items()}}
-    holes = {**values, **{f"{name}_or_null": None for name in values}}
+    held = [name for name in values if name not in ("integer", "long")]  # MLflow itself takes no null in these
+    holes = {**whole, **{f"{name}_or_null": None for name in held}}
     rows, _, problems = loaded.signature.check([whole, holes])
     assert not problems
     answer = loaded.runtime.run(rows, ["kinds", "filled"])
-    assert answer.array("filled").tolist() == [14, 7]
+    assert answer.array("filled").tolist() == [14, 9]
     assert answer.array("kinds")[0].startswith("bool int32 int64 float32 float64")
-    _, _, problems = loaded.signature.check([{**whole, "long": None}])
-    assert [(each.code, each.column) for each in problems] == [("null", "long")]
+    for name in ("long", "long_or_null", "double"):
+        _, _, problems = loaded.signature.check([{**whole, name: None}])
+        assert [(each.code, each.column) for each in problems] == [("null", name)]
 
 
 class Sums(PYTHON_MODEL):  # type: ignore[misc]  # a class without types
@@ -274,8 +336,9 @@ def test_a_type_that_no_row_can_carry_is_told(tmp_path: Path) -> None:
 def test_without_a_signature_a_python_model_takes_a_sample(tmp_path: Path) -> None:
     frame = customers()[["age", "visits", "plan"]]
     folder = pyfunc_folder(Spends(), tmp_path / "m")
-    with load(folder, sample=frame) as loaded:
-        np.testing.assert_array_equal(loaded.predict(frame)["prediction"], spent(frame))
+    loaded = opened(folder, sample=sample.fields(frame))
+    answer = loaded.runtime.run(taken(loaded, frame), ["prediction"])
+    np.testing.assert_array_equal(answer.array("prediction"), spent(frame))
 
 
 def test_code_that_was_saved_with_the_model_is_found(tmp_path: Path) -> None:
@@ -300,7 +363,7 @@ def test_code_that_was_saved_with_the_model_is_found(tmp_path: Path) -> None:
     (tmp_path / "pricing").rename(tmp_path / "elsewhere")
     kind = formats.recognise(str(tmp_path / "saved"))
     digest = formats.digest(str(tmp_path / "saved"), kind)
-    with load(tmp_path / "saved") as loaded:
+    with load(tmp_path / "saved", runtime="native") as loaded:
         assert loaded.predict([{"x": 2.0}]) == [{"prediction": 6.0}]
     assert formats.digest(str(tmp_path / "saved"), kind) == digest  # running it left nothing that counts
 
@@ -415,7 +478,7 @@ def test_an_alias_a_version_and_a_run_lead_to_their_models(configured: str, tmp_
     answers = {}
     addresses = ("models:/churn@champion", "models:/churn/1", "models:/churn/2", f"runs:/{configured}/model")
     for place, uri in enumerate(addresses):
-        loaded = opened(registry.resolve(uri, tmp_path / str(place)))
+        loaded = opened(Path(registry.fetch(uri, tmp_path / str(place))))
         answers[uri] = loaded.runtime.run(Rows({"input": np.array([[3.0]])}), ["prediction"]).array("prediction")[0]
         if uri.startswith("models"):
             assert loaded.facts["registered"] == f"churn version {1 if uri.endswith('/1') else 2}"
@@ -425,12 +488,18 @@ def test_an_alias_a_version_and_a_run_lead_to_their_models(configured: str, tmp_
     assert digests[0] == digests[2] != digests[1]  # the alias is its version
 
 
+def test_an_address_is_loaded_like_a_path(configured: str) -> None:
+    with load("models:/churn@champion", runtime="native") as model:
+        assert model.name == "churn"
+        assert model.predict([[3.0]]) == [{"prediction": pytest.approx(6.0)}]
+
+
 @pytest.mark.parametrize(
     "uri", ["models:/churn@challenger", "models:/churn/9", "models:/nothing/1", "runs:/0123456789abcdef/model"]
 )
 def test_an_address_that_leads_nowhere_is_told(uri: str, configured: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match=f"{uri} is not in the store of MLflow"):
-        registry.resolve(uri, tmp_path)
+        registry.fetch(uri, tmp_path)
 
 
 def test_without_a_store_the_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,14 +516,14 @@ def test_a_store_that_does_not_answer_is_told_without_its_password(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ModelError, match=r"\(http://127\.0\.0\.1:9\) gave no answer") as raised:
-        registry.resolve("models:/churn@champion", tmp_path)
+        registry.fetch("models:/churn@champion", tmp_path)
     assert "secret" not in str(raised.value)
 
 
 def test_a_store_in_a_database_names_what_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(ModelError, match="pip install mlflow"):
-        registry.resolve("models:/churn@champion", tmp_path)
+        registry.fetch("models:/churn@champion", tmp_path)
 
 
 @pytest.mark.parametrize(

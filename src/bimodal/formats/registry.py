@@ -90,13 +90,14 @@ def _settings() -> dict[str, str]:
 def main() -> None:
     uri, folder = sys.argv[1:]
     try:
-        answer: Mapping[str, Any] = {"path": _fetch(uri, Path(folder))}
+        answer: Mapping[str, Any] = {"path": fetch(uri, Path(folder))}
     except BimodalError as error:
         answer = {"error": told(error)}
     sys.stdout.write(f"\n{json.dumps(answer)}\n")
 
 
-def _fetch(uri: str, folder: Path) -> str:
+def fetch(uri: str, folder: Path) -> str:
+    """What `resolve` does in the process of its own; the errors are the same."""
     artifacts = library("mlflow.artifacts")
     raised = library("mlflow.exceptions").MlflowException
     try:
