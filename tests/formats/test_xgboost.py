@@ -21,7 +21,7 @@ from bimodal import formats
 from bimodal.errors import ModelError
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
-from bimodal.runtimes.exact.program import Exact
+from bimodal.runtimes.exact.program import Exact, Program
 from tests.boosters import frame, kinds, loaded, numbers, rows_of, same, sums
 
 TOLD = {"nthread": 1, "max_depth": 3, "verbosity": 0}
@@ -194,6 +194,28 @@ def test_an_estimator_in_a_pickle_has_its_own_answers(name: str, tmp_path: Path)
         assert np.array_equal(answer.array("prediction"), model.predict(table))
         if "probability" in names:
             assert same(answer.array("probability"), np.ascontiguousarray(model.predict_proba(table)))
+
+
+@pytest.mark.parametrize("before", ["passthrough", SimpleImputer(), StandardScaler()])
+def test_a_zero_of_a_sparse_matrix_is_missing_as_for_the_library(before: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"steps": random.integers(-3, 4, 900).astype(float), "size": random.normal(size=900)})
+    table["code"] = random.choice([f"k{place}" for place in range(40)], 900)
+    table.loc[::7, "steps"] = np.nan
+    for place, tiny in enumerate([0.0, -0.0, 1e-40, 1e-320, -1e-35]):
+        table.loc[place::50, "size"] = tiny
+    columns = [("numbers", before, ["steps", "size"]), ("texts", OneHotEncoder(handle_unknown="ignore"), ["code"])]
+    model = make_pipeline(ColumnTransformer(columns), xgb.XGBClassifier(n_estimators=20, n_jobs=1))
+    model.fit(table, (table["steps"] > 0) ^ (table["code"] < "k2"))
+    assert model[0].sparse_output_
+    joblib.dump(model, tmp_path / "model.pkl")
+    ours = loaded(tmp_path / "model.pkl")
+    assert ours.lower is not None
+    program = ours.lower()
+    program.save(tmp_path / "exact.npz")
+    rows, expected = rows_of(table, list(table.columns)), np.ascontiguousarray(model.predict_proba(table))
+    for runtime in (ours.runtime, Exact(program), Exact(Program.load(tmp_path / "exact.npz"))):
+        assert same(runtime.run(rows, ["probability"]).array("probability"), expected)
 
 
 def test_a_pickled_estimator_s_categories_are_its_signature_s(tmp_path: Path) -> None:

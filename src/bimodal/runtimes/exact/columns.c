@@ -14,7 +14,7 @@
 #define ALONE 128 /* fewer rows are done without letting go of the interpreter's lock */
 
 enum { NUMBER, LOOKUP, ONE_HOT };
-enum { FILL, SUBTRACT, DIVIDE, MULTIPLY, ADD, CLIP, MISSING, FLOAT32, SQUASH, ABOVE, OPS };
+enum { FILL, SUBTRACT, DIVIDE, MULTIPLY, ADD, CLIP, MISSING, FLOAT32, SQUASH, ABOVE, ABSENT, OPS };
 
 typedef struct {
   int code;
@@ -503,6 +503,7 @@ static void apply(const Op *op, double *v, Py_ssize_t count) {
     case FLOAT32: for (i = 0; i < count; i++) v[i] = (double)(float)v[i]; break;
     case SQUASH: for (i = 0; i < count; i++) v[i] = fabs(v[i]) <= a ? 0.0 : v[i]; break;
     case ABOVE: for (i = 0; i < count; i++) v[i] = v[i] > a ? 1.0 : v[i] != v[i] ? v[i] : 0.0; break;
+    case ABSENT: for (i = 0; i < count; i++) v[i] = v[i] == 0.0 ? NAN : v[i]; break;
   }
 }
 
@@ -514,7 +515,8 @@ typedef struct {
   const double *weights;    /* [k, width]; NULL: the columns themselves are wanted */
   const double *intercept;  /* [k] */
   Py_ssize_t k;
-  double *sums; /* [k, BLOCK] */
+  double *sums;    /* [k, BLOCK] */
+  double *strange; /* 0 as long as every sum is a finite number */
 } Job;
 
 static void write_step(const Job *job, const Step *step, Py_ssize_t start, Py_ssize_t count, const double *numbers,
@@ -577,8 +579,11 @@ static void work_block(const Job *job, Py_ssize_t start, Py_ssize_t count) {
   }
   if (job->weights)
     for (Py_ssize_t o = 0; o < job->k; o++)
-      for (Py_ssize_t i = 0; i < count; i++)
-        job->out[(start + i) * job->k + o] = job->sums[o * BLOCK + i] + job->intercept[o];
+      for (Py_ssize_t i = 0; i < count; i++) {
+        double sum = job->sums[o * BLOCK + i] + job->intercept[o];
+        *job->strange += sum - sum;
+        job->out[(start + i) * job->k + o] = sum;
+      }
 }
 
 static void work(const Job *job, Py_ssize_t rows) {
@@ -672,10 +677,11 @@ static PyObject *columns_matrix(Columns *self, PyObject *const *args, Py_ssize_t
   return Py_NewRef(Py_None);
 }
 
-/* sums(columns, weights, intercept, out): out [rows, k] = prepared columns x weights [k, width], plus intercept [k]. */
+/* sums(columns, weights, intercept, out): out [rows, k] = prepared columns x weights [k, width], plus intercept [k].
+ * True where every sum is a finite number. */
 static PyObject *columns_sums(Columns *self, PyObject *const *args, Py_ssize_t count) {
   Py_buffer out, weights = {0}, intercept = {0};
-  double few[4 * BLOCK], *sums = few;
+  double few[4 * BLOCK], *sums = few, strange = 0.0;
   int failed = -1;
   if (count != 4) {
     PyErr_SetString(PyExc_TypeError, "sums(columns, weights, intercept, out)");
@@ -693,7 +699,8 @@ static PyObject *columns_sums(Columns *self, PyObject *const *args, Py_ssize_t c
     PyErr_NoMemory();
     goto done;
   }
-  Job job = {.out = out.buf, .weights = weights.buf, .intercept = intercept.buf, .k = k, .sums = sums};
+  Job job = {.out = out.buf, .weights = weights.buf, .intercept = intercept.buf, .k = k, .sums = sums,
+             .strange = &strange};
   failed = run(self, args[0], rows, &job);
 done:
   if (sums != few) PyMem_Free(sums);
@@ -701,7 +708,7 @@ done:
   if (intercept.obj) PyBuffer_Release(&intercept);
   PyBuffer_Release(&out);
   if (failed) return NULL;
-  return Py_NewRef(Py_None);
+  return PyBool_FromLong(strange == 0.0);
 }
 
 static PyMethodDef columns_methods[] = {

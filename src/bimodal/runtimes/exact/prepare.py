@@ -25,8 +25,9 @@ OPS = (
     "float32",
     "squash",
     "above",
+    "absent",
 )  # as in columns.c
-TAKES = {"clip": 2, "missing": 0, "float32": 0}  # numbers, where it is not one
+TAKES = {"clip": 2, "missing": 0, "float32": 0, "absent": 0}  # numbers, where it is not one
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Number:
 
     ("fill", c): c where NaN · ("subtract", c) · ("divide", c) · ("multiply", c) · ("add", c) · ("clip", low, high) ·
     ("missing",): 1 where NaN, else 0 · ("float32",): rounded to float32 · ("squash", c): 0 where the magnitude is at
-    most c · ("above", c): 1 where greater, else 0
+    most c · ("above", c): 1 where greater, else 0 · ("absent",): NaN where 0
     """
 
     source: int
@@ -188,6 +189,7 @@ _DO: dict[str, Any] = {
     "float32": lambda v: v.astype(np.float32).astype(float),
     "squash": lambda v, c: np.where(np.abs(v) <= c, 0.0, v),
     "above": lambda v, c: np.where(np.isnan(v), v, (v > c).astype(float)),
+    "absent": lambda v: np.where(v == 0, np.nan, v),
 }
 
 
@@ -209,6 +211,8 @@ def back(ops: Sequence[Op], values: Array | None) -> list[float]:
             near = np.concatenate([near, [-numbers[0], numbers[0]]])
         elif name == "above":
             near = np.array([numbers[0]])
+        elif name == "absent":
+            near = np.append(near, 0.0)
         elif name == "missing":
             near = near[:0]
     found: list[float] = near[~np.isnan(near)].tolist()

@@ -47,8 +47,10 @@ def codes(categories: tuple[Any, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def coded(estimator: Any, matrix: Matrix) -> Matrix:
-    """The columns that an estimator of XGBoost or LightGBM gets, with codes where it knows categories. Raises
-    NotCompiled."""
+    """The columns that an estimator of XGBoost or LightGBM gets, with codes where it knows categories. What a sparse
+    matrix does not hold, its zeros, is missing for XGBoost. Raises NotCompiled."""
+    if matrix.sparse and boosters.home(estimator) == "xgboost":
+        return matrix.each(*[[("absent",)]] * len(matrix))
     columns = list(matrix.columns)
     for place, values in boosters.categories(estimator).items():
         column = columns[place]
