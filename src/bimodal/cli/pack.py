@@ -94,7 +94,7 @@ def show(kept: Package, destination: str) -> None:
 
 def _table(report: Report) -> Table:
     table = Table()
-    for heading in ("runtime", "equal", "rows", "labels differ", "largest difference", "1 row", "4,096 rows, each"):
+    for heading in ("runtime", "equal", "rows", "labels off", "off by", "1 row", "of 4,096"):
         table.add_column(heading, justify="left" if heading in ("runtime", "equal") else "right")
     for line in report.table():
         equal = "" if line["runtime"] == "native" else "yes" if line["passed"] else "no"
