@@ -1,4 +1,4 @@
-"""Pipelines put together at random, on columns of every kind: compiled, or refused with a reason, never another answer."""
+"""Pipelines put together at random, on columns of every kind: the library's answers, or a reason for none."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def table(count: int, seed: int) -> pd.DataFrame:
             "gaps": np.where(rng.random(count) < 0.2, np.nan, rng.normal(size=count)),
             "flag": rng.random(count) < 0.4,
             "town": rng.choice([f"t{n}" for n in range(30)], count),
-            "kind": pd.Series(rng.choice(list("abc"), count), dtype=object),
-            "none": pd.Series(rng.choice(["x", "y", None], count), dtype=object),
-            "mark": pd.Series(rng.choice([True, False, None], count), dtype=object),
+            "kind": rng.choice(list("abc"), count).astype(object),
+            "none": rng.choice(np.array(["x", "y", None], object), count),
+            "mark": rng.choice(np.array([True, False, None], object), count),
             "level": rng.choice([0.5, 1.0, 2.0, np.nan], count),
         }
     )
@@ -97,7 +97,7 @@ def pipeline(dice: random.Random) -> Any:
 
 def odd(frame: pd.DataFrame, pair: Pair, dice: random.Random) -> pd.DataFrame:
     """The frame with values that the training did not have, where the signature takes them."""
-    strange = frame.head(40).copy().astype({name: object for name in TEXTS[:3]})
+    strange = frame.head(40).copy().astype(dict.fromkeys(TEXTS[:3], "object"))
     for each in pair.signature.inputs:
         rows = dice.sample(range(40), 8)
         values: Sequence[Any] = []
