@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bimodal.errors import ModelFailed, NotCompiled
@@ -110,7 +110,19 @@ def same(one: Array, other: Array) -> bool:
     return one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize("value", [-5e-324, -0.5, -1.0, 0.0, 31.0, 31.9, 32.0, 1e9, math.inf, -math.inf])
+@pytest.mark.parametrize("chosen", [frozenset(), frozenset({0}), frozenset({31}), frozenset({0, 32})])
+@pytest.mark.parametrize("single", [False, True])
+def test_a_category_is_a_number_without_its_fraction(value: float, chosen: frozenset[int], *, single: bool) -> None:
+    tree = replace(STUMP, categories={0: chosen})
+    built = Trees.build([tree], np.zeros(1), single=single, width=1)
+    for rows in (1, 9, 100):
+        matrix = np.full((rows, 1), value)
+        assert same(scored(built, matrix), walked([tree], np.zeros(1), matrix, single=single, rounded=False))
+
+
 @settings(max_examples=60, deadline=None)
+@example(494, [10, 37], "double", 1, True)
 @given(
     st.integers(0, 2**32),
     st.lists(st.integers(1, 40), max_size=12),
@@ -174,6 +186,20 @@ def test_more_columns_than_a_narrow_node_can_tell_make_wide_ones() -> None:
         expected[:, 0] += np.where(seen[:, k] <= tree.threshold[0], tree.value[1, 0], tree.value[2, 0])
     assert same(scored(built, matrix), expected)
     assert same(np.concatenate([scored(built, matrix[i : i + 1]) for i in range(60)]), expected)
+
+
+@pytest.mark.parametrize("registers", [16, 32, 64])
+@pytest.mark.parametrize(("mode", "special"), [("double", True), ("rounded", False), ("single", True)])
+def test_registers_of_every_width_give_the_same_bits(registers: int, mode: str, special: bool) -> None:
+    random = np.random.default_rng(15)
+    for sizes in ((3, 31, 64, 8), (WIDEST, 100, 1), (WIDEST + 200, 30)):
+        trees = [grown(random, leaves, special=special) for leaves in sizes]
+        matrix = drawn(random, 1300, trees)
+        built = Trees.build(trees, np.zeros(1), single=mode == "single", rounded=mode == "rounded", width=COLUMNS)
+        scores = np.empty((1300, 1), np.float32 if mode == "single" else float)
+        built.kernel.score(matrix, scores, registers)
+        one_by_one = np.concatenate([scored(built, matrix[i : i + 1]) for i in range(1300)])
+        assert same(scores, one_by_one)
 
 
 def test_threads_side_by_side_give_the_same_bits() -> None:

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 512  /* rows copied at a time */
+#define BLOCK_BITS 9
+#define BLOCK (1 << BLOCK_BITS) /* rows copied at a time */
 #define FEW 8      /* fewer rows are walked one by one, several trees side by side */
 #define STRIDE 4   /* steps between two looks whether all walks have arrived */
 #define BRIEF 4096 /* fewer walks are done before another thread would have started */
@@ -76,9 +77,9 @@ typedef struct {
 /* Does the set hold this category? Fractions are cut off, as the libraries do. */
 static int among(const forest *f, size_t set, double x) {
   size_t start = (size_t)f->offsets[set], size = (size_t)f->offsets[set + 1] - start;
-  if (x <= -1 || x >= (double)size * 32 || (x < 0 && (f->flags & SINGLE))) return 0;
-  uint32_t category = (uint32_t)(int32_t)x;
-  return f->words[start + category / 32] >> category % 32 & 1;
+  if (!(x > -1 && x < (double)size * 32) || (x < 0 && (f->flags & SINGLE))) return 0;
+  uint64_t category = (uint64_t)(int64_t)x;
+  return category < size * 32 && (f->words[start + category / 32] >> category % 32 & 1);
 }
 
 #define NAME(x) narrow_##x
@@ -102,6 +103,7 @@ static int among(const forest *f, size_t set, double x) {
 #define PAYLOAD 0xffffffff
 #include "walk.h"
 #undef NAME
+#include "walk512.h"
 
 /* -- scoring ------------------------------------------------------------------------------------------------------- */
 
@@ -189,6 +191,15 @@ static int copy(const forest *f, const double *x, size_t rows, size_t padded, si
 
 static int rules(const forest *f, int seen) { return f->has_sets || (seen == MISSING && f->missing_matters); }
 
+/* How many bytes a register of this processor holds; at most as many as asked for. */
+static int registers(int most) {
+#if defined(__x86_64__)
+  if (most >= 64 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) return 64;
+  if (most >= 32 && __builtin_cpu_supports("avx2")) return 32;
+#endif
+  return most < 16 ? most : 16;
+}
+
 static size_t real_size(const forest *f) { return f->flags & NARROW ? sizeof(float) : sizeof(double); }
 
 static void walk_row(const forest *f, const void *x, uint32_t *leaf, int seen) {
@@ -199,13 +210,21 @@ static void walk_row(const forest *f, const void *x, uint32_t *leaf, int seen) {
   else wide_row(f, x, leaf, 0);
 }
 
-static void walk_tree(const forest *f, int tree, const void *x, size_t padded, uint32_t *leaf, int seen) {
-  if (f->flags & NARROW) {
-    if (rules(f, seen)) narrow_tree(f, tree, x, padded, leaf, 1);
-    else narrow_tree(f, tree, x, padded, leaf, 0);
-  } else if (rules(f, seen)) wide_tree(f, tree, x, padded, leaf, 1);
-  else wide_tree(f, tree, x, padded, leaf, 0);
+static void walk_tree(const forest *f, size_t tree, const void *x, size_t padded, uint32_t *leaf, int seen,
+                      int wide) {
+  if (!(f->flags & NARROW)) {
+    if (rules(f, seen)) wide_tree(f, tree, x, padded, leaf, 1);
+    else wide_tree(f, tree, x, padded, leaf, 0);
+  } else if (rules(f, seen)) narrow_tree(f, tree, x, padded, leaf, 1);
+#if defined(__x86_64__)
+  else if (padded % WIDE_ROWS == 0 && wide >= 64) narrow_tree_512(f, tree, x, padded, leaf);
+#endif
+  else narrow_tree(f, tree, x, padded, leaf, 0);
+  (void)wide;
 }
+
+/* So many rows of a block are copied, the last ones empty: what the walks take. */
+static size_t padding(size_t rows) { return rows <= 32 ? (rows + 7) / 8 * 8 : (rows + 63) / 64 * 64; }
 
 static int score_few(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf) {
   size_t size = f->flags & SINGLE ? sizeof(float) : sizeof(double);
@@ -245,19 +264,20 @@ static int score_few(const forest *f, const double *x, size_t rows, char *out, v
 
 typedef void (*leaves)(const masks *, size_t tree, const int8_t *bytes, uint8_t *leaf);
 
-static leaves widest(size_t *group) {
+static leaves widest(int registers, size_t *group) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512bw")) return *group = 4 * 64, leaves_64;
-  if (__builtin_cpu_supports("avx2")) return *group = 4 * 32, leaves_32;
+  if (registers >= 64) return *group = 4 * 64, leaves_64;
+  if (registers >= 32) return *group = 4 * 32, leaves_32;
 #endif
+  (void)registers;
   return *group = 4 * 16, leaves_16;
 }
 
 /* A block by masks: no walk at all. */
-static void score_masks(const forest *f, const void *block, size_t rows, int seen, char *out, int8_t *scratch) {
+static void score_masks(const forest *f, const void *block, size_t rows, int seen, char *out, int8_t *scratch, int wide) {
   const masks *m = &f->masks;
   size_t group, k = f->k, w = f->outputs;
-  leaves find = widest(&group);
+  leaves find = widest(wide, &group);
   uint8_t leaf[4 * 64] __attribute__((aligned(64)));
   if (f->flags & NARROW) narrow_encode(f, block, seen == MISSING, scratch);
   else wide_encode(f, block, seen == MISSING, scratch);
@@ -272,31 +292,32 @@ static void score_masks(const forest *f, const void *block, size_t rows, int see
   }
 }
 
-static int score_block(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf) {
+static int score_block(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf,
+                       int wide) {
   int masked = f->masks.values != NULL && rows >= SOME;
-  size_t padded = masked ? BLOCK : (rows + 7) / 8 * 8;
+  size_t padded = masked ? BLOCK : padding(rows);
   int seen = copy(f, x, rows, padded, BLOCK, scratch);
   if (seen == REFUSED) return -1;
   if (f->flags & SINGLE) begin_float(f, rows, (float *)out);
   else begin_double(f, rows, (double *)out);
   if (masked) {
-    score_masks(f, scratch, rows, seen, out, (int8_t *)scratch + f->used * BLOCK * real_size(f));
+    score_masks(f, scratch, rows, seen, out, (int8_t *)scratch + f->used * BLOCK * real_size(f), wide);
     return 0;
   }
   for (size_t t = 0; t < f->trees; t++) {
-    walk_tree(f, (int)t, scratch, padded, leaf, seen);
+    walk_tree(f, t, scratch, padded, leaf, seen, wide);
     if (f->flags & SINGLE) add_float(f->k, f->outputs, f->values.buf, leaf, rows, (float *)out + f->first[t]);
     else add_double(f->k, f->outputs, f->values.buf, leaf, rows, (double *)out + f->first[t]);
   }
   return 0;
 }
 
-static int score_rows(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf) {
+static int score_rows(const forest *f, const double *x, size_t rows, char *out, void *scratch, uint32_t *leaf, int wide) {
   size_t size = f->k * (f->flags & SINGLE ? sizeof(float) : sizeof(double));
   if (rows < FEW) return score_few(f, x, rows, out, scratch, leaf);
   for (size_t start = 0; start < rows; start += BLOCK) {
     size_t count = rows - start < BLOCK ? rows - start : BLOCK;
-    if (score_block(f, x + start * f->width, count, out + start * size, scratch, leaf) < 0) return -1;
+    if (score_block(f, x + start * f->width, count, out + start * size, scratch, leaf, wide) < 0) return -1;
   }
   return 0;
 }
@@ -315,7 +336,9 @@ static PyObject *trees_score(PyObject *self, PyObject *args) {
   const forest *f = (const forest *)self;
   PyObject *given, *taken, *result = NULL;
   Py_buffer x, out;
-  if (!PyArg_ParseTuple(args, "OO", &given, &taken)) return NULL;
+  int wide = 64;
+  if (!PyArg_ParseTuple(args, "OO|i", &given, &taken, &wide)) return NULL;
+  wide = registers(wide);
   if (PyObject_GetBuffer(given, &x, PyBUF_ND | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) return NULL;
   if (PyObject_GetBuffer(taken, &out, PyBUF_ND | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) < 0) {
     PyBuffer_Release(&x);
@@ -336,10 +359,10 @@ static PyObject *trees_score(PyObject *self, PyObject *args) {
   char *copies = (char *)leaf + leaves;
   int status;
   if (rows * f->trees < BRIEF) {
-    status = score_rows(f, x.buf, rows, out.buf, copies, leaf);
+    status = score_rows(f, x.buf, rows, out.buf, copies, leaf, wide);
   } else {
     Py_BEGIN_ALLOW_THREADS
-    status = score_rows(f, x.buf, rows, out.buf, copies, leaf);
+    status = score_rows(f, x.buf, rows, out.buf, copies, leaf, wide);
     Py_END_ALLOW_THREADS
   }
   if (status < 0) PyErr_SetString(PyExc_ValueError, "a number is not finite");
@@ -532,7 +555,8 @@ static void trees_dealloc(PyObject *self) {
 
 static PyMethodDef methods[] = {
     {"score", trees_score, METH_VARARGS,
-     "score(matrix, scores): fills scores [rows, k] from matrix, float64 [rows, width]."},
+     "score(matrix, scores, registers=64): fills scores [rows, k] from matrix, float64 [rows, width]. registers: bytes of\n"
+     "those to use at most (16, 32, 64), where the processor has them."},
     {"masks", trees_masks, METH_VARARGS, "masks(*tables): many rows at once go by masks from now on; see masks.py."},
     {NULL, NULL, 0, NULL}};
 

@@ -25,7 +25,7 @@ static inline const NODE *NAME(special)(const forest *f, const NODE *n, REAL x) 
 #define PLACE(p) ((p)->bits & PAYLOAD)
 
 /* One tree, rows [0, count) of a block of columns, eight side by side; count is a multiple of eight. */
-static inline __attribute__((always_inline)) void NAME(tree)(const forest *f, int tree, const REAL *x, size_t count,
+static inline __attribute__((always_inline)) void NAME(tree)(const forest *f, size_t tree, const REAL *x, size_t count,
                                                              uint32_t *leaf, const int rules) {
   const NODE *root = (const NODE *)f->nodes.buf + f->root[tree];
   for (size_t i = 0; i < count; i += 8, x += 8, leaf += 8) {
