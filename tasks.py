@@ -1,10 +1,11 @@
-"""Every task of the project, under one verb each: python tasks.py check | fix | test | bench | docs
+"""Every task of the project, under one verb each: python tasks.py check | fix | test | bench | docs | models
 
 check   what must pass before a change lands: ruff, mypy, import-linter, all tests
 fix     let ruff mend and format what it can
 test    the tests alone; what follows goes to pytest (python tasks.py test -k csv)
 bench   a comparison: python tasks.py bench realtime | batch | start [options]
 docs    run the code of README.md and docs/
+models  ask every estimator and write docs/models.md anew (an hour); with names, only their lines
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
 }
-COMPARISONS = ("realtime", "batch", "start", "exact_trees")
+COMPARISONS = ("realtime", "batch", "start", "exact_trees", "exact_pipeline")
 
 
 def tool(module: str, *options: str) -> list[str]:
@@ -96,7 +97,19 @@ def docs(arguments: list[str]) -> int:
     return 0 if succeeds(tool("pytest", "tests/test_docs.py", *arguments)) else 1
 
 
-TASKS: dict[str, Callable[[list[str]], int]] = {"check": check, "fix": fix, "test": test, "bench": bench, "docs": docs}
+def models(arguments: list[str]) -> int:
+    """Ask every estimator, or those that are named, and write what they get into docs/models.md."""
+    return 0 if succeeds(tool("tests.sweep.table", *arguments)) else 1
+
+
+TASKS: dict[str, Callable[[list[str]], int]] = {
+    "check": check,
+    "fix": fix,
+    "test": test,
+    "bench": bench,
+    "docs": docs,
+    "models": models,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -26,6 +26,7 @@ ALONE = 5  # rows that are asked one by one
 TOGETHER = 16  # rows that are asked in one turn of the event loop
 COMPANY = 1000  # rows in a call of the library, beside which a row alone is compared
 FEW = 64  # rows that are asked alone for that
+CELL = 110  # letters of a reason
 FILES = ("parquet", "csv")
 ROUNDING = {"exact": 1e-9, "onnx float64": 1e-9, "onnx float32": 1e-5}
 
@@ -42,6 +43,7 @@ class Asked:
 
     name: str
     way: str
+    sampled: bool
     open: bool
     live: str
     bulk: str
@@ -93,6 +95,7 @@ def ask(one: Trained, folder: Path, runtime: str = "auto") -> Asked:
             return Asked(
                 one.name,
                 one.way,
+                one.sampled,
                 model.signature.open,
                 _form(model, model, bulk=False),
                 _form(model, bulk, bulk=True),
@@ -122,8 +125,17 @@ def reason(model: Model) -> str:
     if model.compiled is None or model.runtime.name != "native":
         return ""
     report = model.compiled.report
-    told = [f"{each.name}: {each.reason}" for each in report.candidates if each.reason]
-    return "; ".join(told) or report.note or "faster than its compiled forms"
+    told: dict[str, str] = {}
+    for each in report.candidates:
+        if each.reason:
+            told.setdefault(_short(each.reason), each.name)
+    return "; ".join(f"{name}: {why}" for why, name in told.items()) or _short(report.note or "faster than compiled")
+
+
+def _short(why: str) -> str:
+    """Enough of a reason for a cell of a table."""
+    plain = " ".join(why.replace("|", "/").split()).replace("float64 (", "it (").replace("float32 (", "it (")
+    return plain if len(plain) <= CELL else f"{plain[:CELL].rstrip()} …"
 
 
 # -- the library's own answers -----------------------------------------------------------------------------------------

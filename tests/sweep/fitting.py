@@ -204,6 +204,11 @@ RECIPES |= {
 }
 
 
+def answers(name: str) -> bool:
+    """Whether it has `predict` or `transform` for new rows, fitted as it is here."""
+    return name in BOOSTERS or any(hasattr(trained(name)[0].model, verb) for verb in ("predict", "transform"))
+
+
 @cache
 def trained(name: str) -> tuple[Trained, ...]:
     """The estimator fitted in each of the ways in which it is trained."""

@@ -1,0 +1,175 @@
+"""The page docs/models.md: one line an estimator, from what asking it found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from tests.sweep.asking import Asked
+from tests.sweep.difference import Difference
+from tests.sweep.fitting import BOOSTERS, SKLEARN, answers
+
+PATH = Path(__file__).parents[2] / "docs" / "models.md"
+MANY = 1_000_000  # units in the last place
+ROWS = {
+    "array": "a vector",
+    "column": "a vector",
+    "frame": "columns",
+    "objects": "columns",
+    "texts": "a text",
+    "records": "columns",
+    "labels": "a label",
+    "sets": "labels",
+    "images": "an image",
+}
+DISTRIBUTIONS = ("scikit-learn", "xgboost", "lightgbm", "catboost", "numpy", "onnxruntime", "skl2onnx")
+HEAD = """# Models
+
+What every estimator of scikit-learn, XGBoost, LightGBM and CatBoost gets here: each is fitted to data that suit it,
+saved, loaded, asked a CSV and a Parquet file in batch and single rows in real time, and its answers are compared with
+those that the library itself gives to the same rows. None gave a label other than its library's. `python tasks.py
+models` asks them all and writes this page; last on {date}, with {versions}.
+
+**Runtimes.** `exact`: trees, linear models and the preparation before them as flat tables in float64 (XGBoost: its
+own float32), in the library's own order of summation. `onnx`: converted by skl2onnx, in float64, or in float32 where
+no label differs. `native`: the library itself, in a process of its own. A compiled runtime serves only with a proof,
+on probes made from the model itself, and where it is faster: real time takes the fastest at one row, batch the
+fastest at 4,096 rows, so the two may differ, and so may another machine. `--runtime` forces one; `bimodal inspect
+MODEL` shows the proof.
+
+**Same row, same bits.** Some libraries give a row other bits when it has other neighbours, because BLAS chooses its
+order of summation by the shape of the call. "With itself" is how far the library's answer to a row alone is from the
+one that it gives among a thousand. It differs for {wavering} of these {count}: {sorts}. Trees, forests, boosting,
+encoders and most scalers give the same bits in any company. The exact runtime gives a row the same bits in any
+company, in real time and in batch, for every model that it serves; so did ONNX, here, for all but those marked *.
+
+**Rows.** A model that was trained on an array takes a vector (columns by their place); one that was trained on a
+frame takes columns by their names. `open`: it cannot say how many values a row has, so rows of any one width are
+taken. `--sample`: it tells no names at all, and a sample does.
+
+**From the library** is the largest difference of a number from the library's own answer: in units in the last place,
+and as a share of the largest answer. 0 means the same bits.
+
+{counts}
+
+## scikit-learn
+
+"""
+BOOSTED = """
+## Boosters
+
+Pickles of their own classes, and their own files (`.ubj`, `.json`, `.txt`, `.cbm`).
+
+"""
+REFUSED = """
+## What cannot be served
+
+They label or embed the rows they were fitted on and have neither `predict` nor `transform` for new ones; loading them
+says so: {names}. `LocalOutlierFactor` has `predict` only with `novelty=True`.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: its cells, by their headings."""
+
+    estimator: str
+    rows: str
+    real_time: str
+    batch: str
+    from_the_library: str
+    with_itself: str
+    why_native: str
+
+    @classmethod
+    def of(cls, found: Sequence[Asked]) -> Line:
+        """found: one estimator, in each of the ways in which it was trained and saved."""
+        off, own = Difference(), Difference()
+        for each in found:
+            off, own = off | each.difference, own | each.company
+        rows = [*dict.fromkeys(ROWS[each.way] for each in found)]
+        marks = [
+            mark
+            for mark, so in (("open", found[0].open), ("`--sample`", found[0].sampled and found[0].name in SKLEARN))
+            if so
+        ]
+        return cls(
+            found[0].name,
+            ", ".join([*rows, *marks]),
+            _each(each.live if each.steady or each.live == "native" else f"{each.live}*" for each in found),
+            _each(each.bulk for each in found),
+            _far(off),
+            _far(own),
+            next((each.reason for each in found if each.live == "native"), ""),
+        )
+
+    @classmethod
+    def read(cls, line: str) -> Line:
+        """A line of the page."""
+        return cls(*[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+
+    def __str__(self) -> str:
+        return f"| {' | '.join(astuple(self))} |"
+
+
+def _each(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _far(found: Difference) -> str:
+    if found.none:
+        return "0"
+    labels = f"{found.labels} labels, " if found.labels else ""
+    ulp = f"{found.ulp:,} ulp, " if found.ulp < MANY else ""  # around zero they say nothing
+    return f"{labels}{ulp}{found.share:.0e}"
+
+
+def read(path: Path = PATH) -> dict[str, Line]:
+    """The table's lines, by the estimator."""
+    text = path.read_text() if path.exists() else ""
+    lines = [Line.read(line) for line in re.findall(r"^\| [A-Z]\w+ \|.*\|$", text, re.MULTILINE)]
+    return {line.estimator: line for line in lines}
+
+
+def write(lines: Mapping[str, Line], date: str, path: Path = PATH) -> None:
+    """The whole page."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in DISTRIBUTIONS)
+    known = [lines[name] for name in [*SKLEARN, *BOOSTERS] if name in lines]
+    wavering = [each.estimator for each in known if each.with_itself != "0"]
+    page = HEAD.format(
+        date=date,
+        versions=versions,
+        wavering=len(wavering),
+        count=len(known),
+        sorts=_sorts(wavering),
+        counts=_counts(known),
+    )
+    page += _table(line for line in known if line.estimator in SKLEARN)
+    page += BOOSTED + _table(line for line in known if line.estimator in BOOSTERS)
+    refused = ", ".join(f"`{name}`" for name in SKLEARN if not answers(name))
+    path.write_text(page + REFUSED.format(names=refused))
+
+
+def _sorts(names: Iterable[str]) -> str:
+    """The modules of scikit-learn that they come from, with how many of each."""
+    homes = [SKLEARN[name].__module__.split(".")[1] for name in names if name in SKLEARN]
+    return ", ".join(
+        f"{homes.count(home)} of `{home}`" for home in sorted(set(homes), key=lambda each: -homes.count(each))
+    )
+
+
+def _counts(lines: Sequence[Line]) -> str:
+    kinds = [line.real_time.partition(",")[0].split()[0] for line in lines]
+    told = ", ".join(f"{kinds.count(name)} {name}" for name in ("exact", "onnx", "native"))
+    opened = sum("open" in line.rows for line in lines)
+    same = sum(line.from_the_library == "0" for line in lines)
+    return f"{len(lines)} estimators: in real time {told}; {opened} served open; {same} with the library's own bits."
+
+
+def _table(lines: Iterable[Line]) -> str:
+    names = [each.name.replace("_", " ") for each in fields(Line)]
+    rule = "| " + " | ".join("---" for _ in names) + " |"
+    return "\n".join([f"| {' | '.join(names)} |", rule, *map(str, lines)]) + "\n"
