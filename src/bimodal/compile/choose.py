@@ -221,7 +221,7 @@ def _terms(program: Program, rows: Rows) -> Array:
     assert isinstance(core, Linear)
     with np.errstate(all="ignore"):
         sums = np.abs(program.prepare.matrix(rows)) @ np.abs(core.weights).T + np.abs(core.intercept)
-    return np.asarray(np.nan_to_num(sums, nan=np.inf).reshape(rows.count, -1).max(axis=1))
+    return np.asarray(np.where(np.isnan(sums), np.inf, sums).reshape(rows.count, -1).max(axis=1))
 
 
 def median(runtime: Runtime, rows: Rows, names: Sequence[str], seconds: float) -> float:

@@ -39,17 +39,19 @@ class Parity(msgspec.Struct, frozen=True):
     """A candidate's answers beside the native ones, on the same probes.
 
     rows: compared. refused: rows on which the model raises, and so does the candidate. labels: rows whose label
-    differs. wavering: rows whose label differs and is one that the library itself gives in other company. leaves: rows
-    whose numbers changed beyond rounding (they reached another leaf). bits: rows with any bit different. ulp, absolute:
-    the largest difference of a number, None where one side is no number. spread: the largest difference that the
-    library itself gives one row in different company. steady: the candidate gives a row the same bits whatever its
-    neighbours. calls: rows compared at each number of rows a call. reason: why it does not pass, else None.
+    differs. wavering: rows whose label differs and is one that the library itself gives in other company. overflows:
+    rows that differ and whose terms add up to more than float64 holds. leaves: rows whose numbers changed beyond
+    rounding (they reached another leaf). bits: rows with any bit different. ulp, absolute: the largest difference of a
+    number, None where one side is no number. spread: the largest difference that the library itself gives one row in
+    different company. steady: the candidate gives a row the same bits whatever its neighbours. calls: rows compared at
+    each number of rows a call. reason: why it does not pass, else None.
     """
 
     rows: int
     refused: int = 0
     labels: int = 0
     wavering: int = 0
+    overflows: int = 0
     leaves: int = 0
     bits: int = 0
     ulp: int | None = 0
@@ -196,7 +198,7 @@ class Report(msgspec.Struct, frozen=True):
 
 def _line(each: Candidate) -> dict[str, Any]:
     parity = each.parity
-    measured = ("rows", "labels", "wavering", "leaves", "bits", "ulp", "absolute")
+    measured = ("rows", "labels", "wavering", "overflows", "leaves", "bits", "ulp", "absolute")
     found = {name: getattr(parity, name) if parity is not None else None for name in measured}
     counter = str(parity.counter) if parity is not None and parity.counter is not None else None
     return {"runtime": each.name, "passed": each.passed, "reason": each.reason, **found, "counter": counter}
