@@ -17,7 +17,7 @@ from bimodal.runtimes.estimator import Feed
 
 MOST = 60  # calls of the model
 LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
-LARGEST = 1e308
+LARGEST = float(np.finfo(np.float64).max)
 # Sums of numbers beyond the first overflow, which is no answer; trees compute in float32, and take nothing beyond it.
 LIMITS = (1e100, float(np.finfo(np.float32).max))
 STRANGE = "\x00unknown"  # a text that no encoder has seen
@@ -107,9 +107,13 @@ class Probe:
 
     def _most(self, fields: Sequence[Field], group: Sequence[Field]) -> float | None:
         """The largest magnitude that the columns take together, of those in LIMITS; None where they take any."""
-        if not group or self._with(fields, group, LARGEST):
+        if not group or self._up_to(fields, group, LARGEST):
             return None
-        return next((limit for limit in LIMITS if self._with(fields, group, limit)), None)
+        return next((limit for limit in LIMITS if self._up_to(fields, group, limit)), None)
+
+    def _up_to(self, fields: Sequence[Field], group: Sequence[Field], limit: float) -> bool:
+        """Whether the model takes numbers so large, all of one sign, and of both: sums that overflow may cancel out."""
+        return self._with(fields, group, limit) and self._with(fields, group, limit, swing=True)
 
     def _which(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, alike: bool) -> set[str]:
         """The columns of the group that take the value."""
@@ -120,14 +124,16 @@ class Probe:
             return {each.name for each in able if self._with(fields, [each], value)}
         return set()
 
-    def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any) -> bool:
-        """Whether the model takes the example row with this value in the group's columns."""
+    def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, swing: bool = False) -> bool:
+        """Whether the model takes the example row with this value in the group's columns; swing: negative in every
+        second place.
+        """
         rows = dict(example_rows(fields))
-        for each in group:
+        for place, each in enumerate(group):
             changed = _changed(each, value)
             if changed is None:
                 return False
-            rows[each.name] = changed
+            rows[each.name] = _swung(each, changed, place) if swing else changed
         return self.takes(Rows(rows))
 
 
@@ -135,10 +141,10 @@ def _changed(each: Field, value: Any) -> Column | None:
     """A column of one row with the value in it, None where it cannot hold such a value."""
     if each.shape:
         row = np.array([each.example], each.dtype)
-        row[:] = np.nan if value is None else value
+        row[:] = _held(each, value)
         return row
     if each.type in FLOATS:
-        return np.array([np.nan if value is None else -1.25e9 if value is STRANGE else value], each.dtype)
+        return np.array([_held(each, value)], each.dtype)
     if each.type in ("string", "any"):
         return _column(each, [value])
     if value is None:
@@ -148,6 +154,24 @@ def _changed(each: Field, value: Any) -> Column | None:
     if value is STRANGE and each.dtype.kind == "i":
         return np.array([np.iinfo(each.dtype).max // 3], each.dtype)
     return None
+
+
+def _held(each: Field, value: Any) -> Any:
+    """The value as a column of numbers can hold it."""
+    if value is None:
+        return np.nan
+    if value is STRANGE:
+        return -1.25e9
+    largest = float(np.finfo(each.dtype).max) if each.dtype.kind == "f" else value
+    return min(value, largest) if np.isfinite(value) else value
+
+
+def _swung(each: Field, column: Column, place: int) -> Column:
+    """Every second number negative: within a vector, or from column to column."""
+    if not isinstance(column, np.ndarray) or each.type not in FLOATS:
+        return column
+    signs = np.where(np.arange(column.size).reshape(column.shape) % 2, -1.0, 1.0)
+    return (column * signs if each.shape else column * (-1.0) ** place).astype(column.dtype)
 
 
 def _known_truth(each: Field) -> bool:

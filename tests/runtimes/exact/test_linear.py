@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from bimodal.errors import ModelFailed
 from bimodal.rows import Array, Dictionary, Rows
 from bimodal.runtimes.exact.linear import Linear
 from bimodal.runtimes.exact.prepare import Input, Lookup, Number, OneHot, Prepare
@@ -60,7 +61,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.floats(width=64), min_size=3, max_size=3), min_size=1, max_size=20))
+@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1))
 def test_every_number_is_summed_as_ieee_says(values: list[list[float]]) -> None:
     block = np.array(values)
     linear = of_weights(1, 3)
@@ -71,6 +72,16 @@ def test_every_number_is_summed_as_ieee_says(values: list[list[float]]) -> None:
         expected = expected + block[:, 2] * linear.weights[0, 2]
         expected = expected + linear.intercept[0]
     assert np.array_equal(linear.score(prepare, Rows({"v": block}))[:, 0], expected, equal_nan=True)
+
+
+def test_infinity_is_refused_where_it_arises_in_preparing_not_in_the_sum() -> None:
+    linear = of_weights(1, 1)
+    scaled = Prepare((Input("x"),), (Number(0, (("divide", 0.5),)),))
+    large = np.array([1.0, 1.7e308])
+    with pytest.raises(ModelFailed, match="row 2: a number becomes infinite"):
+        linear.score(scaled, Rows({"x": large}))
+    plain, heavy = Prepare((Input("x"),), (Number(0),)), Linear(np.array([[1e10]]), np.zeros(1))
+    assert heavy.score(plain, Rows({"x": large}))[:, 0].tolist() == [1e10, np.inf]
 
 
 def test_dense_sums_stay_within_the_error_of_any_order() -> None:
