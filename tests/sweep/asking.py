@@ -69,9 +69,8 @@ class Asked:
             for name, which in ((self.live, self.served), (self.bulk, self.batch))
             if (fault := _fault(name, which, self)) is not None
         ]
-        return (
-            found if self.steady or self.live == "native" else [*found, f"{self.live}: a row's bits depend on others"]
-        )
+        swayed = self.live == "exact" and not self.steady
+        return [*found, "exact: a row's bits depend on its neighbours"] if swayed else found
 
 
 def _fault(name: str, found: Difference, asked: Asked) -> str | None:
