@@ -164,3 +164,9 @@ def test_the_last_step_of_a_pipeline_has_its_own_answers(tmp_path: Path) -> None
     ours = loaded(tmp_path / "model.pkl")
     answer = ours.runtime.run(rows_of(table(), ["age", "visits", "city"]), ["prediction"])
     assert answer.array("prediction").tolist() == model.predict(table()).tolist()
+
+
+def test_an_estimator_that_was_not_trained_says_so(tmp_path: Path) -> None:
+    joblib.dump(catboost.CatBoostClassifier(), tmp_path / "model.pkl")
+    with pytest.raises(ModelError, match="holds CatBoostClassifier, which is not fitted: call fit"):
+        loaded(tmp_path / "model.pkl")

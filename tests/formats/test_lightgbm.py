@@ -220,3 +220,9 @@ def test_an_objective_of_one_s_own_gives_raw_scores(tmp_path: Path) -> None:
     for runtime in (model.runtime, Exact(model.lower())):
         answer = runtime.run(Rows({"input": numbers()}), ["prediction"]).array("prediction")
         assert same(answer, np.asarray(booster.predict(numbers())))
+
+
+def test_an_estimator_that_was_not_trained_says_so(tmp_path: Path) -> None:
+    joblib.dump(lgb.LGBMClassifier(), tmp_path / "model.pkl")
+    with pytest.raises(ModelError, match="holds LGBMClassifier, which is not fitted: call fit"):
+        loaded(tmp_path / "model.pkl")

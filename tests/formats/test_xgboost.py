@@ -235,3 +235,9 @@ def test_another_missing_value_stays_native(tmp_path: Path) -> None:
         ours.lower()
     answer = ours.runtime.run(rows_of(table, ["age", "visits"]), ["prediction"])
     assert answer.array("prediction").tolist() == model.predict(table).tolist()
+
+
+def test_an_estimator_that_was_not_trained_says_so(tmp_path: Path) -> None:
+    joblib.dump(xgb.XGBClassifier(), tmp_path / "model.pkl")
+    with pytest.raises(ModelError, match="holds XGBClassifier, which is not fitted: call fit"):
+        loaded(tmp_path / "model.pkl")

@@ -13,14 +13,21 @@ Categories = dict[int, Sequence[Any] | str]
 # XGBoost means to refuse a category that it has not seen, and takes some for their neighbours (3.2); for LightGBM it is
 # a missing value.
 CLOSED = ("xgboost",)
+LIBRARIES = ("xgboost", "lightgbm", "catboost")
 THREADS = ("n_jobs", "num_threads", "num_thread", "nthread", "nthreads")  # as LightGBM calls it
 
 
 def home(step: Any) -> str:
     """The library of an estimator that is fitted; "" where it is none of the three."""
     root = type(step).__module__.partition(".")[0]
-    fitted = {"xgboost": "_Booster", "lightgbm": "_Booster", "catboost": "_object"}.get(root)
-    return root if fitted is not None and getattr(step, fitted, None) is not None else ""
+    return root if root in LIBRARIES and fitted(step) else ""
+
+
+def fitted(step: Any) -> bool:
+    """Whether an estimator of one of the three was trained."""
+    if callable(getattr(step, "is_fitted", None)):  # CatBoost's
+        return bool(step.is_fitted())
+    return getattr(step, "_Booster", None) is not None
 
 
 def categories(step: Any) -> Categories:

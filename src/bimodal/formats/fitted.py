@@ -99,6 +99,9 @@ def _method(model: Any, path: str) -> str:
 
 
 def _require_fitted(model: Any, path: str) -> None:
+    last = estimators.last(model)
+    if estimators.home(last) in boosters.LIBRARIES and hasattr(last, "fit") and not boosters.fitted(last):
+        raise ModelError(f"{path} holds {type(last).__name__}, which is not fitted: call fit() before saving it")
     if estimators.home(model) != "sklearn":
         return
     checks = library("sklearn.utils.validation")

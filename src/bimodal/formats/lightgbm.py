@@ -49,7 +49,7 @@ def _read(source: Source) -> Any:
     lightgbm = library("lightgbm")
     lightgbm.register_logger(_Silent())
     try:
-        return lightgbm.Booster(model_str=source.file.read_text())
+        return lightgbm.Booster(model_str=source.file.read_text("utf-8"))
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError, ValueError) as error:
         raise ModelError(
             f"{source.path} is no model that LightGBM {lightgbm.__version__} can read "
