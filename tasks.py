@@ -3,7 +3,7 @@
 check   what must pass before a change lands: ruff, mypy, import-linter, all tests
 fix     let ruff mend and format what it can
 test    the tests alone; what follows goes to pytest (python tasks.py test -k csv)
-bench   a comparison: python tasks.py bench realtime | batch | start [options]
+bench   a comparison: python tasks.py bench realtime | batch | start | package [options]
 docs    run the code of README.md and docs/
 models  ask every estimator and write docs/models.md anew (an hour); with names, only their lines
 """

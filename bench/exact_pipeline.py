@@ -123,7 +123,8 @@ def _line(name: str, theirs: Turn, ours: Turn, rounds: int, unit: str) -> None:
 
 def _timed(turn: Turn) -> float:
     """Seconds of a call: the median of those that fit into TURN, at least one."""
-    began, times = time.perf_counter(), []
+    began = time.perf_counter()
+    times: list[float] = []
     while not times or time.perf_counter() - began < TURN:
         start = time.perf_counter()
         turn()

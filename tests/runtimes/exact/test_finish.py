@@ -201,6 +201,8 @@ def test_a_threshold_decides_from_the_probability() -> None:
 def test_a_finish_is_told_and_told_again() -> None:
     finish = Finish("logistic", {"prediction": "any", "probability": "float64"}, ("a", 1), {"threshold": 0.3})
     assert Finish.retold(*finish.told()) == finish
+    with pytest.raises(ValueError, match="no function"):
+        Finish.retold({**finish.told()[0], "after": "guess"}, {})
     with pytest.raises(ValueError, match="no link"):
         Finish.retold({**finish.told()[0], "link": "guess"}, {})
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401  # HalvingGridSearchCV needs it
 from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, RANSACRegressor, Ridge
 from sklearn.model_selection import FixedThresholdClassifier, HalvingGridSearchCV, TunedThresholdClassifierCV
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
 from sklearn.preprocessing import (
@@ -35,14 +35,14 @@ from bimodal.formats.contract import Source
 from bimodal.formats.fitted import understand
 from bimodal.rows import Dictionary, Rows
 from bimodal.runtimes.exact.program import Exact
-from tests.models import CASES, IRIS, IRIS_FRAME, SPECIES, customers, prepare
+from tests.models import CASES, DIABETES, IRIS, IRIS_FRAME, PROGRESS, SPECIES, customers, prepare
 from tests.runtimes.exact.oracle import Pair, same
 
 COMPILED = {
     "logistic", "labelled", "boolean", "ridge", "selected", "threshold", "linear", "linear_column", "many_numbers",
     "frame_logistic", "mixed", "mixed_search", "closed", "imputed_text", "ordinal_forest", "target_encoded",
     "integers", "by_position", "by_mask", "by_selector", "nested", "one_hot_alone", "imputed_numbers",
-    "boosted_categories", "objects",
+    "boosted_categories", "objects", "transformed_target",
 }  # fmt: skip
 STEADY = {"one_hot_alone"}
 NATIVE = {
@@ -389,6 +389,23 @@ class Own(StandardScaler):  # type: ignore[misc]  # scikit-learn has no types
 def test_a_step_that_is_not_known_exactly_is_not_compiled(step: Any, reason: str) -> None:
     with pytest.raises(NotCompiled, match=reason):
         fitted(step, columns=["price", "shelf"])
+
+
+def test_a_changed_target_is_changed_back_by_numpy_s_own_function() -> None:
+    ways: list[Any] = [(np.log1p, np.expm1), (np.log, np.exp), (np.sqrt, np.square), (None, None)]
+    for there, back in ways:
+        model = TransformedTargetRegressor(Ridge(), func=there, inverse_func=back, check_inverse=False)
+        pair = Pair.of(model.fit(DIABETES, PROGRESS / 50))
+        pair.agree(DIABETES)
+        pair.alone(DIABETES[:30])
+    pair = Pair.of(RANSACRegressor(random_state=0).fit(DIABETES, PROGRESS))
+    pair.agree(DIABETES)
+
+
+@pytest.mark.parametrize("change", [{"transformer": StandardScaler()}, {"func": np.log1p, "inverse_func": abs}])
+def test_another_way_back_is_not_compiled(change: dict[str, Any]) -> None:
+    with pytest.raises(NotCompiled, match="TransformedTargetRegressor with"):
+        Pair.of(TransformedTargetRegressor(Ridge(), check_inverse=False, **change).fit(DIABETES, PROGRESS))
 
 
 def test_coefficients_of_another_type_are_not_compiled() -> None:

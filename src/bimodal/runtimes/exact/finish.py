@@ -10,24 +10,28 @@ from typing import Any
 import numpy as np
 
 from bimodal.rows import Array, Column, Dictionary, Rows
-from bimodal.runtimes.exact.links import LINKS
+from bimodal.runtimes.exact.links import AFTER, LINKS
 
 
 @dataclass(frozen=True)
 class Finish:
     """link: the name of the formula, in `links.LINKS`. classes: the labels. fields: type of each output, by name, in
     the signature's order. numbers: what the formula needs beside (a divisor, …); with a "threshold", the prediction is
-    the class at "positive" where its probability reaches it.
+    the class at "positive" where its probability reaches it. after: the function that gives the prediction back on the
+    target's own scale, in `links.AFTER`.
     """
 
     link: str
     fields: dict[str, str]
     classes: tuple[Any, ...] | None = None
     numbers: dict[str, float] = field(default_factory=dict)
+    after: str | None = None
 
     def outputs(self, raw: Array, names: Sequence[str]) -> Rows:
         """The named outputs of raw scores [rows, k]."""
         formulas = LINKS[self.link]
+        if self.after is not None:
+            return Rows({"prediction": AFTER[self.after](formulas["prediction"](raw, self))}, len(raw))
         if "threshold" not in self.numbers:
             return Rows({name: formulas[name](raw, self) for name in names}, len(raw))
         made: dict[str, Column] = {"probability": formulas["probability"](raw, self)}
@@ -56,11 +60,14 @@ class Finish:
 
     def told(self) -> tuple[dict[str, Any], dict[str, Array]]:
         classes = None if self.classes is None else list(self.classes)
-        return {"link": self.link, "fields": self.fields, "classes": classes, "numbers": self.numbers}, {}
+        told = {"link": self.link, "fields": self.fields, "classes": classes, "numbers": self.numbers}
+        return {**told, "after": self.after}, {}
 
     @classmethod
     def retold(cls, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> Finish:
         if values["link"] not in LINKS:
             raise ValueError(f"no link is called {values['link']!r}")
+        if values["after"] is not None and values["after"] not in AFTER:
+            raise ValueError(f"no function is called {values['after']!r}")
         classes = None if values["classes"] is None else tuple(values["classes"])
-        return cls(values["link"], dict(values["fields"]), classes, dict(values["numbers"]))
+        return cls(values["link"], dict(values["fields"]), classes, dict(values["numbers"]), values["after"])

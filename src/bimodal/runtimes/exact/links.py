@@ -8,7 +8,7 @@ NumPy sums a row of a C-ordered array in an order that does not depend on the ot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -183,6 +183,11 @@ def inlier(raw: Array, finish: Finish) -> Array:
     """1, or -1 for an outlier."""
     return np.where(anomaly(raw, finish) < 0, np.int64(-1), np.int64(1))
 
+
+# NumPy's own functions from a changed target back to itself, by their names.
+AFTER: dict[str, Callable[[Any], Any]] = {
+    name: QUIET(getattr(np, name)) for name in ("exp", "exp2", "expm1", "sqrt", "square", "negative", "reciprocal")
+}
 
 # By name of the link, then of the output.
 LINKS: dict[str, Mapping[str, Formula]] = {

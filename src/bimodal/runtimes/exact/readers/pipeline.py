@@ -15,6 +15,7 @@ from bimodal.formats.routes import Feature, Routes
 from bimodal.runtimes.exact import built
 from bimodal.runtimes.exact.finish import Finish
 from bimodal.runtimes.exact.linear import Linear
+from bimodal.runtimes.exact.links import AFTER
 from bimodal.runtimes.exact.prepare import Input
 from bimodal.runtimes.exact.program import Program
 from bimodal.runtimes.exact.readers import cores
@@ -92,6 +93,10 @@ def _walk(model: Any, matrix: Matrix) -> Walked:
         return _walk(model.best_estimator_, matrix)
     if name == "FrozenEstimator":
         return _walk(model.estimator, matrix)
+    if name == "RANSACRegressor":
+        return _walk(model.estimator_, matrix)
+    if name == "TransformedTargetRegressor":
+        return _transformed(model, matrix)
     if name in THRESHOLDS:
         return _thresholded(model, matrix)
     if name.startswith("HistGradientBoosting") and getattr(model, "_preprocessor", None) is not None:
@@ -103,6 +108,21 @@ def _core(estimator: Any, matrix: Matrix) -> Walked:
     core, finish, steady = cores.core(estimator, len(matrix))
     matrix = coded(estimator, matrix)
     return core, finish, steady or (matrix.sparse and isinstance(core, Linear)), matrix
+
+
+def _transformed(model: Any, matrix: Matrix) -> Walked:
+    """A regressor of a changed target, whose predictions are changed back by a function of NumPy's."""
+    core, finish, steady, matrix = _walk(model.regressor_, matrix)
+    back = model.transformer_
+    function = getattr(back, "inverse_func", None)
+    if type(back).__name__ != "FunctionTransformer" or back.inv_kw_args or list(finish.fields) != ["prediction"]:
+        raise NotCompiled(f"TransformedTargetRegressor with {type(back).__name__}")
+    if function is None:
+        return core, finish, steady, matrix
+    name = getattr(function, "__name__", "")
+    if name not in AFTER or getattr(np, name) is not function or finish.after is not None:
+        raise NotCompiled(f"TransformedTargetRegressor with inverse_func={name or 'a function'}")
+    return core, replace(finish, after=name), steady, matrix
 
 
 def _thresholded(model: Any, matrix: Matrix) -> Walked:
