@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.decomposition import SparsePCA
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.image import PatchExtractor
 from sklearn.isotonic import IsotonicRegression
@@ -18,9 +19,10 @@ from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinari
 from bimodal.errors import InputError, ModelError
 from bimodal.field import Field
 from bimodal.formats.contract import Loaded
-from bimodal.rows import Array
+from bimodal.rows import Array, Rows
 from bimodal.signature import require
 from tests.formats.test_fitted import load
+from tests.models import IRIS
 
 CITIES = [{"city": "Oslo", "age": 30.0}, {"city": "Lima", "age": 41.0}, {"city": "Oslo", "age": 22.5}]
 COLUMNS = (Field("city", "string", example="Oslo"), Field("age", "float64", example=30.0))
@@ -117,3 +119,13 @@ def test_an_isotonic_regression_knows_that_it_has_one_feature(beyond: Any, tmp_p
     assert (loaded.signature.width, loaded.signature.open) == (1, False)
     values = [[12.5], [10.0], [29.0]]
     np.testing.assert_array_equal(asked(loaded, values, "prediction"), model.predict(np.ravel(values)))
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_one_row_of_a_sparse_pca_is_one_row_again(width: int, tmp_path: Path) -> None:
+    model = SparsePCA(width, random_state=0).fit(IRIS)
+    loaded = load(model, tmp_path)
+    names = [each.name for each in loaded.signature.outputs]
+    assert model.transform(IRIS[:1]).shape == (width,)  # the library's own slip
+    answer = loaded.runtime.run(Rows({"input": IRIS[:1]}), names)
+    np.testing.assert_array_equal(np.column_stack([answer.array(name) for name in names])[0], model.transform(IRIS[:1]))

@@ -227,7 +227,7 @@ class Estimator(Runtime):
         methods = dict.fromkeys(self._answers[name].method for name in outputs)
         if len(methods) > 1 and self._front is not None:  # the rows are prepared once for all of them
             model, data = self._last, ask(self._front, "transform", data)
-        results = {method: ask(model, method, data) for method in methods}
+        results = {method: rowed(ask(model, method, data), rows.count) for method in methods}
         return Rows({name: self._column(name, results, rows.count) for name in outputs}, rows.count)
 
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
@@ -247,6 +247,12 @@ def ask(model: Any, method: str, data: Any) -> Any:
     except Exception as error:
         log.exception("%s raised", method)
         raise refused(error) from error
+
+
+def rowed(result: Any, count: int) -> Any:
+    """The answer to a single row with its axis of rows, which SparsePCA leaves out."""
+    lost = count == 1 and isinstance(result, np.ndarray) and result.ndim == 1 and len(result) != 1
+    return result[np.newaxis] if lost else result
 
 
 def refused(error: BaseException) -> ModelFailed:
