@@ -189,11 +189,16 @@ def test_more_columns_than_a_narrow_node_can_tell_make_wide_ones() -> None:
 
 
 @pytest.mark.parametrize("registers", [16, 32, 64])
-@pytest.mark.parametrize(("mode", "special"), [("double", True), ("rounded", False), ("single", True)])
-def test_registers_of_every_width_give_the_same_bits(registers: int, mode: str, special: bool) -> None:
+@pytest.mark.parametrize(
+    ("mode", "special"), [("double", True), ("rounded", False), ("rounded", None), ("single", True)]
+)
+def test_registers_of_every_width_give_the_same_bits(registers: int, mode: str, special: bool | None) -> None:
+    """special None: missing values have rules, and nothing else."""
     random = np.random.default_rng(15)
     for sizes in ((3, 31, 64, 8), (WIDEST, 100, 1), (WIDEST + 200, 30)):
-        trees = [grown(random, leaves, special=special) for leaves in sizes]
+        trees = [grown(random, leaves, special=bool(special)) for leaves in sizes]
+        if special is None:
+            trees = [replace(tree, nan_left=random.random(len(tree.feature)) < 0.5) for tree in trees]
         matrix = drawn(random, 1300, trees)
         built = Trees.build(trees, np.zeros(1), single=mode == "single", rounded=mode == "rounded", width=COLUMNS)
         scores = np.empty((1300, 1), np.float32 if mode == "single" else float)

@@ -63,6 +63,7 @@ typedef struct {
   PyObject_HEAD
   Py_buffer nodes, kinds_, roots_, firsts_, columns_, values, base, offsets_, words_;
   const uint8_t *kinds;
+  uint8_t *padded_kinds;   /* the same, and a few zeros: read four at a time */
   const int64_t *root;     /* [trees + 1] */
   const int32_t *first;    /* [trees] */
   const int32_t *column;   /* [used] the prepared column of each column of a block */
@@ -212,15 +213,19 @@ static void walk_row(const forest *f, const void *x, uint32_t *leaf, int seen) {
 
 static void walk_tree(const forest *f, size_t tree, const void *x, size_t padded, uint32_t *leaf, int seen,
                       int wide) {
-  if (!(f->flags & NARROW)) {
-    if (rules(f, seen)) wide_tree(f, tree, x, padded, leaf, 1);
-    else wide_tree(f, tree, x, padded, leaf, 0);
-  } else if (rules(f, seen)) narrow_tree(f, tree, x, padded, leaf, 1);
+  int ruled = rules(f, seen);
 #if defined(__x86_64__)
-  else if (padded % WIDE_ROWS == 0 && wide >= 64) narrow_tree_512(f, tree, x, padded, leaf);
+  if ((f->flags & NARROW) && !f->has_sets && padded % WIDE_ROWS == 0 && wide >= 64) {
+    narrow_tree_wide(f, tree, x, padded, leaf, ruled);
+    return;
+  }
 #endif
-  else narrow_tree(f, tree, x, padded, leaf, 0);
   (void)wide;
+  if (f->flags & NARROW) {
+    if (ruled) narrow_tree(f, tree, x, padded, leaf, 1);
+    else narrow_tree(f, tree, x, padded, leaf, 0);
+  } else if (ruled) wide_tree(f, tree, x, padded, leaf, 1);
+  else wide_tree(f, tree, x, padded, leaf, 0);
 }
 
 /* So many rows of a block are copied, the last ones empty: what the walks take. */
@@ -418,6 +423,9 @@ static void sort_by_depth(forest *f) {
 
 static const char *prepare(forest *f, size_t kinds) {
   f->has_kinds = kinds != 0;
+  f->padded_kinds = calloc(kinds + 4, 1);
+  if (f->padded_kinds == NULL) return "no memory is left";
+  if (kinds != 0) memcpy(f->padded_kinds, f->kinds, kinds);
   uint32_t *below = malloc((f->count + 1) * sizeof *below);
   f->depth = malloc((f->trees + 1) * sizeof *f->depth);
   f->order = malloc((f->trees + 1) * sizeof *f->order);
@@ -548,6 +556,7 @@ static void trees_dealloc(PyObject *self) {
   free(f->masks.values);
   free(f->depth);
   free(f->order);
+  free(f->padded_kinds);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
   release(self);
   Py_DECREF(type);
