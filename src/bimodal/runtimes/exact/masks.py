@@ -102,16 +102,21 @@ def _spans(nodes: Nodes) -> tuple[Array, Array, Array]:
 
 def _cuts(nodes: Nodes, inner: Array, used: int) -> tuple[Array, Array, Array]:
     """Each column's distinct thresholds, where they begin, and the place of each inner node's among them."""
-    column, threshold = nodes.column[inner], nodes.threshold[inner]
-    chosen = nodes.kind[inner] & CATEGORY != 0
-    parts = [np.unique(threshold[(column == each) & ~chosen]) for each in range(used)]
+    tested = np.flatnonzero(nodes.kind[inner] & CATEGORY == 0)
+    column, threshold = nodes.column[inner][tested].astype(np.int64), nodes.threshold[inner][tested]
+    order = np.lexsort((threshold, column))
+    column, threshold = column[order], threshold[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (column[1:] != column[:-1]) | (threshold[1:] != threshold[:-1])
+    counts = np.bincount(column[new], minlength=used)
+    begins = np.cumsum(counts) - counts
     rank = np.zeros(len(inner), np.int64)
-    for each, part in enumerate(parts):
-        mine = (column == each) & ~chosen
-        rank[mine] = np.searchsorted(part, threshold[mine])
-    filled = [np.append(part, np.full((1 << len(part).bit_length()) - 1 - len(part), np.inf)) for part in parts]
-    cuts = np.concatenate([np.zeros(0), *filled]).astype(threshold.dtype)
-    return cuts, np.cumsum([0, *(len(part) for part in filled)]), rank
+    rank[tested[order]] = np.cumsum(new) - 1 - begins[column]
+    sizes = (1 << np.ceil(np.log2(counts + 1)).astype(np.int64)) - 1
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    cuts = np.full(int(starts[-1]), np.inf, nodes.threshold.dtype)
+    cuts[starts[column[new]] + rank[tested[order]][new]] = threshold[new]
+    return cuts, starts, rank
 
 
 def _columns(nodes: Nodes, inner: Array, rank: Array) -> tuple[Array, Array]:
