@@ -16,6 +16,7 @@ import numpy as np
 
 from bimodal.field import FLOATS, INTEGERS, Field, column_of, plainly_good
 from bimodal.rows import Array, Rows
+from bimodal.runtimes.exact import gather as exact
 from bimodal.signature import Signature
 
 Gather = Callable[[Sequence[list[Any]]], Rows | None]
@@ -55,10 +56,11 @@ def vectors(field: Field) -> Gather:
 
 def records(signature: Signature) -> Gather:
     """Rows of named columns: a list of `signature.row_type` of each request."""
+    inner = exact.gather(signature) or signature.gather
 
     def gather(parts: Sequence[list[Any]]) -> Rows | None:
         try:
-            return signature.gather(parts[0] if len(parts) == 1 else list(chain.from_iterable(parts)))
+            return inner(parts[0] if len(parts) == 1 else list(chain.from_iterable(parts)))
         except _UNFIT:
             return None
 

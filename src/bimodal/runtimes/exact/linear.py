@@ -52,4 +52,6 @@ def _require_finite(prepared: Array) -> None:
     good = np.isfinite(prepared).all(axis=1)
     if not good.all():
         row = int(np.flatnonzero(~good)[0]) + 1
-        raise ModelFailed(f"row {row}: a number becomes infinite while it is prepared; the model takes no such", row=row)
+        raise ModelFailed(
+            f"row {row}: a number becomes infinite while it is prepared; the model takes no such", row=row
+        )
