@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import SparsePCA
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.image import PatchExtractor
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinarizer
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder, MultiLabelBinarizer, StandardScaler
 
 from bimodal.errors import InputError, ModelError
 from bimodal.field import Field
@@ -22,7 +25,7 @@ from bimodal.formats.contract import Loaded
 from bimodal.rows import Array, Rows
 from bimodal.signature import require
 from tests.formats.test_fitted import load
-from tests.models import IRIS
+from tests.models import IRIS, SPECIES
 
 CITIES = [{"city": "Oslo", "age": 30.0}, {"city": "Lima", "age": 41.0}, {"city": "Oslo", "age": 22.5}]
 COLUMNS = (Field("city", "string", example="Oslo"), Field("age", "float64", example=30.0))
@@ -129,3 +132,26 @@ def test_one_row_of_a_sparse_pca_is_one_row_again(width: int, tmp_path: Path) ->
     assert model.transform(IRIS[:1]).shape == (width,)  # the library's own slip
     answer = loaded.runtime.run(Rows({"input": IRIS[:1]}), names)
     np.testing.assert_array_equal(np.column_stack([answer.array(name) for name in names])[0], model.transform(IRIS[:1]))
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_a_null_goes_where_an_indicator_met_one(frame: bool, tmp_path: Path) -> None:
+    data: Any = np.array([[1.0, np.nan, 0.0], [2.0, 3.0, 0.5], [4.0, 5.0, 0.25]])
+    data = pd.DataFrame(data, columns=["a", "b", "c"]) if frame else data
+    model = MissingIndicator().fit(data)
+    loaded = load(model, tmp_path)
+    assert [each.nullable for each in loaded.signature.inputs] == [False, True, False]
+    ours = asked(loaded, np.asarray(data).tolist(), loaded.signature.outputs[0].name)
+    np.testing.assert_array_equal(ours, model.transform(data)[:, 0])
+    with pytest.raises(InputError, match=r"row 1, .*null where a number is needed"):
+        asked(loaded, [[None, 1.0, 1.0]], loaded.signature.outputs[0].name)
+
+
+def test_a_null_goes_where_columns_of_an_array_are_imputed(tmp_path: Path) -> None:
+    data = np.where(np.arange(600).reshape(-1, 4) % 21 == 1, np.nan, np.resize(IRIS, (150, 4)))
+    columns = ColumnTransformer([("some", SimpleImputer(), [1]), ("all", StandardScaler(), [0, 2, 3])])
+    data[:, [0, 2, 3]] = IRIS[:, [0, 2, 3]]
+    model = make_pipeline(columns, LogisticRegression(max_iter=500)).fit(data, SPECIES)
+    loaded = load(model, tmp_path)
+    assert [each.nullable for each in loaded.signature.inputs] == [False, True, False, False]
+    np.testing.assert_array_equal(asked(loaded, data.tolist(), "probability"), model.predict_proba(data))

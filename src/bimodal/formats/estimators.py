@@ -73,6 +73,13 @@ def marks_null_as_none(step: Any) -> bool:
     return "SimpleImputer" in names_of(step) and step.missing_values is None
 
 
+def gaps(step: Any) -> frozenset[int]:
+    """The places of the columns in which alone it takes a missing value, where it says so."""
+    if "MissingIndicator" not in names_of(step) or step.features == "all" or not step.error_on_new:
+        return frozenset()
+    return frozenset(int(place) for place in step.features_)
+
+
 def inner(model: Any) -> list[Any]:
     """The fitted estimators inside one that hands them its columns untouched."""
     names = names_of(model)

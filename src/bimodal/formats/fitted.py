@@ -45,9 +45,8 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
             taken._guesses() if method == "transform" else ()
         ):  # what comes out as it went in is of any type too
             outputs = _blurred(outputs, model, guess.feed(example_rows(guess.signature.inputs, 2)))
-        probe = Probe(model, method, taken.feed, bare=method == "transform")
-        inputs = probe.settle(signature.inputs, taken.features)
-        signature = replace(signature, inputs=inputs, outputs=outputs, classes=classes)
+        taken, inputs = taken.settled(model, method)
+        signature = replace(taken.signature, inputs=inputs, outputs=outputs, classes=classes)
     else:
         answers, outputs, classes = _promised(model, method)
         signature = replace(signature, outputs=outputs, classes=classes)
@@ -125,6 +124,27 @@ class Intake:
         self.features = tuple(features)
         self.told = tuple(told)
         self.fault: object = None
+        self.places: tuple[Feature, ...] = ()  # of a vector, what is known of each of its places
+
+    def settled(self, model: Any, method: str) -> tuple[Intake, tuple[Field, ...]]:
+        """The fields as the model was seen to take them; a vector in whose places alone a null may stand is taken apart
+        into columns."""
+        inputs = Probe(model, method, self.feed, bare=method == "transform").settle(
+            self.signature.inputs, self.features
+        )
+        if inputs[0].nullable or len({each.group for each in self.places}) < 2:
+            return self, inputs
+        apart = self._apart()
+        probe = Probe(model, method, apart.feed, bare=method == "transform")
+        fields = probe.settle(apart.signature.inputs, apart.features)
+        return (apart, fields) if any(each.nullable for each in fields) else (self, inputs)
+
+    def _apart(self) -> Intake:
+        """The places of a vector as columns of their own."""
+        examples = self.signature.inputs[0].example
+        fields = tuple(Field(f"x{place}", "float64", example=each) for place, each in enumerate(examples))
+        signature = Signature(fields, (), named=False)
+        return Intake(signature, native.stacked([each.name for each in fields]), self.places, self.told)
 
     @classmethod
     def of(cls, model: Any, method: str, source: Source) -> Intake:
@@ -207,7 +227,9 @@ class Intake:
             example = [_number(seen, feature.example) for seen, feature in zip(shown, features, strict=True)]
             field = Field("input", "float64", (len(features),), example=example)
             whole = Feature([claim for feature in features for claim in feature.claims if claim.type != "any"][:1])
-            return cls(Signature((field,), (), named=False), native.vector("input"), [whole])
+            taken = cls(Signature((field,), (), named=False), native.vector("input"), [whole])
+            taken.places = tuple(features)
+            return taken
         fields = [_field(f"x{place}", feature, None) for place, feature in enumerate(features)]
         nulls = {each.name: feature.null for each, feature in zip(fields, features, strict=True)}
         feed = native.mixed([each.name for each in fields], nulls)

@@ -185,13 +185,14 @@ class Routes:
         examples = plausible(step, len(columns))
         null = None if estimators.marks_null_as_none(step) else math.nan
         kind = "carried" if estimators.carries_text(step) else "float64"
+        gaps = estimators.gaps(step)
         for place, column in enumerate(columns):
             if column is not None:
                 example = examples[place] if examples is not None else None
                 if kind == "carried":
                     claim = _carried(step, example, null)
                 else:
-                    claim = Claim(kind, id(step), null=null, example=example)
+                    claim = Claim(kind, id(step), null=null, example=example, knows_null=place in gaps)
                 self.features[column].claims.append(claim)
 
 
