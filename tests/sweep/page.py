@@ -86,24 +86,22 @@ class Line:
 
     @classmethod
     def of(cls, found: Sequence[Asked]) -> Line:
-        """found: one estimator, in each of the ways in which it was trained and saved."""
-        off, own = Difference(), Difference()
+        """found: one estimator, in each way in which it was trained and saved, first the one that was compiled."""
+        first, off, own = found[0], Difference(), Difference()
         for each in found:
             off, own = off | each.difference, own | each.company
         rows = [*dict.fromkeys(ROWS[each.way] for each in found)]
         marks = [
-            mark
-            for mark, so in (("open", found[0].open), ("`--sample`", found[0].sampled and found[0].name in SKLEARN))
-            if so
+            mark for mark, so in (("open", first.open), ("`--sample`", first.sampled and first.name in SKLEARN)) if so
         ]
         return cls(
-            found[0].name,
+            first.name,
             ", ".join([*rows, *marks]),
-            _each(each.live if each.steady or each.live == "native" else f"{each.live}*" for each in found),
-            _each(each.bulk for each in found),
+            f"{first.live}*" if first.compiled and not first.steady else first.live,
+            first.bulk,
             _far(off),
             _far(own),
-            next((each.reason for each in found if each.live == "native"), ""),
+            first.reason,
         )
 
     @classmethod
@@ -113,10 +111,6 @@ class Line:
 
     def __str__(self) -> str:
         return f"| {' | '.join(astuple(self))} |"
-
-
-def _each(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
 
 
 def _far(found: Difference) -> str:
