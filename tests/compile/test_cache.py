@@ -101,7 +101,7 @@ def test_a_damaged_entry_is_none(file: str, cache: Cache) -> None:
 
 
 def test_a_crash_is_tried_again_after_a_day(cache: Cache) -> None:
-    change(cache, settled=False, place={})
+    change(cache, settled=False)
     assert cache.find(NAME) is not None
     day_old = time.time() - 90_000
     os.utime(cache.folder / NAME / FILE, (day_old, day_old))

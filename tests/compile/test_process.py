@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from bimodal.compile.process import compiled
 from bimodal.compile.report import FILES, Report
@@ -200,6 +201,14 @@ def _children() -> list[int]:
         except (OSError, IndexError):  # it ended while it was looked at
             continue
     return found
+
+
+def test_a_sample_that_does_not_fit_is_told_and_the_model_compiled_all_the_same(tmp_path: Path) -> None:
+    model = DecisionTreeClassifier(random_state=0).fit(IRIS, NAMES)
+    report = compiled("sklearn", save(model, tmp_path), tmp_path / "out", sample=pa.table({"a": [1.0], "b": [2.0]}))
+    assert report.live == "exact"
+    assert "sample's rows are not among the probes" in report.warnings[-1]
+    assert not (tmp_path / "out" / "sample.arrow").exists()
 
 
 def test_a_model_that_cannot_be_loaded_is_its_own_error(tmp_path: Path) -> None:

@@ -190,9 +190,7 @@ def valid(report: Report, folder: Path) -> bool:
     """Whether all that the report depends on is as it was. No library is imported for it."""
     if not report.settled and time.time() - (folder / FILE).stat().st_mtime > ANOTHER_TRY:
         return False
-    if report.settled and report.place != place():
-        return False
-    return all(version(name) == known for name, known in report.dists.items())
+    return report.place == place() and all(version(name) == known for name, known in report.dists.items())
 
 
 def _held(descriptor: int) -> bool:

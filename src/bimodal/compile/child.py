@@ -21,7 +21,8 @@ import msgspec
 import pyarrow as pa
 
 from bimodal import formats
-from bimodal.compile.choose import Trial
+from bimodal.compile.choose import Trial, distributions
+from bimodal.compile.place import place
 from bimodal.compile.process import SAMPLE
 from bimodal.compile.report import Report, plain
 from bimodal.errors import BimodalError, told
@@ -96,6 +97,8 @@ def _compile(parent: Parent, header: dict[str, Any]) -> None:
         (*loaded.warnings, *warned),
         msgspec.to_builtins(loaded.facts, enc_hook=plain),
         _costs(loaded),
+        dists=distributions(),
+        place=place(),
         settled=False,
     )
     parent.tell(report)

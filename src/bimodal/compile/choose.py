@@ -204,9 +204,8 @@ class Trial:
 
     def _finished(self) -> Report:
         seconds = round(time.perf_counter() - self._begun, 3)
-        self.report = msgspec.structs.replace(
-            self.report, dists=distributions(), place=place(), seconds=seconds, settled=True
-        )
+        known = {"dists": distributions(), "place": place()}
+        self.report = msgspec.structs.replace(self.report, **known, seconds=seconds, settled=True)
         return self.report
 
 
