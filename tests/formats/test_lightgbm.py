@@ -141,8 +141,10 @@ def test_names_with_spaces_are_spelled_as_the_sample_spells_them(tmp_path: Path)
     for file in ("model.txt", "model.pkl"):
         ours = loaded(tmp_path / file, sample=tuple(Field(name, "float64") for name in names))
         assert [each.name for each in ours.signature.inputs] == names
-        answer = ours.runtime.run(rows_of(IRIS_FRAME, names), ["prediction"])
-        assert answer.array("prediction").tolist() == model.predict(IRIS_FRAME).tolist()  # type: ignore[union-attr]
+        assert ours.lower is not None
+        for runtime in (ours.runtime, Exact(ours.lower())):
+            answer = runtime.run(rows_of(IRIS_FRAME, names), ["prediction"])
+            assert answer.array("prediction").tolist() == model.predict(IRIS_FRAME).tolist()  # type: ignore[union-attr]
 
 
 def test_training_that_stopped_early_answers_up_to_its_best_round(tmp_path: Path) -> None:

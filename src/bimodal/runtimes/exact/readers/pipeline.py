@@ -10,7 +10,7 @@ import numpy as np
 
 from bimodal.errors import NotCompiled
 from bimodal.field import Field
-from bimodal.formats import estimators
+from bimodal.formats import boosters, estimators
 from bimodal.formats.routes import Feature, Routes
 from bimodal.runtimes.exact import built
 from bimodal.runtimes.exact.finish import Finish
@@ -53,6 +53,8 @@ def _read(model: Any, signature: Signature) -> Program:
 def _start(model: Any, signature: Signature) -> tuple[Matrix, list[Input]]:
     """The columns that the model is given, and where in the Rows each of them stands."""
     names, width = estimators.columns(model), estimators.width(model)
+    if names is not None and boosters.home(model) == "lightgbm":
+        names = boosters.spelled(names, [each.name for each in signature.inputs])
     count = width if names is None else len(names)
     if count is None or signature.open:
         raise NotCompiled("a model that does not say which columns it takes")
