@@ -19,8 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from bimodal.compile import parity, probes, seek
-from bimodal.compile.parity import Reference, Rule
+from bimodal.compile.difference import Rule, same
 from bimodal.compile.probes import Group, Probes
+from bimodal.compile.reference import Reference
 from bimodal.compile.report import Parity
 from bimodal.errors import ModelFailed, NotCompiled
 from bimodal.formats.contract import Loaded
@@ -401,4 +402,4 @@ def test_text_columns_come_encoded_and_plain(tmp_path: Path) -> None:
     ],
 )
 def test_the_same_is_the_same_bits(one: Any, other: Any, equal: bool) -> None:
-    assert bool(parity.same(one, other)[0]) is equal
+    assert bool(same(one, other)[0]) is equal

@@ -19,8 +19,9 @@ import numpy as np
 
 from bimodal.compile import parity, probes, seek
 from bimodal.compile.convert import Converted
-from bimodal.compile.parity import MOVED, Reference, Rule
+from bimodal.compile.difference import MOVED, Rule
 from bimodal.compile.place import place, version
+from bimodal.compile.reference import Reference
 from bimodal.compile.report import FILES, NATIVE, Candidate, Report
 from bimodal.errors import BimodalError, NotCompiled
 from bimodal.formats.contract import Loaded

@@ -21,185 +21,20 @@ A row on which the native model raises must make the candidate raise too.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bimodal.compile.probes import Group, Probes, encoded
+from bimodal.compile.difference import Differences, Rule, by_row, same
+from bimodal.compile.reference import SIZES, WHOLE, Answers, Reference, ask
 from bimodal.compile.report import Counter, Parity
-from bimodal.errors import BimodalError, NotCompiled
-from bimodal.field import FLOATS, Field
+from bimodal.errors import BimodalError
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
-from bimodal.signature import Signature
 
-SIZES = (1, 2, 7, 64, 1000)  # rows a call
-WHOLE = SIZES[-1]
 THREADS = 4
-FEW = 0.01  # the share of probes that the native model may refuse; beyond it, they say too little of it
-SECONDS = 0.5  # of calling, for each number of rows a call; at least LEAST rows all the same
-LEAST = 64
-AGAIN = (1, 2, 3, 4, 5, 8, 16, 17, 33, 64, 100, 256)  # company in which a row is asked again whose label differs
-MOVED = {"float64": 1e-9, "float32": 1e-5}  # "close"
-Answers = dict[str, Array]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """kind: bits, rounding or close. moved: the share of an answer's size beyond which a row changed leaf. terms: for
-    Rows, the sum of the magnitudes of the terms of each row's score [rows], and width: how many terms there are."""
-
-    kind: str
-    moved: float = MOVED["float64"]
-    width: int = 1
-    terms: Callable[[Rows], Array] | None = None
-
-
-class Reference:
-    """What the native model answers on the probes, at each number of rows a call."""
-
-    def __init__(self, native: Runtime, probes: Probes, signature: Signature, *, seconds: float = SECONDS) -> None:
-        self.native, self.probes, self.signature = native, probes, signature
-        self.names = [each.name for each in signature.outputs]
-        self.seconds = seconds
-        self._random = np.random.default_rng(probes.seed)
-        asked = probes.rows
-        self.base, good = self._first(asked)
-        self.places = np.flatnonzero(good)  # of the answered rows among the probes
-        self.rows, self.refused = asked.take(good), asked.take(~good)
-        answers, good = self._first(probes.typical)
-        self.typical = probes.typical.take(good)
-        self.sizes = {name: _usual(name, values) for name, values in answers.items() if values.dtype.kind == "f"}
-        self._arrange()
-        self._ask()
-
-    def _arrange(self) -> None:
-        self.texts = encoded(self.rows)
-        self.orders = {size: self._random.permutation(self.rows.count) for size in SIZES}
-
-    def _first(self, rows: Rows) -> tuple[Answers, Array]:
-        """The answers, and which rows have one: those of a call that raises are asked in halves, down to the guilty
-        row. Raises NotCompiled where these are more than a few.
-        """
-        good = np.ones(rows.count, bool)
-        bad, most = 0, max(FEW * rows.count, 4)
-        parts: list[Answers] = []
-        waiting = [(start, min(start + WHOLE, rows.count)) for start in range(0, rows.count, WHOLE)][::-1]
-        while waiting:
-            start, stop = waiting.pop()
-            try:
-                answer = self.native.run(rows.slice(start, stop), self.names)
-                parts.append({name: answer.array(name) for name in self.names})
-            except BimodalError:
-                if stop - start > 1:
-                    middle = (start + stop) // 2
-                    waiting += [(middle, stop), (start, middle)]
-                    continue
-                good[start] = False
-                bad += 1
-                if bad > most:
-                    raise NotCompiled(
-                        f"the model itself raises on more than {FEW:.0%} of the rows that its signature takes"
-                    ) from None
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.names}, good
-
-    def _ask(self) -> None:
-        self.calls: dict[int, int] = {}
-        self.repeats = all(bool(same(self.base[name], each).all()) for name, each in self._whole(self.texts).items())
-        self.low = {name: values.copy() for name, values in self.base.items() if values.dtype.kind == "f"}
-        self.high = {name: values.copy() for name, values in self.low.items()}
-        self.steady = True
-        for size in SIZES:
-            order = self.orders[size]
-            answers, asked = ask(self.native, self.rows, order, size, self.names, self.seconds)
-            self.calls[size] = len(asked)
-            for name, values in answers.items():
-                self.steady &= bool(same(self.base[name][asked], values).all())
-                if name in self.low:
-                    self.low[name][asked] = np.fmin(self.low[name][asked], values)
-                    self.high[name][asked] = np.fmax(self.high[name][asked], values)
-
-    def widened(self, name: str, rows: Rows) -> Reference:
-        """The same with further probes; as it was, where the library is not steady on these."""
-        if not rows.count:
-            return self
-        more = Reference(self.native, Probes((Group(name, rows),), self.probes.typical, 0, self.probes.seed),
-                         self.signature, seconds=self.seconds)  # fmt: skip
-        if not more.steady:
-            return self
-        both = copy(self)
-        both.places = np.concatenate([self.places, more.places + self.probes.count])
-        both.probes = self.probes.with_group(name, rows)
-        both.rows = Rows.concat([self.rows, more.rows])
-        both.refused = Rows.concat([self.refused, more.refused])
-        for which in ("base", "low", "high"):
-            one, other = getattr(self, which), getattr(more, which)
-            setattr(both, which, {key: np.concatenate([one[key], other[key]]) for key in one})
-        both.repeats = self.repeats and more.repeats
-        both.calls = {size: self.calls[size] + more.calls[size] for size in SIZES}
-        both._arrange()
-        return both
-
-    def _whole(self, rows: Rows) -> Answers:
-        answers, _ = ask(self.native, rows, np.arange(rows.count), WHOLE, self.names, math.inf)
-        return answers
-
-    @property
-    def spread(self) -> float:
-        """The largest difference between two answers of the library itself to one row."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            widths = [self.high[name].astype(np.float64) - self.low[name] for name in self.low]
-        finite = [np.nanmax(each[np.isfinite(each)], initial=0.0) for each in widths]
-        return float(max(finite, default=0.0))
-
-    def gives(self, place: int, name: str, label: object) -> bool:
-        """Whether the library gives this label to the row in some company."""
-        count = self.rows.count
-        for size in AGAIN:
-            for _ in range(2):
-                company = self._random.integers(0, count, size)
-                at = int(self._random.integers(0, size))
-                company[at] = place
-                answer = self.native.run(self.rows.take(company), [name]).array(name)
-                if bool(same(answer[at : at + 1], np.asarray([label], answer.dtype)).all()):
-                    return True
-        return False
-
-
-def _usual(name: str, values: Array) -> float:
-    """The usual size of an output on ordinary rows: 1 for probabilities."""
-    if name.startswith("probability"):
-        return 1.0
-    finite = np.abs(values[np.isfinite(values)].astype(np.float64))
-    return float(np.median(finite)) if finite.size else 0.0
-
-
-def ask(
-    runtime: Runtime, rows: Rows, order: Array, size: int, names: Sequence[str], seconds: float
-) -> tuple[Answers, Array]:
-    """Answers to the rows in this order, `size` a call, until the time is over; and which rows those are."""
-    parts: list[Answers] = []
-    start, asked = time.perf_counter(), 0
-    for chosen in _pieces(order, size):
-        if asked >= LEAST and time.perf_counter() - start > seconds:
-            break
-        answer = runtime.run(rows.take(chosen), names)
-        parts.append({name: answer.array(name) for name in names})
-        asked += len(chosen)
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}, order[:asked]
-
-
-def _pieces(order: Array, size: int) -> Iterator[Array]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
-
-
-# -- comparing ---------------------------------------------------------------------------------------------------------
 
 
 def compare(reference: Reference, candidate: Runtime, rule: Rule) -> Parity:
@@ -294,9 +129,9 @@ class _Comparison:
             equal = same(first, values)
             if equal.all():
                 continue
-            place = int(asked[np.flatnonzero(~_by_row(equal))[0]])
+            place = int(asked[np.flatnonzero(~by_row(equal))[0]])
             self.unsteady = self.unsteady or (place, size)
-            far = ~_by_row(equal | self._near(name, first, values))
+            far = ~by_row(equal | self._near(name, first, values))
             if far.any():
                 self.strayed = self.strayed or (int(asked[np.flatnonzero(far)[0]]), size)
 
@@ -312,7 +147,8 @@ class _Comparison:
         terms = self.rule.terms(reference.rows) if self.rule.terms is not None else None
         fields = {each.name: each for each in reference.signature.outputs}
         found = {
-            name: Differences.of(fields[name], reference, self.base[name], self.rule, terms) for name in reference.names
+            name: Differences.of(fields[name], reference.given(name), self.base[name], self.rule, terms)
+            for name in reference.names
         }
         if terms is None:
             return found
@@ -397,94 +233,6 @@ def _counts(found: dict[str, Differences]) -> dict[str, Any]:
 
 def _many(count: int, one: str, several: str) -> str:
     return f"1 {one}" if count == 1 else f"{count} {several}"
-
-
-@dataclass(frozen=True)
-class Differences:
-    """One output of all rows. labels, bits, leaves, beyond: bool [rows], whether the label differs, any bit does, a
-    number moved to another leaf, a number is none that the rule allows. ulp, absolute: the largest, None: no number."""
-
-    labels: Array
-    bits: Array
-    leaves: Array
-    beyond: Array
-    ulp: int | None = 0
-    absolute: float | None = 0.0
-
-    def within(self, rows: Array) -> Differences:
-        """Without the labels and numbers of other rows than these."""
-        return replace(self, labels=self.labels & rows, beyond=self.beyond & rows)
-
-    @classmethod
-    def of(cls, each: Field, reference: Reference, ours: Array, rule: Rule, terms: Array | None) -> Differences:
-        native = reference.base[each.name]
-        equal = same(native, ours)
-        bits = ~_by_row(equal)
-        none = np.zeros(len(bits), bool)
-        if each.type not in FLOATS:
-            return cls(bits, bits, none, none)
-        with np.errstate(all="ignore"):
-            apart = np.where(equal | (native == ours), 0.0, np.abs(native.astype(np.float64) - ours))
-            apart = np.where(np.isnan(apart), np.inf, apart)
-            size = np.maximum(np.abs(native.astype(np.float64)), reference.sizes[each.name])
-            leaves = ~_by_row(equal | (apart <= rule.moved * size))
-            low, high = reference.low[each.name].astype(np.float64), reference.high[each.name].astype(np.float64)
-            outside = np.maximum(np.maximum(low - ours, ours - high), 0.0)
-            outside = np.where(equal, 0.0, np.where(np.isnan(outside), np.inf, outside))
-            if rule.kind == "bits":
-                beyond = bits
-            elif rule.kind == "rounding":
-                allowed = _allowed(each, size, rule, terms)
-                beyond = ~_by_row(equal | (outside <= allowed))
-                leaves = none  # a row of a sum has no leaf; what it may differ by is told by its terms
-            else:
-                beyond = none
-        largest = float(apart.max(initial=0.0))
-        return cls(none, bits, leaves, beyond, _ulps(native, ours, equal), largest if math.isfinite(largest) else None)
-
-
-def _allowed(each: Field, size: Array, rule: Rule, terms: Array | None) -> Array:
-    """What rounding may add, for each number of an output. A probability moves by less than its score."""
-    unit = float(np.finfo(each.type).eps)
-    if terms is not None:
-        wide = terms.reshape(-1, *([1] * (size.ndim - 1)))
-        size = np.maximum(size, wide + 1.0 if each.name.startswith("probability") else wide)
-    return (4 + 2 * math.sqrt(rule.width)) * unit * size
-
-
-def same(one: Array, other: Array) -> Array:
-    """Elementwise: the same bits, or both no number; for other types, equal values, or both null."""
-    if one.dtype.kind == "f" and one.dtype == other.dtype:
-        whole = f"i{one.dtype.itemsize}"
-        bits = np.ascontiguousarray(one).view(whole) == np.ascontiguousarray(other).view(whole)
-        return np.asarray(bits | (np.isnan(one) & np.isnan(other)))
-    equal = np.asarray(one == other)
-    if one.dtype == object or other.dtype == object:
-        null = np.asarray(one != one) & np.asarray(other != other)  # NaN is not itself
-        kinds = np.frompyfunc(lambda a, b: isinstance(a, str) == isinstance(b, str), 2, 1)(one, other).astype(bool)
-        return np.asarray((equal.astype(bool) & kinds) | null.astype(bool))
-    return equal
-
-
-def _by_row(values: Array) -> Array:
-    return np.asarray(values.reshape(len(values), -1).all(axis=1))
-
-
-def _ulps(one: Array, other: Array, equal: Array) -> int | None:
-    """The largest difference in units in the last place; None where one side is no number."""
-    if equal.all():
-        return 0
-    if not np.array_equal(np.isnan(one), np.isnan(other)):
-        return None
-    places, others = _ordered(one[~equal]), _ordered(other[~equal])
-    return int(max(abs(int(a) - int(b)) for a, b in zip(places.tolist(), others.tolist(), strict=True)))
-
-
-def _ordered(values: Array) -> Array:
-    """Floats as integers in the same order, neighbours one apart; both zeros are 0."""
-    whole = np.ascontiguousarray(values).view(f"i{values.dtype.itemsize}").astype(np.int64)
-    least = np.int64(np.iinfo(f"i{values.dtype.itemsize}").min)
-    return np.where(whole < 0, least - whole, whole)
 
 
 def laid_out(rows: Rows) -> Rows:

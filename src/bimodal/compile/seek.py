@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bimodal.compile.parity import MOVED, Reference, same
+from bimodal.compile.difference import MOVED, same
 from bimodal.compile.probes import Columns, joined, slots, split
+from bimodal.compile.reference import Reference
 from bimodal.errors import ModelFailed
 from bimodal.field import FLOATS
 from bimodal.rows import Array, Rows
