@@ -205,8 +205,8 @@ RECIPES |= {
 
 
 def answers(name: str) -> bool:
-    """Whether it has `predict` or `transform` for new rows, fitted as it is here."""
-    return name in BOOSTERS or any(hasattr(trained(name)[0].model, verb) for verb in ("predict", "transform"))
+    """Whether it has `predict` or `transform` for new rows; a FrozenEstimator has those of the one inside it."""
+    return name == "FrozenEstimator" or any(hasattr(CLASSES[name], verb) for verb in ("predict", "transform"))
 
 
 @cache
@@ -218,10 +218,10 @@ def trained(name: str) -> tuple[Trained, ...]:
 
 
 def _fitted(name: str, recipe: Recipe, way: str) -> Trained:
-    model = _made(name, recipe, way)
-    chosen = data(recipe.data or ("progress" if is_regressor(model) else "flowers"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence: how well it learned is of no concern here
+        model = _made(name, recipe, way)
+        chosen = data(recipe.data or ("progress" if is_regressor(model) else "flowers"))
         model.fit(*_given(chosen, recipe, way))
     return Trained(name, way, model, chosen.asked, recipe.sampled)
 

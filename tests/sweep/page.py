@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.sweep.difference import Difference
 from tests.sweep.fitting import BOOSTERS, SKLEARN, answers
 
 PATH = Path(__file__).parents[2] / "docs" / "models.md"
+WIDTH = 118
+ROUNDING = 1e-9
 MANY = 1_000_000  # units in the last place
 ROWS = {
     "array": "a vector",
@@ -30,8 +33,8 @@ HEAD = """# Models
 
 What every estimator of scikit-learn, XGBoost, LightGBM and CatBoost gets here: each is fitted to data that suit it,
 saved, loaded, asked a CSV and a Parquet file in batch and single rows in real time, and its answers are compared with
-those that the library itself gives to the same rows. None gave a label other than its library's. `python tasks.py
-models` asks them all and writes this page; last on {date}, with {versions}.
+those that the library itself gives to the same rows. {labels} `python tasks.py models` asks
+them all and writes this page; last on {date}, with {versions}.
 
 **Runtimes.** `exact`: trees, linear models and the preparation before them as flat tables in float64 (XGBoost: its
 own float32), in the library's own order of summation. `onnx`: converted by skl2onnx, in float64, or in float32 where
@@ -42,7 +45,7 @@ MODEL` shows the proof.
 
 **Same row, same bits.** Some libraries give a row other bits when it has other neighbours, because BLAS chooses its
 order of summation by the shape of the call. "With itself" is how far the library's answer to a row alone is from the
-one that it gives among a thousand. It differs for {wavering} of these {count}: {sorts}. Trees, forests, boosting,
+one that it gives among a thousand. It differs for {wavering} of these {count}: {sorts}.{far} Trees, forests, boosting,
 encoders and most scalers give the same bits in any company. The exact runtime gives a row the same bits in any
 company, in real time and in batch, for every model that it serves; so did ONNX, here, for all but those marked *.
 
@@ -64,11 +67,9 @@ BOOSTED = """
 Pickles of their own classes, and their own files (`.ubj`, `.json`, `.txt`, `.cbm`).
 
 """
-REFUSED = """
-## What cannot be served
-
-They label or embed the rows they were fitted on and have neither `predict` nor `transform` for new ones; loading them
-says so: {names}. `LocalOutlierFactor` has `predict` only with `novelty=True`.
+UNSERVED = "\n## What cannot be served\n"
+REFUSED = """They label or embed the rows they were fitted on and have neither `predict` nor `transform` for new
+ones; loading them says so: {names}. `LocalOutlierFactor` has `predict` only with `novelty=True`.
 """
 
 
@@ -101,7 +102,7 @@ class Line:
             first.bulk,
             _far(off),
             _far(own),
-            first.reason,
+            _why(first.reason),
         )
 
     @classmethod
@@ -111,6 +112,18 @@ class Line:
 
     def __str__(self) -> str:
         return f"| {' | '.join(astuple(self))} |"
+
+
+def _why(reason: str) -> str:
+    """The reason in the words of a table."""
+    told = []
+    for each in reason.split("; ") if reason else ():
+        if "has no compiled form" in each:
+            each = "no exact form"
+        elif "MissingShapeCalculator" in each or "Unable to find" in each:
+            each = "skl2onnx has no converter"
+        told.append(each)
+    return "; ".join(dict.fromkeys(told))
 
 
 def _far(found: Difference) -> str:
@@ -139,12 +152,41 @@ def write(lines: Mapping[str, Line], date: str, path: Path = PATH) -> None:
         wavering=len(wavering),
         count=len(known),
         sorts=_sorts(wavering),
+        far=_beyond(known),
         counts=_counts(known),
+        labels=_labels(known),
     )
+    page = "\n\n".join(_wrapped(each) for each in page.split("\n\n"))
     page += _table(line for line in known if line.estimator in SKLEARN)
     page += BOOSTED + _table(line for line in known if line.estimator in BOOSTERS)
     refused = ", ".join(f"`{name}`" for name in SKLEARN if not answers(name))
-    path.write_text(page + REFUSED.format(names=refused))
+    path.write_text(f"{page}{UNSERVED}\n{_wrapped(REFUSED.format(names=refused))}\n")
+
+
+def _wrapped(paragraph: str) -> str:
+    """A paragraph of plain text in lines of the page's width; what begins with a sign is left as it is."""
+    if not paragraph.strip() or paragraph.lstrip()[0] in "#|":
+        return paragraph
+    return textwrap.fill(" ".join(paragraph.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _beyond(lines: Sequence[Line]) -> str:
+    """Those whose library answers differ from themselves by more than rounding."""
+    names = [line.estimator for line in lines if _share(line.with_itself) > ROUNDING]
+    if not names:
+        return ""
+    return f" By more than rounding in {', '.join(names)}, which iterate until the whole call is near enough."
+
+
+def _share(cell: str) -> float:
+    return float(cell.rpartition(" ")[2])
+
+
+def _labels(lines: Sequence[Line]) -> str:
+    others = [line.estimator for line in lines if "labels" in line.from_the_library]
+    if not others:
+        return "None gave a label other than its library's."
+    return f"Other labels than the library's came from {', '.join(others)}."
 
 
 def _sorts(names: Iterable[str]) -> str:
