@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 
 import bimodal
+from bench.package import environment, installed, serving, worker_memory
 from bimodal import golden, package
+from bimodal.agreement import verify
 from bimodal.errors import (
     AnswersChanged,
     ModelError,
@@ -42,14 +44,16 @@ from bimodal.runtimes.process import ProcessRuntime
 from bimodal.signature import Signature
 from tests.models import CASES, IRIS, customers
 from tests.packages import Vandal, files, resealed
+from tests.saved import SAVED, sample, saved
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two packages that nobody changes, one compiled and one native."""
+    """Packages that nobody changes: a compiled one, a native one, one of another format."""
     folder = tmp_path_factory.mktemp("shelf")
     pack(CASES["mixed"].model, folder / "churn.bimodal", sample=customers(), runtime="auto")
     pack(CASES["forest"].model, folder / "iris.bimodal", sample=IRIS, runtime="native")
+    pack(saved("onnx", folder), folder / "curve.bimodal", runtime="native")
     return folder
 
 
@@ -320,10 +324,30 @@ def assert_refused(whole: Path, other: Path, place: Path, count: int, monkeypatc
         assert refusal(place) == "package_damaged", done
 
 
+@pytest.mark.parametrize(("name", "other"), [("churn", "iris"), ("curve", "churn")])
 def test_a_damaged_package_is_refused_before_anything_is_parsed(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, other: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert_refused(shelf / "churn.bimodal", shelf / "iris.bimodal", tmp_path / "churn.bimodal", 60, monkeypatch)
+    whole, theirs = shelf / f"{name}.bimodal", shelf / f"{other}.bimodal"
+    assert_refused(whole, theirs, tmp_path / "damaged.bimodal", 30, monkeypatch)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", SAVED)
+def test_every_format_is_packed_answers_alike_and_is_refused_when_damaged(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIMODAL_RUNTIME", "auto")
+    (tmp_path / "work").mkdir()
+    path = saved(kind, tmp_path / "work")
+    whole = pack(path, tmp_path / "whole.bimodal", sample=sample(kind))
+    other = pack(path, tmp_path / "other.bimodal", name="other", runtime="native")
+    shutil.rmtree(tmp_path / "work")
+    assert package.open(whole).manifest.format == kind
+    found = verify(whole)
+    assert found.equal, found
+    assert found.rows >= 8
+    assert_refused(whole, other, tmp_path / "damaged.bimodal", 300, monkeypatch)
 
 
 def test_the_error_names_the_file_and_what_to_do(churn: Path) -> None:
@@ -487,6 +511,31 @@ def test_a_compiled_package_predicts_and_serves_without_the_training_library(she
     assert "equal" in bimodal_says("verify", churn)  # beside the answers given at packing
     said = bimodal_says("predict", str(shelf / "iris.bimodal"), "rows.csv", expect=1)
     assert 'pip install "bimodal[sklearn]"' in said
+
+
+@pytest.mark.soak
+def test_the_plain_dependencies_are_enough(shelf: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path)
+    assert not {"scikit-learn", "scipy", "pandas", "joblib"} & set(installed(python))
+    customers().to_csv(tmp_path / "rows.csv", index=False)
+    command = [
+        python,
+        "-m",
+        "bimodal",
+        "predict",
+        shelf / "churn.bimodal",
+        tmp_path / "rows.csv",
+        "-o",
+        tmp_path / "a.csv",
+    ]
+    subprocess.run(command, check=True)
+    labels = [line.rpartition(",")[2] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
+    assert labels == CASES["mixed"].model.predict(customers()).tolist()
+    subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "pyarrow"], check=True)
+    assert sum(installed(python).values()) < 250e6
+    row = {"age": 30.5, "income": 60_000.0, "city": "Oslo", "plan": "pro", "visits": 3}
+    with serving(python, shelf / "churn.bimodal", json.dumps({"rows": [row]}).encode()) as (_, process, _):
+        assert worker_memory(process.pid) < 80e6
 
 
 def test_a_runtime_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
