@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -137,7 +138,12 @@ def test_a_row_is_answered_alike_alone_and_in_company(tmp_path: Path) -> None:
 def test_a_number_beyond_float32_is_refused_by_a_model_that_computes_in_it(tmp_path: Path) -> None:
     rows = np.linspace(0, 1, 40).reshape(-1, 2)
     scaled = make_pipeline(StandardScaler(), LinearRegression())
-    for made, most in ((DecisionTreeRegressor(), np.finfo(np.float32).max), (scaled, 1e100), (LinearSVC(), None)):
+    for made, most in (
+        (DecisionTreeRegressor(), np.finfo(np.float32).max),
+        (scaled, 1e100),
+        (LinearSVC(), 1e100),
+        (DummyRegressor(), None),
+    ):
         joblib.dump(made.fit(rows, rows[:, 0] > 0.5), tmp_path / "model.pkl")
         with models.load(tmp_path / "model.pkl") as loaded:
             assert loaded.signature.inputs[0].most == most

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime, Sample, split
+from bimodal.compile.report import Report
 from bimodal.field import Field, listed
 from bimodal.model import Model, load
 
@@ -47,6 +48,7 @@ def facts(model: Model) -> dict[str, Any]:
         "digest": model.digest,
         "format": model.format,
         "runtime": model.runtime_name,
+        "runtimes": model.compiled.report.table() if model.compiled else [],
         "versions": model.versions,
         "warnings": list(model.warnings),
         "facts": model.facts,
@@ -64,15 +66,55 @@ def show(model: Model) -> None:
     console.print(f"  runtime  {model.runtime_name}")
     console.print(f"  digest   sha256 {model.digest}", soft_wrap=True)
     for count, seconds in model.costs.items():
-        console.print(f"  measured {seconds * 1000:.2f} ms for {count} row{'s' if count > 1 else ''}")
+        console.print(f"  measured {_time(seconds)} for {count} row{'s' if count > 1 else ''}")
     for warning in model.warnings:
         console.print(f"  [yellow]warning[/]  {warning}")
+    if model.compiled is not None:
+        console.print(_runtimes(model.compiled.report))
+        for each in model.compiled.report.candidates:
+            if each.told:
+                console.print(f"  {each.name}: {each.told}", markup=False, soft_wrap=True)
     console.print(_fields("takes", model.signature.inputs, by_name=model.signature.named))
     console.print(_fields("gives", model.signature.outputs, by_name=True))
     if model.signature.classes:
         console.print(f"classes: {listed(model.signature.classes, 20)}", markup=False)
     body = {"rows": [model.signature.example()]} if model.signature.named else {"input": model.signature.example()}
     console.print("one request:", msgspec.json.encode(body, enc_hook=str).decode(), markup=False, soft_wrap=True)
+
+
+HEADINGS = {
+    "rows": "rows compared",
+    "labels": "labels differ",
+    "leaves": "changed leaf",
+    "ulp": "ulp",
+    "absolute": "largest difference",
+}
+MODES = {"live": "real time", "bulk": "batch"}
+
+
+def _runtimes(report: Report) -> Table:
+    """Each runtime that was tried: how it compared with the native one, and its time per row."""
+    table = Table(title="runtimes (time per row at 1, 64 and 4,096 rows)", title_justify="left")
+    for heading in ("runtime", "serves", *HEADINGS.values(), "1", "64", "4,096"):
+        table.add_column(heading)
+    for line in report.table():
+        serves = ", ".join(MODES[mode] for mode in line["serves"]) or ("" if line["passed"] else "refused")
+        compared = [_count(line.get(name)) for name in HEADINGS]
+        times = ["" if line[f"seconds_{rows}"] is None else _time(line[f"seconds_{rows}"]) for rows in (1, 64, 4096)]
+        table.add_row(line["runtime"], serves, *compared, *times)
+    return table
+
+
+def _count(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.2g}"
+
+
+def _time(seconds: float) -> str:
+    """1.52 ms, 4.7 µs, 23 ns."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
 
 
 def _fields(title: str, fields: tuple[Field, ...], *, by_name: bool) -> Table:

@@ -79,6 +79,12 @@ class Candidate(msgspec.Struct, frozen=True):
     digest: str = ""
     seconds: float = 0.0
 
+    @property
+    def told(self) -> str | None:
+        """The reason, with the first row on which the answers differ."""
+        counter = self.parity.counter if self.parity is not None else None
+        return self.reason if counter is None else f"{self.reason}, first in {counter}"
+
 
 class Report(msgspec.Struct, frozen=True):
     """What compiling a model found.
@@ -139,7 +145,7 @@ class Report(msgspec.Struct, frozen=True):
         raise self._refusal(wanted, tried)
 
     def _refusal(self, wanted: str, tried: list[Candidate]) -> NotCompiled:
-        told = "; ".join(f"{each.name}: {each.reason}" for each in tried) or self.note or "it was not tried"
+        told = "; ".join(f"{each.name}: {each.told}" for each in tried) or self.note or "it was not tried"
         differs = any(each.parity is not None and not each.parity.passed for each in tried)
         kind = ParityFailed if differs else NotCompiled
         return kind(f"the model cannot run as {wanted}: {told}")

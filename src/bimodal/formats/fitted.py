@@ -45,7 +45,8 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
             taken._guesses() if method == "transform" else ()
         ):  # what comes out as it went in is of any type too
             outputs = _blurred(outputs, model, guess.feed(example_rows(guess.signature.inputs, 2)))
-        taken, inputs = taken.settled(model, method)
+        scores = {each.method for each in answers.values()} - {method}
+        taken, inputs = taken.settled(model, method, sorted(scores))
         signature = replace(taken.signature, inputs=inputs, outputs=outputs, classes=classes)
     else:
         answers, outputs, classes = _promised(model, method)
@@ -126,16 +127,16 @@ class Intake:
         self.fault: object = None
         self.places: tuple[Feature, ...] = ()  # of a vector, what is known of each of its places
 
-    def settled(self, model: Any, method: str) -> tuple[Intake, tuple[Field, ...]]:
+    def settled(self, model: Any, method: str, scores: Sequence[str] = ()) -> tuple[Intake, tuple[Field, ...]]:
         """The fields as the model was seen to take them; a vector in whose places alone a null may stand is taken apart
         into columns."""
-        inputs = Probe(model, method, self.feed, bare=method == "transform").settle(
+        inputs = Probe(model, method, self.feed, bare=method == "transform", scores=scores).settle(
             self.signature.inputs, self.features
         )
         if inputs[0].nullable or len({each.group for each in self.places}) < 2:
             return self, inputs
         apart = self._apart()
-        probe = Probe(model, method, apart.feed, bare=method == "transform")
+        probe = Probe(model, method, apart.feed, bare=method == "transform", scores=scores)
         fields = probe.settle(apart.signature.inputs, apart.features)
         return (apart, fields) if any(each.nullable for each in fields) else (self, inputs)
 

@@ -39,9 +39,10 @@ def _column(each: Field, values: list[Any]) -> Column:
 class Probe:
     """Asks one method of an estimator; counts its calls and their time."""
 
-    def __init__(self, model: Any, method: str, feed: Feed, *, bare: bool) -> None:
+    def __init__(self, model: Any, method: str, feed: Feed, *, bare: bool, scores: Sequence[str] = ()) -> None:
         self._model = model
         self._method = method
+        self._scores = tuple(scores)  # the methods of its other outputs
         self._feed = feed
         self._bare = bare  # the answers may be NaN where the input was: a transformer's
         self._calls = 0
@@ -49,12 +50,15 @@ class Probe:
 
     def takes(self, rows: Rows) -> bool:
         """Whether the model answers these rows, and with numbers."""
+        return self._answers(self._method, rows)
+
+    def _answers(self, method: str, rows: Rows) -> bool:
         if self._calls >= MOST or self._seconds > LONGEST:
             return False
         self._calls += 1
         start = time.perf_counter()
         try:
-            answer = getattr(self._model, self._method)(self._feed(rows))
+            answer = getattr(self._model, method)(self._feed(rows))
         except Exception:  # what a model raises on rows it does not take is its own choice
             return False
         finally:
@@ -112,8 +116,14 @@ class Probe:
         return next((limit for limit in LIMITS if self._up_to(fields, group, limit)), None)
 
     def _up_to(self, fields: Sequence[Field], group: Sequence[Field], limit: float) -> bool:
-        """Whether the model takes numbers so large, all of one sign, and of both: sums that overflow may cancel out."""
-        return self._with(fields, group, limit) and self._with(fields, group, limit, swing=True)
+        """Whether the model takes numbers so large, all of one sign, and of both: sums that overflow may cancel out.
+        Its scores must be numbers too, where a label alone would hide that they are not.
+        """
+        both = [self._changed(fields, group, limit, swing=swing) for swing in (False, True)]
+        return all(
+            rows is not None and all(self._answers(method, rows) for method in (self._method, *self._scores))
+            for rows in both
+        )
 
     def _which(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, alike: bool) -> set[str]:
         """The columns of the group that take the value."""
@@ -124,17 +134,24 @@ class Probe:
             return {each.name for each in able if self._with(fields, [each], value)}
         return set()
 
-    def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, swing: bool = False) -> bool:
-        """Whether the model takes the example row with this value in the group's columns; swing: negative in every
-        second place.
+    def _with(self, fields: Sequence[Field], group: Sequence[Field], value: Any) -> bool:
+        """Whether the model takes the example row with this value in the group's columns."""
+        rows = self._changed(fields, group, value)
+        return rows is not None and self.takes(rows)
+
+    def _changed(
+        self, fields: Sequence[Field], group: Sequence[Field], value: Any, *, swing: bool = False
+    ) -> Rows | None:
+        """The example row with this value in the group's columns; swing: negative in every second place. None where a
+        column cannot hold it.
         """
         rows = dict(example_rows(fields))
         for place, each in enumerate(group):
             changed = _changed(each, value)
             if changed is None:
-                return False
+                return None
             rows[each.name] = _swung(each, changed, place) if swing else changed
-        return self.takes(Rows(rows))
+        return Rows(rows)
 
 
 def _changed(each: Field, value: Any) -> Column | None:
