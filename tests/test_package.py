@@ -514,21 +514,13 @@ def test_a_compiled_package_predicts_and_serves_without_the_training_library(she
 
 
 @pytest.mark.soak
-def test_the_plain_dependencies_are_enough(shelf: Path, tmp_path: Path) -> None:
+def test_the_plain_dependencies_are_enough(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIMODAL_RUNTIME", "auto")
     python = environment(tmp_path)
     assert not {"scikit-learn", "scipy", "pandas", "joblib"} & set(installed(python))
     customers().to_csv(tmp_path / "rows.csv", index=False)
-    command = [
-        python,
-        "-m",
-        "bimodal",
-        "predict",
-        shelf / "churn.bimodal",
-        tmp_path / "rows.csv",
-        "-o",
-        tmp_path / "a.csv",
-    ]
-    subprocess.run(command, check=True)
+    command = ["-m", "bimodal", "predict", str(shelf / "churn.bimodal"), "rows.csv", "-o", "a.csv"]
+    subprocess.run([str(python), *command], cwd=tmp_path, check=True)
     labels = [line.rpartition(",")[2] for line in (tmp_path / "a.csv").read_text().splitlines()[1:]]
     assert labels == CASES["mixed"].model.predict(customers()).tolist()
     subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "pyarrow"], check=True)
