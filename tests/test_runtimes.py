@@ -158,11 +158,11 @@ def test_a_large_run_waits_for_the_proof_a_small_one_does_not(tmp_path: Path, mo
 
 
 def test_inspect_shows_what_was_compared_and_what_each_runtime_takes(forest: tuple[Path, Any]) -> None:
-    shown = CliRunner().invoke(build("inspect"), [str(forest[0])], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(build("inspect"), ["inspect", str(forest[0])], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
     for word in ("rows compared", "labels differ", "changed leaf", "ulp", "real time, batch"):
         assert word in shown.output
-    told = json.loads(CliRunner().invoke(build("inspect"), [str(forest[0]), "--json"]).output)
+    told = json.loads(CliRunner().invoke(build("inspect"), ["inspect", str(forest[0]), "--json"]).output)
     assert told["runtime"] == "exact"
     native, exact = told["runtimes"][:2]
     assert exact["rows"] > 1000
