@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,9 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _choosing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _choosing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a user's shell is: nothing is forced."""
     monkeypatch.delenv("BIMODAL_RUNTIME")
-    return
 
 
 def test_a_bare_model_answers_at_once_and_becomes_exact_when_it_is_proven(forest: tuple[Path, Any]) -> None:
