@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 JSON = b"application/json"
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """A whole request. `headers` has lower-case names; a header sent twice is joined with a comma."""
 
     method: str
@@ -25,8 +25,7 @@ class Request:
     received: float  # time.monotonic() when the head was complete
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """A whole response. Content-Length, Date-like and connection headers are the wire's business, not the app's."""
 
     status: int

@@ -19,6 +19,8 @@ from socket import socket
 from time import monotonic
 from typing import cast
 
+import msgspec
+
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response
 from bimodal.realtime.head import CHUNKED, Head, check_start, long_head, parse
@@ -133,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._stalled = False  # requests have arrived that wait for earlier ones
         self._paused = False  # the app wants no more of the body for now
         self._waiters: list[asyncio.Future[None]] = []
-        self._body: Body | None = None  # the one that is arriving
+        self.body: Body | None = None  # the one that is arriving
 
     # What the transport calls
 
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
         head = self._heads.get(raw) or self.listener.parse(raw)
         received = monotonic()
         self._phase = _IDLE
-        exchange = Exchange(self, head)
+        exchange = Exchange(self, head, not head.keep_alive)
         self.queue.append(exchange)
         request = Request(head.method, head.path, head.query, head.headers, b"", received)
         length = head.length
@@ -230,7 +232,7 @@ class Connection(asyncio.Protocol):
         exchange = body.exchange
         if exchange.state >= _DONE:
             return self._leave_unread(exchange) if body.head.length else data
-        self._body = body
+        self.body = body
         self._phase, self._since = _BODY, body.request.received
         self._take = self._take_body
         if data or not body.head.length:
@@ -247,10 +249,10 @@ class Connection(asyncio.Protocol):
         return b""
 
     def _take_body(self, data: bytes) -> bytes:
-        body = self._body
+        body = self.body
         assert body is not None
         rest = body.feed(data)
-        if self._body is not body:  # the app has answered, or failed, before the end of the body
+        if self.body is not body:  # the app has answered, or failed, before the end of the body
             return b""
         if body.exchange.intake is not None:
             self._since = monotonic()
@@ -268,7 +270,7 @@ class Connection(asyncio.Protocol):
 
     def _continue(self) -> None:
         """Tell a caller that waits for it to send the body; not before the answers to its earlier requests."""
-        body = self._body
+        body = self.body
         if body is not None and body.awaits_continue and self.queue and self.queue[0] is body.exchange:
             body.awaits_continue = False
             self._send(CONTINUE)
@@ -277,10 +279,12 @@ class Connection(asyncio.Protocol):
 
     def put(self, exchange: Exchange, data: bytes) -> None:
         """Send a piece of an answer, or keep it until its turn has come."""
-        if self.queue[0] is exchange:
-            self._send(data)
-        else:
+        if self.queue[0] is not exchange:
             exchange.kept.append(data)
+        elif self._cork is None:
+            self._transport.write(data)
+        else:
+            self._cork.append(data)
 
     def advance(self) -> None:
         """An answer is complete: send those that waited for it."""
@@ -297,7 +301,7 @@ class Connection(asyncio.Protocol):
             self._wake()
         if self._stalled:
             self._loop.call_soon(self._go_on)
-        if self._body is not None:
+        if self.body is not None:
             self._continue()
         return None
 
@@ -307,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     def is_receiving(self, exchange: Exchange) -> bool:
         """Whether the body of this request is still arriving."""
-        return self._body is not None and self._body.exchange is exchange
+        return self.body is not None and self.body.exchange is exchange
 
     def end_requests(self) -> None:
         """Read no further requests, nor the rest of a body."""
@@ -367,9 +371,9 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _leave_body(self) -> None:
-        if self._body is not None:
-            self.listener.bodies -= len(self._body.held)
-            self._body = None
+        if self.body is not None:
+            self.listener.bodies -= len(self.body.held)
+            self.body = None
             if self._paused:
                 self._paused = False
                 self._set_reading()
@@ -378,11 +382,11 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error in the place of the request that is arriving, then close."""
-        body = self._body
+        body = self.body
         if body is not None:
             exchange = body.exchange
         else:
-            exchange = Exchange(self, None)
+            exchange = Exchange(self, None, True)
             self.queue.append(exchange)
         self._refuse_body(exchange, refusal)
 
@@ -456,33 +460,23 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(None)
 
 
-class Exchange:
-    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer."""
+class Exchange(msgspec.Struct, eq=False):
+    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
 
-    __slots__ = (
-        "_called",
-        "_cancel",
-        "_chunked",
-        "_connection",
-        "_expired",
-        "_head",
-        "closes",
-        "intake",
-        "kept",
-        "state",
-    )
+    closes: no request is answered after this one. called: when the app was given the whole request, if it did not
+    answer at once. kept: waits for the answers to earlier requests.
+    """
 
-    def __init__(self, connection: Connection, head: Head | None) -> None:
-        self._connection = connection
-        self._head = head
-        self._cancel: Callable[[], None] | None = None
-        self._called = 0.0  # when the app was given the whole request, if it did not answer at once
-        self._chunked = False
-        self._expired = False
-        self.intake: Intake | None = None
-        self.closes = head is None or not head.keep_alive  # no request is answered after this one
-        self.kept: list[bytes] = []  # waits for the answers to earlier requests
-        self.state = _OPEN
+    connection: Connection
+    head: Head | None
+    closes: bool
+    state: int = _OPEN
+    cancel: Callable[[], None] | None = None
+    called: float = 0.0
+    chunked: bool = False
+    expired: bool = False
+    intake: Intake | None = None
+    kept: list[bytes] = []  # msgspec gives each its own
 
     # What the app calls
 
@@ -490,51 +484,51 @@ class Exchange:
         """Respond."""
         if self.state == _OPEN:
             self._answer(response)
-        elif self.state != _GONE and not self._expired:  # an app may not know yet that it came too late
+        elif self.state != _GONE and not self.expired:  # an app may not know yet that it came too late
             log.error("a request was answered twice; the second answer is dropped")
 
     def start(self, response: Response) -> None:
         if self.state != _OPEN:
             return
         has_content = has_body(response.status) and not self._is_head()
-        old = self._head is None or self._head.old
-        self._chunked = has_content and not old
+        old = self.head is None or self.head.old
+        self.chunked = has_content and not old
         self.closes |= (has_content and old) or self._is_last()
-        rendering = self._connection.listener.rendering
-        data = rendering.beginning(self._head, response, chunked=self._chunked, closes=self.closes)
+        rendering = self.connection.listener.rendering
+        data = rendering.beginning(self.head, response, chunked=self.chunked, closes=self.closes)
         self.state = _STARTED
-        self._connection.put(self, data)
+        self.connection.put(self, data)
         self.write(response.body)
 
     def write(self, piece: bytes) -> None:
         if self.state == _STARTED and piece and not self._is_head():
-            self._connection.put(self, chunk(piece) if self._chunked else piece)
+            self.connection.put(self, chunk(piece) if self.chunked else piece)
 
     def end(self) -> None:
         if self.state != _STARTED:
             return
-        if self._chunked:
-            self._connection.put(self, LAST_CHUNK)
-        self.closes |= self._connection.is_receiving(self)
+        if self.chunked:
+            self.connection.put(self, LAST_CHUNK)
+        self.closes |= self.connection.is_receiving(self)
         self._complete()
 
     async def ready(self) -> None:
-        while self.state < _DONE and not self._connection.is_ready(self):
-            await self._connection.wait()
+        while self.state < _DONE and not self.connection.is_ready(self):
+            await self.connection.wait()
 
     def pause(self) -> None:
         """Read no more of the body for now."""
-        self._connection.pause(self, True)
+        self.connection.pause(self, True)
 
     def resume(self) -> None:
         """Read on."""
-        self._connection.pause(self, False)
+        self.connection.pause(self, False)
 
     # What the connection calls
 
     def ask(self, app: App, request: Request) -> Intake | None:
         """Whether the app takes the body in pieces."""
-        head = self._head
+        head = self.head
         assert head is not None, "a request that could be read has a head"
         if head.whole:
             return None
@@ -555,7 +549,7 @@ class Exchange:
             self._fail()
         else:
             if self.state == _OPEN:
-                self._cancel, self._called = cancel, monotonic()
+                self.cancel, self.called = cancel, monotonic()
 
     def feed(self, piece: bytes) -> None:
         """Give the app a piece of the body."""
@@ -581,15 +575,15 @@ class Exchange:
         self._stop()
         if self.state == _OPEN:
             return self._answer(refusal.response(self._given_id()))
-        return self._connection.abort()
+        return self.connection.abort()
 
     def check(self, now: float, deadline: float) -> None:
         """Answer for an app that takes longer than the deadline."""
-        if self.state == _OPEN and self._called and now - self._called > deadline:
+        if self.state == _OPEN and self.called and now - self.called > deadline:
             self._stop()
             if self.state == _OPEN:
                 self._answer(expired(deadline).response(self._given_id()))
-            self._expired = True
+            self.expired = True
 
     def abandon(self) -> None:
         """The caller left."""
@@ -598,14 +592,16 @@ class Exchange:
             self._stop()
 
     def _answer(self, response: Response) -> None:
-        self.closes |= self._connection.is_receiving(self) or self._is_last()
-        rendering = self._connection.listener.rendering
+        connection = self.connection
+        listener = connection.listener
+        if connection.body is not None or listener.draining:
+            self.closes |= connection.is_receiving(self) or self._is_last()
         try:
-            data = rendering.whole(self._head, response, closes=self.closes)
+            data = listener.rendering.whole(self.head, response, closes=self.closes)
         except ValueError:
             log.exception("a response cannot be sent")
-            data = rendering.whole(self._head, internal().response(None), closes=self.closes)
-        self._connection.put(self, data)
+            data = listener.rendering.whole(self.head, internal().response(None), closes=self.closes)
+        connection.put(self, data)
         self._complete()
 
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
@@ -616,14 +612,14 @@ class Exchange:
 
     def _complete(self) -> None:
         self.state = _DONE
-        self._cancel = None
+        self.cancel = None
         if self.closes:
-            self._connection.end_requests()
-        self._connection.advance()
+            self.connection.end_requests()
+        self.connection.advance()
 
     def _is_last(self) -> bool:
         """Whether a drain ends the connection after this answer."""
-        connection = self._connection
+        connection = self.connection
         return connection.listener.draining and connection.may_close_after(self)
 
     def _fail(self) -> None:
@@ -635,11 +631,11 @@ class Exchange:
         if self.state == _OPEN:
             self._answer(internal().response(name))
         elif self.state == _STARTED:
-            self._connection.abort()
+            self.connection.abort()
 
     def _stop(self) -> None:
         """Have the app stop its work."""
-        cancel, self._cancel = self._cancel, None
+        cancel, self.cancel = self.cancel, None
         intake, self.intake = self.intake, None
         try:
             if intake is not None:
@@ -650,10 +646,10 @@ class Exchange:
             log.exception("stopping a request failed")
 
     def _given_id(self) -> bytes | None:
-        return self._head.request_id if self._head is not None else None
+        return self.head.request_id if self.head is not None else None
 
     def _is_head(self) -> bool:
-        return self._head is not None and self._head.method == "HEAD"
+        return self.head is not None and self.head.method == "HEAD"
 
 
 class Body:

@@ -20,11 +20,13 @@ class Rendering:
     def __init__(self) -> None:
         self._starts: dict[tuple[int, bytes], bytes] = {}
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
-        self._lines = b""  # of those headers
+        self._kind: tuple[int, bytes] = (0, b"")
+        self._heads: dict[int, bytes] = {}  # with those headers, of that status and content type, by length of the body
         self.set_date()
 
     def set_date(self) -> None:
         """The time is now."""
+        self._heads.clear()
         self._end = b"date: %b\r\n\r\n" % formatdate(usegmt=True).encode("ascii")
 
     def whole(self, head: Head | None, response: Response, *, closes: bool) -> bytes:
@@ -32,20 +34,28 @@ class Rendering:
 
         Raises ValueError if a header field holds a line end.
         """
-        if head is not None and head.plain and not closes:
-            start = self._starts.get((response.status, response.content_type))
-            if start is not None:
-                if response.headers is not self._headers:  # the answers of one batch share theirs
-                    self._lines = b"".join([_line(name, value) for name, value in response.headers])
-                    self._headers = response.headers
-                body = response.body
-                return b"%b%bcontent-length: %d\r\n%b%b" % (start, self._lines, len(body), self._end, body)
+        if head is not None and head.plain and not closes and has_body(response.status):
+            return self._plain_head(response) + response.body
         start = self._start(response)
         fields = _fields(head, response, closes)
         if not has_body(response.status):
             return b"%b%b%b" % (start, fields, self._end)
         body = b"" if head is not None and head.method == "HEAD" else response.body
         return b"%b%bcontent-length: %d\r\n%b%b" % (start, fields, len(response.body), self._end, body)
+
+    def _plain_head(self, response: Response) -> bytes:
+        """What stands before the body where nothing but the response decides it: the answers of one batch share their
+        headers, and many of them the length of their bodies."""
+        if response.headers is not self._headers or self._kind != (response.status, response.content_type):
+            self._headers, self._kind = response.headers, (response.status, response.content_type)
+            self._heads.clear()
+        size = len(response.body)
+        head = self._heads.get(size)
+        if head is None:
+            lines = b"".join([_line(name, value) for name, value in response.headers])
+            head = b"%b%bcontent-length: %d\r\n%b" % (self._start(response), lines, size, self._end)
+            self._heads[size] = head
+        return head
 
     def beginning(self, head: Head | None, response: Response, *, chunked: bool, closes: bool) -> bytes:
         """The head of a response whose body comes in pieces. Raises ValueError as `whole` does."""
@@ -54,6 +64,9 @@ class Rendering:
 
     def _start(self, response: Response) -> bytes:
         """The status line and the content type."""
+        known = self._starts.get((response.status, response.content_type))
+        if known is not None:
+            return known
         start = b"HTTP/1.1 %d %b\r\n" % (response.status, _phrase(response.status))
         if has_body(response.status):
             start += _line(b"content-type", response.content_type)

@@ -11,7 +11,6 @@ from typing import Any
 from bimodal import settings
 from bimodal.errors import UsageError
 from bimodal.location import Location, PrivateFolder
-from bimodal.model import Model
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
@@ -83,7 +82,8 @@ def limits_of(told: Mapping[str, Any]) -> Limits:
 def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
     if not models:
         raise UsageError("no model was named; give the path of a saved one")
-    locations = [each.location if isinstance(each, Model) else Location.find(each, **loading) for each in models]
+    given = [getattr(each, "location", each) for each in models]  # a Model knows its own
+    locations = [each if isinstance(each, Location) else Location.find(each, **loading) for each in given]
     twice = [name for name, count in Counter(each.name for each in locations).items() if count > 1]
     if twice:
         raise UsageError(f"two models are called {twice[0]!r}; rename the file of one of them")

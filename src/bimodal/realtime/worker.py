@@ -25,7 +25,7 @@ import msgspec
 from bimodal.errors import BimodalError
 from bimodal.realtime.exchange import App
 from bimodal.realtime.http import Listener
-from bimodal.realtime.limits import Limits
+from bimodal.realtime.job import Job, Report
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -34,25 +34,6 @@ if sys.platform != "win32":
 
 _PR_SET_PDEATHSIG = 1
 _FILES = 65_536  # open files a worker asks for
-
-
-class Job(msgspec.Struct):
-    """What the parent tells a worker."""
-
-    spec: dict[str, Any]
-    limits: Limits
-    worker: int
-    parent: int
-    grace: float
-    path: list[str]
-
-
-class Report(msgspec.Struct, omit_defaults=True):
-    """What a worker tells its parent: that it is ready, or the code and message of the error that keeps it from it."""
-
-    ready: bool
-    code: str = ""
-    message: str = ""
 
 
 class Wired(Protocol):

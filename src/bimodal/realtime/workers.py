@@ -24,8 +24,8 @@ from typing import Any
 import msgspec
 
 from bimodal.errors import BimodalError
+from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.worker import Job, Report
 
 log = logging.getLogger("bimodal.realtime")
 

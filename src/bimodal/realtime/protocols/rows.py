@@ -32,6 +32,8 @@ TAKES = (
     'the body needs one of {"input": …} (a row or a list of rows), {"rows": [{…}, …]}, {"columns": {"name": […], …}}'
 )
 
+LABELS = 1000  # bodies of single labels that are remembered
+
 Cancel = Callable[[], None]
 
 
@@ -52,6 +54,8 @@ class RowsDoor:
         self._fast = fast(served.signature)
         self._ragged = served.ragged
         self._encode = msgspec.json.Encoder(enc_hook=plain).encode
+        self._labelled = "prediction" if _plain_labels(served.signature) else None
+        self._bodies: dict[Any, bytes] = {}
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         try:
@@ -74,9 +78,20 @@ class RowsDoor:
         lists = answer.lists
         if work.extra is None and len(lists) == 1:
             name, values = lists[0]
+            if name == self._labelled and stop - start == 1:
+                return self._body(values[start])
             return self._encode({name: values[start:stop]})
         told = {name: values[start:stop] for name, values in lists}
         return self._encode(told if work.extra is None else {**work.extra, **told})
+
+    def _body(self, label: Any) -> bytes:
+        """The answer to one row, where only a label is told: there are few, and each is encoded once."""
+        body = self._bodies.get(label)
+        if body is None:
+            body = self._encode({self._labelled: [label]})
+            if len(self._bodies) < LABELS:
+                self._bodies[label] = body
+        return body
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
@@ -86,17 +101,16 @@ class RowsDoor:
         data = request.body
         fast = self._fast
         if fast is not None and not request.query and data.isascii():
-            taken = fast.take(data, self._depth)
-            if taken is not None and taken.count <= self._most:
+            told, values = fast.take(data, self._depth)
+            count = len(values)
+            if count and count <= self._most:
                 key = self._key
-                if taken.outputs is not None or taken.threshold is not None:
-                    key = self.served.choose(taken.outputs, taken.threshold)
+                if told.outputs is not None or told.threshold is not None:
+                    key = self.served.choose(told.outputs, told.threshold)
                 if self._ragged:
-                    key = (*key, len(taken.values[0]))
+                    key = (*key, len(values[0]))
                 now = monotonic()
-                return Work(
-                    self, request, respond, taken.gather, taken.values, taken.count, key, deadline, now, now - start
-                )
+                return Work(self, request, respond, fast.gather, values, count, key, deadline, now, now - start)
         rows, asked, spare = self._judged(data, choice.of_query(request.query))
         key = self.served.choose(asked.outputs, asked.threshold)
         names = asked.kept(list(spare), key[0])
@@ -123,6 +137,12 @@ class RowsDoor:
             spare = spare_columns(records, signature) if asked.keep else {}
         require(problems)
         return rows, asked, spare
+
+
+def _plain_labels(signature: Signature) -> bool:
+    """Whether `prediction` is one of few labels of one type that JSON knows."""
+    kinds = {type(label) for label in signature.classes or ()}
+    return len(kinds) == 1 and kinds <= {int, str, bool} and not signature.output("prediction").shape
 
 
 def which(told: object, signature: Signature) -> str:
@@ -217,20 +237,11 @@ def plain(value: object) -> object:
 # -- the fast path ---------------------------------------------------------------------------------------------------
 
 
-class Taken(msgspec.Struct, eq=False):
-    """A decoded body: values for a gather, and what it asks for."""
-
-    gather: gather.Gather
-    values: list[Any]
-    count: int
-    outputs: list[str] | None
-    threshold: float | None
-
-
 class Fast(ABC):
-    """Decodes the bodies that fit a generated type; `take` gives None for all others."""
+    """Decodes the bodies that fit a generated type; `take` gives no rows for all others."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: type[Any], gather: gather.Gather) -> None:
+        self.gather = gather
         self._decode = msgspec.json.Decoder(kind).decode
 
     def decoded(self, data: bytes) -> Any:
@@ -241,8 +252,8 @@ class Fast(ABC):
             return None
 
     @abstractmethod
-    def take(self, data: bytes, depth: int) -> Taken | None:
-        """The body's rows and what it asks for, or None where the full verdict must look at it."""
+    def take(self, data: bytes, depth: int) -> tuple[Any, list[Any]]:
+        """The body (its outputs and threshold), and its rows: none where the full verdict must look at it."""
 
 
 class FastVectors(Fast):
@@ -262,27 +273,27 @@ class FastVectors(Fast):
                     ("threshold", float | None, None),
                 ],
                 forbid_unknown_fields=True,
-            )
+            ),
+            gather.vectors(field),
         )
-        self._gather = gather.vectors(field)
         self._one = field.shape[0] == 1
 
-    def take(self, data: bytes, depth: int) -> Taken | None:
+    def take(self, data: bytes, depth: int) -> tuple[Any, list[Any]]:
         told = self.decoded(data)
         if told is None:
-            return None
+            return told, []
         rows = told.input
         if rows is None:
             rows = told.rows
         elif told.rows is not None:
-            return None
+            return told, []
         elif rows and type(rows[0]) is not list:
             if self._one and len(rows) > 1:
-                return None
+                return told, []
             rows = [rows]
         if not rows or not rows[0]:
-            return None
-        return Taken(self._gather, rows, len(rows), told.outputs, told.threshold)
+            return told, []
+        return told, rows
 
 
 class FastRecords(Fast):
@@ -300,20 +311,20 @@ class FastRecords(Fast):
                     ("threshold", float | None, None),
                 ],
                 forbid_unknown_fields=True,
-            )
+            ),
+            gather.records(signature),
         )
-        self._gather = gather.records(signature)
 
-    def take(self, data: bytes, depth: int) -> Taken | None:
-        if not body.shallow(data, depth):
-            return None
+    def take(self, data: bytes, depth: int) -> tuple[Any, list[Any]]:
+        if data.count(b"{") + data.count(b"[") > depth and not body.shallow(data, depth):
+            return None, []
         told = self.decoded(data)
         if told is None or (told.input is None) == (told.rows is None):
-            return None
+            return told, []
         rows = told.rows if told.input is None else told.input
         if type(rows) is not list:
             rows = [rows]
-        return Taken(self._gather, rows, len(rows), told.outputs, told.threshold) if rows else None
+        return told, rows
 
 
 def fast(signature: Signature) -> Fast | None:
