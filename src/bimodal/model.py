@@ -77,10 +77,13 @@ class Model:
         if wanted == "exact":
             raise NotCompiled(f"{location.source.path} is {location.kind.name}, which has no exact form")
         child = ProcessRuntime(location.kind.name, location.source)
-        child.close()
+        try:
+            told = _without_drift(location, child)
+        finally:
+            child.close()
         loaded = location.kind.load(location.source)
         costs = {} if loaded.signature.open else measure(loaded.runtime, loaded.signature)
-        return cls(location, loaded.runtime, replace(child.report, costs=costs))
+        return cls(location, loaded.runtime, replace(told, costs=costs))
 
     def __repr__(self) -> str:
         return f"<Model {self.name} {self.version}: {self.format}, {self.runtime_name}>"

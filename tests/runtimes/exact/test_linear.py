@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from bimodal.errors import ModelFailed
+from bimodal.errors import ModelError, ModelFailed
 from bimodal.rows import Array, Dictionary, Rows
+from bimodal.runtimes.exact.finish import Finish
 from bimodal.runtimes.exact.linear import Linear
 from bimodal.runtimes.exact.prepare import Input, Lookup, Number, OneHot, Prepare
+from bimodal.runtimes.exact.program import Program
 
 CITIES = tuple(f"city {n}" for n in range(12))
 
@@ -106,3 +109,13 @@ def test_weights_are_told_and_told_again() -> None:
     assert np.array_equal(again.weights, linear.weights)
     assert np.array_equal(again.intercept, linear.intercept)
     assert linear.thresholds() == {}
+
+
+def test_a_file_of_another_layout_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = Prepare((Input("x"),), (Number(0),))
+    made = Program(prepare, of_weights(1, 1), Finish("value", {"prediction": "float64"}))
+    monkeypatch.setattr("bimodal.runtimes.exact.program.LAYOUT", 99)
+    made.save(tmp_path / "exact.npz")
+    monkeypatch.undo()
+    with pytest.raises(ModelError, match="another version of Bimodal; pack or compile the model again"):
+        Program.load(tmp_path / "exact.npz")

@@ -20,6 +20,7 @@ from bimodal.runtimes.exact.trees import Trees
 
 Told = tuple[dict[str, Any], dict[str, Array]]  # plain values, and the arrays that go with them
 HEADER = "header"
+LAYOUT = 1  # of the file; a later one is told apart from a damaged one
 CORES: dict[str, type[Linear] | type[Trees]] = {"Linear": Linear, "Trees": Trees}
 
 
@@ -56,7 +57,7 @@ class Program:
         """Write it as one .npz file: arrays and a JSON header, nothing that runs code. The same Program gives the same
         bytes."""
         arrays: dict[str, Array] = {}
-        header: dict[str, Any] = {"core": type(self.core).__name__, "steady": self.steady}
+        header: dict[str, Any] = {"layout": LAYOUT, "core": type(self.core).__name__, "steady": self.steady}
         for part in ("prepare", "core", "finish"):
             values, its = getattr(self, part).told()
             header[f"{part}_values"] = values
@@ -72,6 +73,8 @@ class Program:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = msgspec.json.decode(arrays.pop(HEADER).tobytes())
+            if header.get("layout") != LAYOUT:
+                raise ModelError(f"{path} was compiled by another version of Bimodal; pack or compile the model again")
             core = CORES[header["core"]]
             return cls(
                 Prepare.retold(header["prepare_values"], _of("prepare", arrays)),
