@@ -8,9 +8,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import cloudpickle
+from typing import TYPE_CHECKING, Any
 
 from bimodal import formats, settings
 from bimodal import package as packages
@@ -18,7 +16,9 @@ from bimodal.errors import ModelError, PackageDamaged, UsageError
 from bimodal.formats import registry
 from bimodal.formats.contract import Format, Source
 from bimodal.package import Package
-from bimodal.signature import Signature
+
+if TYPE_CHECKING:
+    from bimodal.field import Field
 
 
 class PrivateFolder:
@@ -98,6 +98,8 @@ class Location:
             raise ModelError(
                 f"a {type(thing).__name__} has neither predict nor transform; give a model or the path of one"
             )
+        import cloudpickle  # of use only here
+
         folder = PrivateFolder()
         name = name or type(thing).__name__.lower()
         path = Path(folder.path, f"{name}.pkl")
@@ -114,23 +116,18 @@ class Location:
             if package.digest != spec["digest"]:
                 raise PackageDamaged(f"{spec['package']} was replaced while it was being loaded; start again")
             return cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
-        fields = None if spec["sample"] is None else Signature.retold({**_NOTHING, "inputs": spec["sample"]}).inputs
-        features = None if spec["features"] is None else tuple(spec["features"])
-        source = Source(spec["path"], tuple(spec["code"]), fields, features)
-        return cls(
-            spec["name"], formats.named(spec["format"]), source, spec["digest"], spec["runtime"], spec["sample_file"]
-        )
+        kind = formats.named(spec["format"])
+        return cls(spec["name"], kind, Source.retold(spec), spec["digest"], spec["runtime"], spec["sample_file"])
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process finds the same model."""
-        sample = None if self.source.sample is None else Signature(self.source.sample, ()).told()["inputs"]
         return {
             "name": self.name,
             "format": self.kind.name,
             "digest": self.digest,
             "path": self.source.path,
             "code": list(self.source.code),
-            "sample": sample,
+            "sample": None if self.source.sample is None else _told(self.source.sample),
             "sample_file": str(Path(self.sample).absolute()) if isinstance(self.sample, str | Path) else None,
             "runtime": self.runtime,
             "package": None if self.package is None else str(self.package.folder),
@@ -139,7 +136,10 @@ class Location:
         }
 
 
-_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
+def _told(sample: tuple[Field, ...]) -> list[dict[str, Any]]:
+    from bimodal.signature import Signature  # with NumPy, which a server's parent process does without
+
+    return list(Signature(sample, ()).told()["inputs"])
 
 
 def _sample(data: Any) -> Any:

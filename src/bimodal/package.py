@@ -24,17 +24,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bimodal import formats
-from bimodal.compile.report import Report
 from bimodal.errors import AnswersChanged, BimodalError, ModelError, ModelNotFound, OutputExists, PackageDamaged
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import CALLED
-from bimodal.golden import Golden, Run
-from bimodal.signature import Signature
+
+if TYPE_CHECKING:  # what is in a package is read when it is asked for; a server's parent process looks at digests alone
+    from bimodal.compile.report import Report
+    from bimodal.golden import Golden, Run
+    from bimodal.signature import Signature
 
 LAYOUT = 1  # the number of this layout; a later one is refused by name
 MANIFEST, SEAL, MODEL, CODE, GOLDEN, COMPILED = (
@@ -97,6 +99,8 @@ class Package:
 
     @cached_property
     def signature(self) -> Signature:
+        from bimodal.signature import Signature
+
         return Signature.retold(_retold(self.manifest.signature))
 
     @property
@@ -110,10 +114,9 @@ class Package:
         manifest = self.manifest
         within = manifest.model.startswith(f"{MODEL}/")
         path = str(self.folder / manifest.model) if within else manifest.model
-        fields = None
-        if manifest.sample is not None:
-            fields = Signature.retold({**_NOTHING, "inputs": _retold(manifest.sample)}).inputs
-        return Source(path, tuple(str(self.folder / each) for each in manifest.code), fields, manifest.features)
+        code = [str(self.folder / each) for each in manifest.code]
+        sample = None if manifest.sample is None else _retold(manifest.sample)
+        return Source.retold({"path": path, "code": code, "sample": sample, "features": manifest.features})
 
     @property
     def compiled(self) -> Path | None:
@@ -124,11 +127,15 @@ class Package:
     @cached_property
     def golden(self) -> Golden | None:
         """None where the model cannot say one row that it takes, and no sample was given."""
+        from bimodal.golden import Golden
+
         return Golden.read(self.folder / GOLDEN) if GOLDEN in self.manifest.files else None
 
     @cached_property
     def report(self) -> Report | None:
         """What compiling found, with which `compiled` is opened: `package.report.open(package.compiled, name)`."""
+        from bimodal.compile.report import Report
+
         return None if self.compiled is None else Report.load(self.compiled)
 
     def chosen(self, *, bulk: bool = False) -> str:
@@ -186,9 +193,6 @@ class Package:
             f"install what it was packed under: pip install {pins}" if pins else "use the Python it was packed under"
         )
         raise AnswersChanged(f"{self.folder}: {told}; {remedy}; or accept the new answers with --allow-drift")
-
-
-_NOTHING = {"outputs": (), "classes": None, "named": True, "open": False}
 
 
 def _minor(version: str) -> list[str]:

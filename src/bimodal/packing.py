@@ -141,7 +141,7 @@ class _Copied:
 def _copy_model(location: Location, native: ProcessRuntime, folder: Path) -> _Copied:
     given = location.source
     file, colon, attribute = given.path, "", ""
-    if isinstance(location.kind, Python):
+    if location.kind.name == Python.name:
         file, colon, attribute = given.path.rpartition(":")
     path = Path(file)
     if path.exists():

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bimodal.compile import cache as caches
 from bimodal.compile.report import Report
 from bimodal.errors import BimodalError, NotCompiled
 from bimodal.location import Location
 from bimodal.runtimes import process
 from bimodal.runtimes.contract import Runtime
+
+if TYPE_CHECKING:
+    from bimodal.compile.cache import Cache
 
 log = logging.getLogger("bimodal")
 
@@ -39,13 +41,17 @@ class Compiled:
         return report.open(self.folder, name), told
 
 
+def _shelf(location: Location) -> tuple[Cache, str]:
+    """The cache of compiled models, and the key of this one there."""
+    from bimodal.compile import cache as caches  # a package, which brings its compiled form along, does without
+
+    key = caches.key(location.digest, location.kind.name, location.source, location.runtime)
+    return _cache(caches.Cache, caches.root()), key
+
+
 @cache
-def _cache(root: Path) -> caches.Cache:
-    return caches.Cache(root)
-
-
-def _key(location: Location) -> str:
-    return caches.key(location.digest, location.kind.name, location.source, location.runtime)
+def _cache(kind: type[Cache], root: Path) -> Cache:
+    return kind(root)
 
 
 def known(location: Location) -> Compiled | None:
@@ -53,7 +59,8 @@ def known(location: Location) -> Compiled | None:
     if location.package is not None:
         report, folder = location.package.report, location.package.compiled
         return None if report is None or folder is None else Compiled(report, folder)
-    found = _cache(caches.root()).find(_key(location))
+    shelf, key = _shelf(location)
+    found = shelf.find(key)
     return None if found is None else Compiled(*found)
 
 
@@ -63,16 +70,9 @@ def prove(location: Location, cancel: threading.Event | None = None) -> Compiled
     """
     if location.package is not None:
         raise NotCompiled(f"the package holds no compiled form: {location.package.why_native}; pack the model again")
-    return Compiled(
-        *_cache(caches.root()).compiled(
-            _key(location),
-            location.kind.name,
-            location.source,
-            sample=_rows(location.sample),
-            wanted=location.runtime,
-            cancel=cancel,
-        )
-    )
+    shelf, key = _shelf(location)
+    kind, source, sample = location.kind.name, location.source, _rows(location.sample)
+    return Compiled(*shelf.compiled(key, kind, source, sample=sample, wanted=location.runtime, cancel=cancel))
 
 
 def _rows(sample: Any) -> Any:

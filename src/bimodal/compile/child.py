@@ -85,7 +85,7 @@ class Parent:
 def _compile(parent: Parent, header: dict[str, Any]) -> None:
     folder = Path(header["folder"])
     try:
-        loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
+        loaded = formats.named(header["format"]).load(Source.retold(header["source"]))
     except BimodalError as error:
         parent.send({"error": told(error)})
         return

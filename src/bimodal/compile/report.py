@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bimodal.compile.convert import Converted
 from bimodal.errors import ModelError, NotCompiled, ParityFailed
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.exact.program import Exact, Program
@@ -160,6 +159,8 @@ class Report(msgspec.Struct, frozen=True):
         data = read(folder / FILES[name], candidate.digest)
         if name == "exact":
             return Exact(Program.load(folder / FILES[name]))
+        from bimodal.compile.convert import Converted  # an exact form is opened without what ONNX needs
+
         return Converted.of(data, self.told())
 
     def save(self, folder: Path) -> None:

@@ -6,22 +6,21 @@ import hashlib
 from pathlib import Path
 
 from bimodal.errors import ModelError, ModelNotFound
-from bimodal.field import nearest
-from bimodal.formats.catboost import CatBoost
 from bimodal.formats.contract import Format
-from bimodal.formats.huggingface import HuggingFace
-from bimodal.formats.keras import Keras
-from bimodal.formats.lightgbm import LightGBM
-from bimodal.formats.mlflow import Mlflow
-from bimodal.formats.onnx import Onnx
-from bimodal.formats.python import Python
-from bimodal.formats.sklearn import Sklearn
-from bimodal.formats.skops import Skops
-from bimodal.formats.torch import Torch
-from bimodal.formats.xgboost import XGBoost
+from bimodal.formats.listed import Listed
 
-FILES: tuple[Format, ...] = (Python(), Onnx(), Torch(), Keras(), Skops(), XGBoost(), LightGBM(), CatBoost(), Sklearn())
-FORMATS: tuple[Format, ...] = (Mlflow(FILES), HuggingFace(), *FILES)
+FILES: tuple[Listed, ...] = (
+    Listed("python", "Python"),
+    Listed("onnx", "Onnx", inline=True),
+    Listed("torch", "Torch"),
+    Listed("keras", "Keras"),
+    Listed("skops", "Skops"),
+    Listed("xgboost", "XGBoost"),
+    Listed("lightgbm", "LightGBM"),
+    Listed("catboost", "CatBoost"),
+    Listed("sklearn", "Sklearn"),
+)
+FORMATS: tuple[Listed, ...] = (Listed("mlflow", "Mlflow", FILES), Listed("huggingface", "HuggingFace"), *FILES)
 
 LOOKED_AT = 200  # files of a folder
 PACKED = (".gz", ".bz2", ".xz", ".z", ".py")  # more often data or code than a model
@@ -38,7 +37,7 @@ def recognise(path: str) -> Format:
     head = _head(path)
     for each in FORMATS:
         if each.matches(path, head):
-            return each
+            return each.format
     if not Path(path).exists():
         raise ModelNotFound(f"there is no file {path}{_near(Path(path))}")
     supported = "; ".join(each.describes for each in FORMATS)
@@ -57,6 +56,8 @@ def _head(path: str) -> bytes:
 
 
 def _near(path: Path) -> str:
+    from bimodal.field import nearest  # with NumPy, which a server's parent process does without
+
     try:
         near = nearest(path.name, [each.name for each in path.parent.iterdir()])
     except OSError:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bimodal.field import Field
-from bimodal.runtimes.contract import Runtime
-from bimodal.runtimes.exact.program import Program
-from bimodal.signature import Signature
+if TYPE_CHECKING:  # a server's parent process knows where a model is, and does without all that runs one
+    from bimodal.field import Field
+    from bimodal.runtimes.contract import Runtime
+    from bimodal.runtimes.exact.program import Program
+    from bimodal.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,24 @@ class Source:
     @property
     def file(self) -> Path:
         return Path(self.path)
+
+    @classmethod
+    def retold(cls, values: Mapping[str, Any]) -> Source:
+        """The same from plain values: a dict of its attributes, the sample's columns each as one of a Field's."""
+        told = values["sample"]
+        features = values["features"]
+        return cls(
+            values["path"],
+            tuple(values["code"]),
+            None if told is None else _fields(told),
+            None if features is None else tuple(features),
+        )
+
+
+def _fields(told: Sequence[Mapping[str, Any]]) -> tuple[Field, ...]:
+    from bimodal.signature import Signature
+
+    return Signature.retold({"inputs": told, "outputs": (), "classes": None, "named": True, "open": False}).inputs
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelFailed, told
 from bimodal.formats.code import imported
@@ -90,7 +88,7 @@ def leave_with_parent(parent: int) -> None:
 
 def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
     try:
-        loaded = formats.named(header["format"]).load(msgspec.convert(header["source"], Source))
+        loaded = formats.named(header["format"]).load(Source.retold(header["source"]))
         costs = _costs(loaded)
     except BimodalError as error:
         return None, {"error": told(error)}
