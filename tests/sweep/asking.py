@@ -127,8 +127,7 @@ def reason(model: Model) -> str:
     report = model.compiled.report
     told: dict[str, str] = {}
     for each in report.candidates:
-        if each.reason:
-            told.setdefault(_short(each.reason), each.name)
+        told.setdefault(_short(each.reason or "passed, and is slower"), each.name)
     return "; ".join(f"{name}: {why}" for why, name in told.items()) or _short(report.note or "faster than compiled")
 
 

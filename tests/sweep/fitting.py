@@ -144,7 +144,8 @@ RECIPES: dict[str, Recipe] = {
     "ColumnTransformer": Recipe("customers", _columns, ("frame",)),
     **dict.fromkeys(("ComplementNB", "MultinomialNB", "LatentDirichletAllocation"), Recipe("counts")),
     "TfidfTransformer": Recipe("counts"),
-    **dict.fromkeys(("CountVectorizer", "HashingVectorizer", "TfidfVectorizer"), Recipe("texts", ways=("texts",))),
+    **dict.fromkeys(("CountVectorizer", "TfidfVectorizer"), Recipe("texts", ways=("texts",))),
+    "HashingVectorizer": Recipe("texts", lambda: {"n_features": 256}, ("texts",)),  # a million columns otherwise
     "DictVectorizer": Recipe("records", ways=("records",)),
     "FeatureHasher": Recipe("records", lambda: {"n_features": 16}, ("records",), sampled=True),
     "FeatureUnion": Recipe(options=lambda: {"transformer_list": [("scaled", StandardScaler()), ("pca", PCA(2))]}),
