@@ -50,11 +50,14 @@ def compare_models(case: Case, chosen: argparse.Namespace) -> None:
             stack.enter_context(servers.gunicorn(f"flask_{case.name}", case.model, first)),
         ]
         if not chosen.peers_alone:
-            rivals.append(stack.enter_context(servers.bimodal("Bimodal, native", case.model, body=first)))
+            for runtime in ("native", "exact"):
+                rival = servers.bimodal(f"Bimodal, {runtime}", case.model, body=first, runtime=runtime)
+                rivals.append(stack.enter_context(rival))
         if case.onnx and not chosen.peers_alone:
             rivals.append(stack.enter_context(servers.bimodal("Bimodal, ONNX", case.onnx, body=first)))
         for server in rivals:
             check_answers(server, case)
+        rivals.append(stack.enter_context(servers.nginx()))  # a fixed answer: what the wire alone allows
         results = measure(rivals, CONNECTIONS, case.bodies, chosen)
     show(f"{case.name}: {case.model.name}, one row a request", rivals, CONNECTIONS, results)
 

@@ -91,10 +91,15 @@ def running(
 
 
 @contextmanager
-def bimodal(name: str, model: Path, path: str = "/predict", body: bytes | None = None) -> Iterator[Server]:
-    """`bimodal serve` with one worker."""
+def bimodal(
+    name: str, model: Path, path: str = "/predict", body: bytes | None = None, runtime: str = "auto"
+) -> Iterator[Server]:
+    """`bimodal serve` with one worker. A compiled runtime is proven before, once."""
+    if runtime == "exact":
+        subprocess.run([sys.executable, "-m", "bimodal", "inspect", str(model), "--runtime", runtime], check=True)
     port = free_port()
     command = [sys.executable, "-m", "bimodal", "serve", str(model), "--port", str(port), "--workers", "1"]
+    command += ["--runtime", runtime]
     with running(name, command, f"http://127.0.0.1:{port}{path}", body=body) as server:
         yield server
 
