@@ -27,6 +27,7 @@ ALONE = 5  # rows that are asked one by one
 TOGETHER = 16  # rows that are asked in one turn of the event loop
 COMPANY = 1000  # rows in a call of the library, beside which a row alone is compared
 FEW = 64  # rows that are asked alone for that
+PATIENCE = 20.0  # seconds: on a busy machine too no row is refused for the wait
 CELL = 110  # letters of a reason
 FILES = ("parquet", "csv")
 ROUNDING = {"exact": 1e-9, "onnx float64": 1e-9, "onnx float32": 1e-5}
@@ -85,6 +86,7 @@ def _fault(name: str, found: Difference, asked: Asked) -> str | None:
 def ask(one: Trained, folder: Path, runtime: str = "auto") -> Asked:
     """Save it, load it, ask it in batch and in real time, and compare."""
     path = one.save(folder)
+    one = one.loaded(path)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # the library's own, in the answers to compare with
         with closing(bimodal.load(path, sample=one.asked if one.sampled else None, runtime=runtime)) as model:
@@ -207,7 +209,7 @@ def in_real_time(one: Trained, model: Model) -> tuple[Difference, bool]:
     names = [each.name for each in model.signature.outputs]
     some = one.asked.iloc[np.unique(np.linspace(0, len(one.asked) - 1, TOGETHER).astype(int))]
     bodies = [{**body(one, model.signature, some.iloc[[place]]), "outputs": names} for place in range(len(some))]
-    desk = Desk(model)
+    desk = Desk(model, queue_target=PATIENCE)
     try:
         alone = [desk.answer(each) for each in bodies[:ALONE]]
         together = [told(response) for response in desk.together([Ask(body=each) for each in bodies])]

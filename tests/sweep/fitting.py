@@ -97,6 +97,11 @@ class Trained:
             (self.model.booster_ if path.suffix == ".txt" else self.model).save_model(str(path))
         return path
 
+    def loaded(self, path: Path) -> Trained:
+        """As its library reads it again from where it was saved: arrays that lie otherwise in memory than before are
+        summed up in another order."""
+        return replace(self, model=joblib.load(path)) if path.suffix == ".joblib" else self
+
     def rows(self, frame: pd.DataFrame) -> Any:
         """The rows of a frame as the library's own user gives them to it."""
         return WAYS[self.way](frame)

@@ -38,8 +38,9 @@ def test_it_answers_as_its_library_does(name: str, runtime: str, tmp_path: Path)
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SERVED)
 def test_a_server_gives_the_same_answer(name: str, tmp_path: Path) -> None:
-    one = trained(name)[0]
-    with bimodal.load(one.save(tmp_path), sample=one.asked if one.sampled else None, runtime="native") as model:
+    path = trained(name)[0].save(tmp_path)
+    one = trained(name)[0].loaded(path)
+    with bimodal.load(path, sample=one.asked if one.sampled else None, runtime="native") as model:
         outputs = [each.name for each in model.signature.outputs]
         asked = {**body(one, model.signature, one.asked.iloc[[1]]), "outputs": outputs}
         with bimodal.serve(model, port=0) as server:
