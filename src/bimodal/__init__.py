@@ -1,6 +1,7 @@
 """Bimodal: one trained model, predicted in batch or served in real time, with one answer.
 
-The names below are imported when they are first used, so that `import bimodal` costs next to nothing.
+The names below are imported when they are first used, so that `import bimodal` costs next to nothing. One that needs a
+library that is not installed says so then (MissingLibrary), with the command that installs it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,12 @@ if not TYPE_CHECKING:  # a type checker must see that a misspelt name is not the
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module 'bimodal' has no attribute {name!r}")
-        value: object = getattr(import_module(home), name)
+        try:
+            value: object = getattr(import_module(home), name)
+        except ModuleNotFoundError as error:
+            from bimodal.formats.library import missing
+
+            raise missing(error.name or home) from error
         globals()[name] = value
         return value
 

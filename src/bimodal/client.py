@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from bimodal.errors import BimodalError, InputError, Overloaded, ServerUnreachable, Unavailable, UsageError, by_code
+from bimodal.formats.library import library
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -90,8 +91,7 @@ class Client:
         return True
 
     def _predict_table(self, path: str, data: Any, options: Mapping[str, Any]) -> Any:
-        from bimodal import table  # Arrow is loaded only where a table is sent
-
+        table = library("bimodal.table")  # Arrow is loaded only where a table is sent
         frame = hasattr(data, "iloc")
         query = {name: _joined(value) for name, value in options.items() if value is not None}
         content = table.to_stream(table.from_frame(data) if frame else table.as_table(data))

@@ -15,6 +15,7 @@ from bimodal import package as packages
 from bimodal.errors import ModelError, PackageDamaged, UsageError
 from bimodal.formats import registry
 from bimodal.formats.contract import Format, Source
+from bimodal.formats.library import library
 from bimodal.package import Package
 
 if TYPE_CHECKING:
@@ -33,20 +34,31 @@ class PrivateFolder:
 class Location:
     """Where a model is, before anything of it is loaded: from it a server and its workers start.
 
-    runtime: the one asked for (auto, exact, onnx, native). sample: the user's rows as given (a path, or data in
-    memory). folder: the private folder of a model that came from memory or from a registry. package: the one that holds
-    the model, every file of it verified. drift: answers that changed since it was packed are accepted.
+    file: the bare model, None for one in a package. runtime: the one asked for (auto, exact, onnx, native). sample: the
+    user's rows as given (a path, or data in memory). folder: the private folder of a model that came from memory or
+    from a registry. package: the one that holds the model, every file of it verified. drift: answers that changed since
+    it was packed are accepted.
     """
 
     name: str
     kind: Format
-    source: Source
+    file: Source | None
     digest: str
     runtime: str = "auto"
     sample: Any = None
     folder: PrivateFolder | None = None
     package: Package | None = None
     drift: bool = False
+
+    @property
+    def source(self) -> Source:
+        """What the model's own library loads. A package's is made when it is asked for: its sample's columns bring
+        NumPy along, which a server's parent process does without.
+        """
+        if self.file is not None:
+            return self.file
+        assert self.package is not None
+        return self.package.source
 
     @classmethod
     def find(
@@ -87,9 +99,7 @@ class Location:
     ) -> Location:
         """The model in a package; `auto` is what was asked for at packing."""
         chosen = package.manifest.runtime if wanted == "auto" else wanted
-        return cls(
-            name or package.name, package.kind, package.source, package.digest, chosen, sample, None, package, drift
-        )
+        return cls(name or package.name, package.kind, None, package.digest, chosen, sample, None, package, drift)
 
     @classmethod
     def _in_memory(cls, thing: Any, told: Source, name: str | None, wanted: str, sample: Any) -> Location:
@@ -121,17 +131,22 @@ class Location:
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process finds the same model."""
-        return {
+        told = {
             "name": self.name,
-            "format": self.kind.name,
             "digest": self.digest,
+            "runtime": self.runtime,
+            "package": None if self.package is None else str(self.package.folder),
+            "drift": self.drift,
+        }
+        if self.package is not None:
+            return told
+        return {
+            **told,
+            "format": self.kind.name,
             "path": self.source.path,
             "code": list(self.source.code),
             "sample": None if self.source.sample is None else _told(self.source.sample),
             "sample_file": str(Path(self.sample).absolute()) if isinstance(self.sample, str | Path) else None,
-            "runtime": self.runtime,
-            "package": None if self.package is None else str(self.package.folder),
-            "drift": self.drift,
             "features": None if self.source.features is None else list(self.source.features),
         }
 
@@ -145,6 +160,5 @@ def _told(sample: tuple[Field, ...]) -> list[dict[str, Any]]:
 def _sample(data: Any) -> Any:
     if data is None:
         return None
-    from bimodal import sample  # brings Arrow along, which a server that loads a saved model does without
-
-    return sample.fields(data)
+    # it brings Arrow along, which a server that loads a saved model does without
+    return library("bimodal.sample").fields(data)

@@ -16,6 +16,7 @@ import numpy as np
 from bimodal import verification
 from bimodal.errors import BimodalError, InputError, MissingLibrary, NotCompiled, UsageError
 from bimodal.field import listed, nearest
+from bimodal.formats.library import library
 from bimodal.location import Location
 from bimodal.rows import Array, Rows
 from bimodal.runtimes.contract import Runtime
@@ -332,11 +333,11 @@ def _records(array: Array) -> list[Any]:
 
 
 def _table_rows(signature: Signature, data: Any, *, frame: bool) -> Rows:
-    from bimodal import table  # Arrow is loaded only where a table comes in
-
+    table = library("bimodal.table")  # Arrow is loaded only where a table comes in
     arrow = table.from_frame(data) if frame else table.as_table(data)
     if not arrow.num_rows:
         raise InputError.of([EMPTY])
+    rows: Rows
     rows, _, problems = table.Binding.bind(signature, arrow.column_names).rows(arrow)
     require(problems)
     return rows
@@ -357,9 +358,7 @@ def _as_columns(answer: Rows, _: Signature) -> dict[str, list[Any]]:
 
 
 def _as_table(answer: Rows, signature: Signature) -> Any:
-    from bimodal import table
-
-    return table.flat(answer, signature)
+    return library("bimodal.table").flat(answer, signature)
 
 
 def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:

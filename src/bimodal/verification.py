@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bimodal.compile.report import Report
 from bimodal.errors import BimodalError, NotCompiled
+from bimodal.formats.library import library
 from bimodal.location import Location
 from bimodal.runtimes import process
 from bimodal.runtimes.contract import Runtime
@@ -79,9 +80,8 @@ def _rows(sample: Any) -> Any:
     """The user's sample as an Arrow table."""
     if sample is None:
         return None
-    from bimodal.sample import table  # brings Arrow along, which a server does without where there is no sample
-
-    return table(sample)
+    # it brings Arrow along, which a server does without where there is no sample
+    return library("bimodal.sample").table(sample)
 
 
 class Verification:

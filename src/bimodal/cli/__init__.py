@@ -5,14 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 import typer
 
 from bimodal import __version__
-from bimodal.errors import BimodalError, TooManyRejects, UsageError, told
+from bimodal.errors import BimodalError, MissingLibrary, TooManyRejects, UsageError, told
+from bimodal.formats.library import library
 
 HELP = """One trained model, predicted in batch or served in real time, with one answer.
 
@@ -21,7 +22,7 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal predict my_model.pkl batch_input.csv -o predicted_output.csv
     bimodal serve my_model.pkl --port 5000
     bimodal inspect my_model.pkl                        what it takes and gives
-    bimodal pack my_model.pkl --sample batch_input.csv  the model with its proof, for where its library is not installed
+    bimodal pack my_model.pkl --sample batch_input.csv  the model with its proof, in one folder
     bimodal verify my_model.pkl --sample batch_input.csv
 """
 
@@ -35,10 +36,28 @@ COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "demo", "init")
 def build(wanted: str | None) -> typer.Typer:
     """The application with the command that is wanted, or with all (for help): each brings its own libraries along."""
     app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-    for name in (wanted,) if wanted in COMMANDS else COMMANDS:
-        app.command(name)(getattr(import_module(f"bimodal.cli.{name}"), name))
+    if wanted in COMMANDS:
+        app.command(wanted)(command(wanted))
+    else:
+        for name in COMMANDS:
+            app.command(name)(shown(name))
     app.callback(invoke_without_command=True)(version)
     return app
+
+
+def command(name: str) -> Callable[..., None]:
+    """The function of a command. Raises MissingLibrary where one that it needs is not installed."""
+    return cast(Callable[..., None], getattr(library(f"bimodal.cli.{name}"), name))
+
+
+def shown(name: str) -> Callable[..., None]:
+    """The same for the list of commands, where it also stands without its library."""
+    try:
+        return command(name)
+    except MissingLibrary as error:
+        absent: Callable[..., None] = lambda: None  # noqa: E731 - it is never called, only told of
+        absent.__doc__ = f"{error}."
+        return absent
 
 
 def version(show: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ def demo(
     leave: Annotated[bool, typer.Option("--exit", help="Leave instead of keeping the server up.")] = False,
     folder: Annotated[str, typer.Option("--folder", help="Where the demo's files go.")] = "bimodal-demo",
 ) -> None:
-    """Train a small model, predict a file, serve it, ask it: both modes, side by side.
+    """Train a small model, predict a file, serve it, ask it.
 
     \b
     Examples:
@@ -51,8 +52,9 @@ def demo(
         compare(console, place / "predicted_output.csv", frame, [row["prediction"] for row in live])
         if not leave:
             told(console, server, place)
-            console.print("Ctrl-C ends the server.")
-            server.wait()
+            with suppress(KeyboardInterrupt):  # one that comes before the server waits for it ends it alike
+                console.print("Ctrl-C ends the server.")
+                server.wait()
 
 
 def train(place: Path) -> Any:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
 
 from bimodal import formats
 from bimodal.compile.choose import Trial, distributions
@@ -31,7 +30,6 @@ from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.child import leave_with_parent
 from bimodal.runtimes.process import measure
-from bimodal.table import Binding
 
 NICE = 10
 SAMPLED = 4096  # rows of the user's sample that are used
@@ -111,6 +109,10 @@ def _sample(path: Path, loaded: Loaded) -> tuple[Rows | None, tuple[str, ...]]:
     """The user's rows as the model takes them, without those that it does not take; and what is to be told of them."""
     if not path.exists():
         return None, ()
+    import pyarrow as pa  # of use for a sample alone, and installed where there is one
+
+    from bimodal.table import Binding
+
     try:
         with pa.memory_map(str(path)) as file:
             table = pa.ipc.open_file(file).read_all().slice(0, SAMPLED)

@@ -8,6 +8,7 @@ from types import ModuleType
 from bimodal.errors import MissingLibrary
 
 INSTALL = {
+    "pyarrow": "bimodal[batch]",
     "onnxruntime": "bimodal[onnx]",
     "skl2onnx": "bimodal[convert]",
     "xgboost": "bimodal[xgboost]",
@@ -45,7 +46,7 @@ MODELS = (
 
 
 def library(name: str) -> ModuleType:
-    """Import it, or raise MissingLibrary with the install command."""
+    """Import it (or a module of ours that stands on one), or raise MissingLibrary with the install command."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from http.client import HTTPConnection
 from types import FrameType, TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -74,6 +73,8 @@ class Server:
 
     def example(self) -> str | None:
         """The body of a request to /predict that works, made from the model's signature; None where it has none."""
+        from http.client import HTTPConnection  # of use once the workers run; they shall not wait for it
+
         connection = HTTPConnection(urlsplit(self.url).hostname or self.host, self.port, timeout=10)
         connection.request("GET", "/openapi.json")
         told = json.load(connection.getresponse())

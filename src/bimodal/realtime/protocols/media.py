@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import cast
 
-from bimodal.errors import UnsupportedMedia
+from bimodal.errors import MissingLibrary, UnsupportedMedia
+from bimodal.formats.library import library
 from bimodal.realtime.exchange import JSON, Intake, Request, Respond, Writer
 from bimodal.realtime.protocols.lines import NDJSON, LinesDoor
 from bimodal.realtime.protocols.rows import RowsDoor
@@ -64,7 +64,10 @@ class Media:
             raise UnsupportedMedia(f"this content type is not understood; understood are {names}")
         if found not in self._doors:
             # Arrow is loaded when the first table comes: a server of JSON alone does without its memory
-            tables = import_module("bimodal.realtime.protocols.tables")
+            try:
+                tables = library("bimodal.realtime.protocols.tables")
+            except MissingLibrary as error:
+                raise UnsupportedMedia(f"this server takes no tables, JSON alone: {error.message}") from error
             self._doors[found] = cast(Handler, tables.TableDoor(self._served, found))
         return self._doors[found]
 
