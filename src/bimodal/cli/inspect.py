@@ -8,6 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bimodal.cli import duration
 from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime, Sample, split
 from bimodal.compile.report import Report
 from bimodal.field import Field, listed
@@ -66,7 +67,7 @@ def show(model: Model) -> None:
     console.print(f"  runtime  {model.runtime_name}")
     console.print(f"  digest   sha256 {model.digest}", soft_wrap=True)
     for count, seconds in model.costs.items():
-        console.print(f"  measured {_time(seconds)} for {count} row{'s' if count > 1 else ''}")
+        console.print(f"  measured {duration.shown(seconds)} for {count} row{'s' if count > 1 else ''}")
     for warning in model.warnings:
         console.print(f"  [yellow]warning[/]  {warning}")
     if model.compiled is not None:
@@ -100,21 +101,15 @@ def _runtimes(report: Report) -> Table:
     for line in report.table():
         serves = ", ".join(MODES[mode] for mode in line["serves"]) or ("" if line["passed"] else "refused")
         compared = [_count(line.get(name)) for name in HEADINGS]
-        times = ["" if line[f"seconds_{rows}"] is None else _time(line[f"seconds_{rows}"]) for rows in (1, 64, 4096)]
+        times = [
+            "" if line[f"seconds_{rows}"] is None else duration.shown(line[f"seconds_{rows}"]) for rows in (1, 64, 4096)
+        ]
         table.add_row(line["runtime"], serves, *compared, *times)
     return table
 
 
 def _count(value: float | None) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.2g}"
-
-
-def _time(seconds: float) -> str:
-    """1.52 ms, 4.7 µs, 23 ns."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
 
 
 def _fields(title: str, fields: tuple[Field, ...], *, by_name: bool) -> Table:

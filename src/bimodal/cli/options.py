@@ -10,9 +10,7 @@ import typer
 from bimodal.errors import UsageError
 from bimodal.settings import RUNTIME, Setting, names
 
-ModelPath = Annotated[
-    str, typer.Argument(metavar="MODEL", help="The saved model: .pkl, .joblib, .onnx or file.py:Class.")
-]
+ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="The saved model: a file, a folder, or file.py:Class.")]
 Code = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,13 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bimodal import package
-from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, Sample, split
+from bimodal.cli import duration
+from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, split
 from bimodal.compile.report import Report
 from bimodal.package import Package
 from bimodal.packing import pack as write
 
 Destination = Annotated[
     str | None, typer.Option("--output", "-o", metavar="DIR", help="The package's folder [MODEL's name and .bimodal].")
+]
+Golden = Annotated[
+    str | None,
+    typer.Option("--sample", metavar="FILE", help="Rows like the ones to come: compared, and kept as golden rows."),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="The model's name [its file's].")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a package that stands there.")]
@@ -25,7 +30,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a package 
 def pack(
     model: ModelPath,
     output: Destination = None,
-    sample: Sample = None,
+    sample: Golden = None,
     code: Code = None,
     features: Features = None,
     name: Name = None,
@@ -33,15 +38,18 @@ def pack(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write a package: the model, all that it needs, and the proof that its compiled form answers alike.
+    """Write a package: a model with its code, proof and digests.
 
-    A package serves and predicts without the library that trained the model, where a compiled form was found. Damaged
+    A package serves and predicts without the library that trained the model, where a compiled form passed. Damaged
     files are refused, and so are answers that changed under another version of a library.
 
     \b
     Examples:
-        bimodal pack my_model.pkl --sample batch_input.csv -o my_model.bimodal
-        bimodal pack my_model.pkl --sample batch_input.csv --code train.py
+        bimodal pack my_model.pkl --sample batch_input.csv      writes my_model.bimodal
+        bimodal pack my_model.pkl --code train.py -o churn/     with the user's own classes
+        bimodal serve my_model.bimodal
+        bimodal predict my_model.bimodal batch_input.csv
+        bimodal verify my_model.bimodal
     """
     destination = output or package.default(model)
     made = write(
@@ -100,15 +108,10 @@ def _table(report: Report) -> Table:
         equal = "" if line["runtime"] == "native" else "yes" if line["passed"] else "no"
         counts = ["" if line.get(name) is None else f"{line[name]:,}" for name in ("rows", "labels")]
         largest = "" if line.get("absolute") is None else f"{line['absolute']:.2g}"
-        times = [_time(line[f"seconds_{count}"]) for count in (1, 4096)]
+        spans = [line[f"seconds_{count}"] for count in (1, 4096)]
+        times = ["" if each is None else duration.shown(each) for each in spans]
         table.add_row(line["runtime"], equal, *counts, largest, *times)
     return table
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds * 1e6:,.1f} µs" if seconds < 1e-3 else f"{seconds * 1e3:,.2f} ms"
 
 
 def _size(count: int) -> str:

@@ -11,10 +11,14 @@ from rich.table import Table
 
 from bimodal.agreement import BITS, CLOSE32, CLOSE64, ROUNDING, ROWS, SHOWN, Agreement, Door
 from bimodal.agreement import verify as compare
-from bimodal.cli.options import Code, Features, Json, ModelPath, Sample, split
+from bimodal.cli.options import Code, Features, Json, ModelPath, split
 
 DIFFERENT = 1
-Most = Annotated[int, typer.Option("--rows", metavar="N", min=1, help=f"Rows of the sample, at most [{ROWS}].")]
+Compared = Annotated[str | None, typer.Option("--sample", metavar="FILE", help="The rows [a package's golden rows].")]
+Most = Annotated[
+    int,
+    typer.Option("--rows", metavar="N", min=1, show_default=False, help=f"Rows of the sample, at most [{ROWS}]."),
+]
 MEANING = {
     BITS: "the same bits",
     ROUNDING: "the same labels; numbers within what the library itself gives, or a billionth",
@@ -25,20 +29,22 @@ MEANING = {
 
 def verify(
     model: ModelPath,
-    sample: Sample = None,
+    sample: Compared = None,
     rows: Most = ROWS,
     code: Code = None,
     features: Features = None,
     as_json: Json = False,
 ) -> None:
-    """Predict the same rows through the native library, every compiled runtime, batch and HTTP, and compare.
+    """Compare the answers of a model through all doors.
 
-    Leaves with 0 where all answers agree, else with 1 and a table of differences. A package brings its own rows along.
+    The same rows go through the library that trained the model, every compiled runtime, batch and HTTP. Leaves with 0
+    where all answers agree, else with 1 and a table of differences. A package brings its own rows along.
 
     \b
     Examples:
         bimodal verify my_model.pkl --sample batch_input.csv
         bimodal verify my_model.bimodal
+        bimodal verify my_model.bimodal --sample last_week.parquet --rows 10000
     """
     found = compare(model, sample=sample, rows=rows, code=code or (), features=split(features))
     if as_json:
