@@ -3,7 +3,7 @@
 check   what must pass before a change lands: ruff, mypy, import-linter, all tests
 fix     let ruff mend and format what it can
 test    the tests alone; what follows goes to pytest (python tasks.py test -k csv)
-bench   a comparison: python tasks.py bench realtime | batch | start | package [options]
+bench   a comparison: python tasks.py bench realtime | batch | start | … [options]
 docs    run the code of README.md and docs/
 models  ask every estimator and write docs/models.md anew (an hour); with names, only their lines
 """
@@ -23,7 +23,7 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
 }
-COMPARISONS = ("realtime", "batch", "start", "exact_trees", "exact_pipeline")
+COMPARISONS = ("realtime", "batch", "start", "exact_trees", "exact_pipeline", "package")
 
 
 def tool(module: str, *options: str) -> list[str]:

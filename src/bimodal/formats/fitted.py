@@ -37,6 +37,7 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     _require_fitted(model, source.path)
     _one_thread(model)
     warnings.filterwarnings("ignore", module=r"sklearn\.")  # its warnings at every call would fill the log
+    warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)  # beyond float32: it refuses them
     taken = Intake.of(model, method, source)
     signature = taken.signature
     if not taken.fault:
