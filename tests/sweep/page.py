@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.sweep.fitting import BOOSTERS, SKLEARN, answers
 PATH = Path(__file__).parents[2] / "docs" / "models.md"
 WIDTH = 118
 ROUNDING = 1e-9
+MODULES = 5
 MANY = 1_000_000  # units in the last place
 ROWS = {
     "array": "a vector",
@@ -175,7 +177,36 @@ def _beyond(lines: Sequence[Line]) -> str:
     names = [line.estimator for line in lines if _share(line.with_itself) > ROUNDING]
     if not names:
         return ""
-    return f" By more than rounding in {', '.join(names)}, which iterate until the whole call is near enough."
+    why = "equally near neighbours, or iterations that end when the whole call is near enough"
+    return f" By more than rounding in {', '.join(names)}: {why}."
+
+
+def _share(cell: str) -> float:
+    return float(cell.rpartition(" ")[2])
+
+
+def _labels(lines: Sequence[Line]) -> str:
+    others = [line.estimator for line in lines if "labels" in line.from_the_library]
+    if not others:
+        return "None gave a label other than its library's."
+    return f"Other labels than the library's came from {', '.join(others)}."
+
+
+def _sorts(names: Iterable[str]) -> str:
+    """The modules of scikit-learn that most of them come from, with how many of each."""
+    homes = Counter(SKLEARN[name].__module__.split(".")[1] for name in names if name in SKLEARN)
+    most = homes.most_common(MODULES)
+    others = homes.total() - sum(count for _, count in most)
+    return ", ".join([*(f"{count} of `{home}`" for home, count in most), *([f"{others} of others"] if others else [])])
+
+
+def _beyond(lines: Sequence[Line]) -> str:
+    """Those whose library answers differ from themselves by more than rounding."""
+    names = [line.estimator for line in lines if _share(line.with_itself) > ROUNDING]
+    if not names:
+        return ""
+    why = "equally near neighbours, or iterations that end when the whole call is near enough"
+    return f" By more than rounding in {', '.join(names)}: {why}."
 
 
 def _share(cell: str) -> float:
