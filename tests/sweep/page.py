@@ -53,7 +53,8 @@ company, in real time and in batch, for every model that it serves; so did ONNX,
 
 **Rows.** A model that was trained on an array takes a vector (columns by their place); one that was trained on a
 frame takes columns by their names. `open`: it cannot say how many values a row has, so rows of any one width are
-taken. `--sample`: it tells no names at all, and a sample does.
+taken. `--sample`: it tells no names at all, and a sample does. The runtimes are those of the first way
+that is named; in the others each was asked natively.
 
 **From the library** is the largest difference of a number from the library's own answer: in units in the last place,
 and as a share of the largest answer. 0 means the same bits.
@@ -200,36 +201,8 @@ def _sorts(names: Iterable[str]) -> str:
     return ", ".join([*(f"{count} of `{home}`" for home, count in most), *([f"{others} of others"] if others else [])])
 
 
-def _beyond(lines: Sequence[Line]) -> str:
-    """Those whose library answers differ from themselves by more than rounding."""
-    names = [line.estimator for line in lines if _share(line.with_itself) > ROUNDING]
-    if not names:
-        return ""
-    why = "equally near neighbours, or iterations that end when the whole call is near enough"
-    return f" By more than rounding in {', '.join(names)}: {why}."
-
-
-def _share(cell: str) -> float:
-    return float(cell.rpartition(" ")[2])
-
-
-def _labels(lines: Sequence[Line]) -> str:
-    others = [line.estimator for line in lines if "labels" in line.from_the_library]
-    if not others:
-        return "None gave a label other than its library's."
-    return f"Other labels than the library's came from {', '.join(others)}."
-
-
-def _sorts(names: Iterable[str]) -> str:
-    """The modules of scikit-learn that they come from, with how many of each."""
-    homes = [SKLEARN[name].__module__.split(".")[1] for name in names if name in SKLEARN]
-    return ", ".join(
-        f"{homes.count(home)} of `{home}`" for home in sorted(set(homes), key=lambda each: -homes.count(each))
-    )
-
-
 def _counts(lines: Sequence[Line]) -> str:
-    kinds = [line.real_time.partition(",")[0].split()[0] for line in lines]
+    kinds = [line.real_time.split()[0] for line in lines]
     told = ", ".join(f"{kinds.count(name)} {name}" for name in ("exact", "onnx", "native"))
     opened = sum("open" in line.rows for line in lines)
     same = sum(line.from_the_library == "0" for line in lines)
