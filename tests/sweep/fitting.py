@@ -100,7 +100,11 @@ class Trained:
     def loaded(self, path: Path) -> Trained:
         """As its library reads it again from where it was saved: arrays that lie otherwise in memory than before are
         summed up in another order."""
-        return replace(self, model=joblib.load(path)) if path.suffix == ".joblib" else self
+        if path.suffix != ".joblib":
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that go away in the next version
+            return replace(self, model=joblib.load(path))
 
     def rows(self, frame: pd.DataFrame) -> Any:
         """The rows of a frame as the library's own user gives them to it."""
