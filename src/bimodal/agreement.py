@@ -184,7 +184,7 @@ class _Comparison:
         candidates = () if known is None else known.report.candidates
         self.alike = {each.name for each in candidates if each.parity is not None and each.parity.steady}
         self.steady = self.spread.steady and (known is None or known.report.steady)
-        if known is None or not known.report.runtimes:
+        if self.model.runtime.name == "native" and not (known and known.report.runtimes):
             self.notes.append("no compiled runtime passed, so only the native one is behind every door")
 
     def _compare_native(self, whole: pa.Table, alone: pa.Table) -> None:

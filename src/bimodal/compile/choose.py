@@ -105,7 +105,7 @@ class Trial:
 
     def _lower(self) -> Program | NotCompiled:
         if self.loaded.lower is None:
-            return NotCompiled("the exact engine does not know models of this kind")
+            return NotCompiled(f"models of this kind have no {'exact' if self.loaded.to_onnx else 'compiled'} form")
         try:
             return self.loaded.lower()
         except NotCompiled as error:
