@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -12,8 +14,9 @@ INTERRUPTED = 130
 def entry() -> NoReturn:
     """Run the command and leave with its exit code.
 
-    An interrupted command has cleaned up when it gets here; it leaves at once, since threads of Arrow that are still
-    at work would otherwise abort the process. Ctrl-C while the libraries load is told like any other.
+    A command has cleaned up when it gets here; what is registered for the end is run, and the process leaves at once:
+    threads of Arrow that still read ahead would otherwise abort it. Ctrl-C while the libraries load is told like any
+    other.
     """
     try:
         from bimodal.cli import main  # loads most of what there is to load
@@ -22,11 +25,11 @@ def entry() -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
-    if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BrokenPipeError, ValueError):  # its reader left, or it was closed for that reason
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def predict_file(
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     runtime: str | None = None,
+    allow_drift: bool = False,
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
@@ -96,8 +97,9 @@ def predict_file(
     probability of each class too. features, rename, target: which column is which feature, and which is none.
     max_rejects: with how many refused rows the result is still published, a number or a share ("1%").
     na: what stands for a missing value in the features of a CSV file. workers: processes that predict (measured).
-    memory: a ceiling in bytes, or like "2GB", on all processes of the run. separator, decimal, encoding: how a CSV
-    file is written (recognised). dry_run: try a few rows, write nothing. progress: "auto", "json", "quiet", or a
+    memory: a ceiling in bytes, or like "2GB", on all processes of the run. runtime: as of `load`; auto takes the proven
+    runtime that is fastest in bulk, and lets a run of a million rows wait for the proof where there is none yet.
+    allow_drift: as of `load`. separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few rows, write nothing. progress: "auto", "json", "quiet", or a
     Progress.
 
     Raises SourceError, InputError (columns do not fit the model), OutputExists, SinkError, TooManyRejects (nothing was
@@ -107,7 +109,8 @@ def predict_file(
     told = chosen(progress, data_on_stdout=output is None or output == "-")
     with contextlib.ExitStack() as stack:
         if not isinstance(model, Model):
-            model = stack.enter_context(load(model, code=code, sample=sample, runtime=runtime, background=False))
+            loading: dict[str, Any] = {"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift}
+            model = stack.enter_context(load(model, **loading, background=False))
         source = open_input(input, Overrides(separator, decimal, encoding))
         stack.callback(source.close)
         loaded = model.in_bulk(wait=is_large(source, PROOF))

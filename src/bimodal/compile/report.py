@@ -144,7 +144,8 @@ class Report(msgspec.Struct, frozen=True):
         raise self._refusal(wanted, tried)
 
     def _refusal(self, wanted: str, tried: list[Candidate]) -> NotCompiled:
-        told = "; ".join(f"{each.name}: {each.told}" for each in tried) or self.note or "it was not tried"
+        told = "; ".join(each.told or "" if each.name == wanted else f"{each.name}: {each.told}" for each in tried)
+        told = told or self.note or "it was not tried"
         differs = any(each.parity is not None and not each.parity.passed for each in tried)
         kind = ParityFailed if differs else NotCompiled
         return kind(f"the model cannot run as {wanted}: {told}")
@@ -158,7 +159,7 @@ class Report(msgspec.Struct, frozen=True):
             raise self._refusal(name, [candidate] if candidate else [])
         data = read(folder / FILES[name], candidate.digest)
         if name == "exact":
-            return Exact(Program.load(folder / FILES[name]))
+            return Exact(Program.load(folder / FILES[name], data))
         from bimodal.compile.convert import Converted  # an exact form is opened without what ONNX needs
 
         return Converted.of(data, self.told())

@@ -63,7 +63,7 @@ class Keras(Format):
 
 def _keras() -> Any:
     """Keras on PyTorch, unless the user names another backend in KERAS_BACKEND."""
-    os.environ.setdefault("KERAS_BACKEND", "torch")
+    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "torch"
     backend = library(os.environ["KERAS_BACKEND"])
     if os.environ["KERAS_BACKEND"] == "torch":
         os.environ.setdefault("KERAS_TORCH_DEVICE", device())  # keras.device() fails with a Dropout layer (Keras 3.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +68,10 @@ class Program:
             np.savez(file, **{HEADER: encoded}, **arrays)  # type: ignore[arg-type]  # the names are all strings
 
     @classmethod
-    def load(cls, path: Path) -> Program:
-        """Read what `save` wrote. Raises ModelError."""
+    def load(cls, path: Path, data: bytes | None = None) -> Program:
+        """Read what `save` wrote. data: the file's bytes, if they were read before. Raises ModelError."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(path if data is None else io.BytesIO(data), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = msgspec.json.decode(arrays.pop(HEADER).tobytes())
             if header.get("layout") != LAYOUT:
