@@ -23,6 +23,7 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
 }
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # most tests wait for processes of their own: two files at a time
 COMPARISONS = ("realtime", "batch", "start", "exact_trees", "exact_pipeline", "package")
 
 
@@ -65,7 +66,7 @@ def check(arguments: list[str]) -> int:
         "mypy": lambda: succeeds(tool("mypy")),
         "import-linter": lambda: succeeds([str(Path(sys.executable).with_name("lint-imports"))]),
         "chromium and curl": install_programs,
-        "pytest": lambda: succeeds(tool("pytest", *arguments)),
+        "pytest": lambda: succeeds(tool("pytest", *SIDE_BY_SIDE, *arguments)),
     }
     failed = [name for name, step in steps.items() if not step()]
     if failed:

@@ -99,8 +99,8 @@ def predict_file(
     na: what stands for a missing value in the features of a CSV file. workers: processes that predict (measured).
     memory: a ceiling in bytes, or like "2GB", on all processes of the run. runtime: as of `load`; auto takes the proven
     runtime that is fastest in bulk, and lets a run of a million rows wait for the proof where there is none yet.
-    allow_drift: as of `load`. separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few rows, write nothing. progress: "auto", "json", "quiet", or a
-    Progress.
+    allow_drift: as of `load`. separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few
+    rows, write nothing. progress: "auto", "json", "quiet", or a Progress.
 
     Raises SourceError, InputError (columns do not fit the model), OutputExists, SinkError, TooManyRejects (nothing was
     published; the refused rows are in `OUTPUT.rejects.jsonl`), ModelFailed.
