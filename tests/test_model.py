@@ -162,3 +162,30 @@ def test_the_private_folder_of_a_model_in_memory_goes_with_it() -> None:
 def test_the_public_names_are_there() -> None:
     for name in bimodal.__all__:
         assert getattr(bimodal, name) is not None
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "i8", "u1"])
+def test_an_array_is_taken_as_it_is(kind: str) -> None:
+    array = (X.to_numpy() * 10).astype(kind)
+    with load(BINARY) as model:
+        assert model.predict(array).tolist() == BINARY.predict(array.astype(float)).tolist()
+        assert model.predict(array[:1]).tolist() == model.predict(array)[:1].tolist()
+    named = LogisticRegression(max_iter=2000).fit(X, IRIS.target)
+    with load(named) as model:
+        frame = pd.DataFrame(array, columns=X.columns)
+        assert model.predict(array).tolist() == named.predict(frame).tolist()
+
+
+def test_an_array_with_a_bad_number_is_told_where() -> None:
+    array = X.to_numpy().copy()
+    array[6, 2] = np.nan
+    with load(BINARY) as model, pytest.raises(InputError, match="row 7"):
+        model.predict(array)
+    with load(BINARY) as model, pytest.raises(InputError, match="3"):
+        model.predict(array[:, :3])
+
+
+def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
+    named = LogisticRegression(max_iter=2000).fit(X, IRIS.target)
+    with load(named) as model, pytest.raises(InputError, match="two columns"):
+        model.predict(pd.concat([X, X], axis=1))

@@ -15,7 +15,7 @@ import numpy as np
 
 from bimodal import verification
 from bimodal.errors import BimodalError, InputError, MissingLibrary, NotCompiled, UsageError
-from bimodal.field import listed, nearest
+from bimodal.field import FLOATS, listed, nearest, plainly_good
 from bimodal.formats.library import library
 from bimodal.location import Location
 from bimodal.rows import Array, Rows
@@ -292,7 +292,8 @@ def _taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
     if isinstance(data, Rows):
         return data, lambda answer, _: answer
     if isinstance(data, np.ndarray):
-        return _checked(signature, _records(data)), _as_array
+        whole = _numbers(data, signature)
+        return _checked(signature, _records(data)) if whole is None else whole, _as_array
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return _table_rows(signature, data, frame=True), lambda answer, sig: _as_frame(answer, sig, data)
     if type(data).__module__.startswith("pyarrow"):
@@ -306,6 +307,22 @@ def _taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
     raise UsageError(
         f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}"
     )
+
+
+def _numbers(data: Array, signature: Signature) -> Rows | None:
+    """A plain array of good numbers [rows, features] as Rows, without a look at each; None where one is needed."""
+    floats = all(each.type in FLOATS for each in signature.inputs)
+    if type(data) is not np.ndarray or data.ndim != 2 or data.dtype.kind not in "fiu" or not (floats and len(data)):
+        return None
+    field = signature.vector
+    if field is not None:
+        column = data.astype(field.dtype, order="C", copy=False)
+        fits = field.shape[0] in (-1, data.shape[1])
+        return Rows({field.name: column}) if fits and plainly_good(field, column) else None
+    if signature.width != data.shape[1] or not signature.flat:
+        return None
+    columns = {each.name: data[:, at].astype(each.dtype) for at, each in enumerate(signature.inputs)}
+    return Rows(columns) if all(plainly_good(each, columns[each.name]) for each in signature.inputs) else None
 
 
 def _one_row(data: Sequence[Any], signature: Signature) -> bool:

@@ -431,6 +431,10 @@ def arrow_column(array: Array) -> pa.Array:
 
 def from_frame(frame: Any) -> pa.Table:
     """A pandas frame as an Arrow table, without its index."""
+    names = [str(name) for name in frame.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two columns are called {twice!r}; rename one of them", column=twice)
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -58,6 +59,7 @@ def cache(tmp_path: Path, done: Path) -> Cache:
 def change(cache: Cache, **values: Any) -> None:
     folder = cache.folder / NAME
     msgspec.structs.replace(Report.load(folder), **values).save(folder)
+    (folder / caches.SEAL).write_text(hashlib.sha256((folder / FILE).read_bytes()).hexdigest())
 
 
 def test_what_was_published_is_found_and_opens(cache: Cache) -> None:
@@ -98,6 +100,16 @@ def test_a_damaged_entry_is_none(file: str, cache: Cache) -> None:
     path = cache.folder / NAME / file
     path.write_bytes(path.read_bytes()[:-10])
     assert cache.find(NAME) is None
+
+
+def test_a_report_with_any_bit_flipped_is_none(cache: Cache) -> None:
+    file = cache.folder / NAME / FILE
+    whole = file.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 60)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cache.find(NAME) is None
+    file.write_bytes(whole)
+    assert cache.find(NAME) is not None
 
 
 def test_a_crash_is_tried_again_after_a_day(cache: Cache) -> None:

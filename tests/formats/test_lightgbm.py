@@ -49,9 +49,24 @@ def test_other_text_is_no_model(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "model.txt").write_text("tree\nversion=v4\nnum_class=1\n")
+    (tmp_path / "model.txt").write_text("tree\nversion=v4\nnum_class=1\n\nend of trees\n")
     with pytest.raises(ModelError, match="is no model that LightGBM"):
         loaded(tmp_path / "model.txt")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_file_that_was_cut_off_says_so(share: float, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": range(60), "plan": pd.Categorical(["free", "pro", "team"] * 20)})
+    file = tmp_path / "model.txt"
+    lgb.train({"verbose": -1, "min_data_in_leaf": 1}, lgb.Dataset(frame, frame["x"] % 3), 3).save_model(file)
+    whole = file.read_text()
+    trees = whole.index("end of trees")
+    file.write_text(whole[: int(trees * share)])
+    with pytest.raises(ModelError, match=r"model\.txt is cut off: a LightGBM model ends with"):
+        bimodal.load(file)
+    file.write_text(whole.rstrip()[:-2])  # within its last line, the categories
+    with pytest.raises(ModelError, match="is cut off"):
+        bimodal.load(file)
 
 
 def test_names_and_categories_are_the_booster_s(tmp_path: Path) -> None:

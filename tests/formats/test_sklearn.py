@@ -266,6 +266,7 @@ def test_a_missing_class_is_named_with_the_option(trained: Path) -> None:
     said = python(PREDICT, trained / "work" / "model.pkl", cwd=trained / "work")
     assert said.startswith("model_code_missing")
     assert "Halve" in said
+    assert "which was defined in the script or notebook that saved it" in said
     assert "--code FILE" in said
 
 

@@ -37,6 +37,7 @@ MOST = 200  # entries
 LARGEST = 10**9  # bytes of all entries
 ANOTHER_TRY = 86_400.0  # seconds after which a crash or a time limit is no longer taken for granted
 LOOK = 0.05
+SEAL = "report.sha256"
 UNFINISHED = 3600.0  # seconds after which a folder that was never published is nobody's
 
 
@@ -83,6 +84,7 @@ class Cache:
             return None
         folder = self.folder / name
         try:
+            read(folder / FILE, _sealed(folder))
             report = Report.load(folder)
             for each in report.candidates:
                 if each.passed:
@@ -148,6 +150,7 @@ class Cache:
             aside = Path(tempfile.mkdtemp(prefix=".old-", dir=self.folder))
             target.replace(aside / name)
             shutil.rmtree(aside, ignore_errors=True)
+        (folder / SEAL).write_text(hashlib.sha256((folder / FILE).read_bytes()).hexdigest())
         folder.replace(target)
         self._prune(keep=name)
         return target
@@ -191,6 +194,14 @@ def valid(report: Report, folder: Path) -> bool:
     if not report.settled and time.time() - (folder / FILE).stat().st_mtime > ANOTHER_TRY:
         return False
     return report.place == place() and all(version(name) == known for name, known in report.dists.items())
+
+
+def _sealed(folder: Path) -> str:
+    """The digest of the report, as it was when it was published."""
+    try:
+        return (folder / SEAL).read_text("ascii")
+    except (OSError, ValueError):
+        return ""
 
 
 def _held(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bimodal.runtimes.exact.readers.modeltext import ModelText
 from bimodal.signature import Signature
 
 HEADS = (b"tree\nversion=", b"tree\r\nversion=")
+TREES, CATEGORIES = "\nend of trees", "\npandas_categorical:"
 
 
 class LightGBM(Format):
@@ -49,12 +51,30 @@ def _read(source: Source) -> Any:
     lightgbm = library("lightgbm")
     lightgbm.register_logger(_Silent())
     try:
-        return lightgbm.Booster(model_str=source.file.read_text("utf-8"))
+        text = source.file.read_text("utf-8")
+        _require_whole(source.path, text)
+        return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, UnicodeDecodeError, ValueError) as error:
         raise ModelError(
             f"{source.path} is no model that LightGBM {lightgbm.__version__} can read "
             f"({(str(error).splitlines() or [''])[0][:200]})"
         ) from error
+
+
+def _require_whole(path: str, text: str) -> None:
+    """Raise ModelError where the file was cut off: the library crashes on some such files, and loses the categories of
+    others without a word."""
+    _, mark, told = text.rpartition(CATEGORIES)
+    whole = TREES in text.replace("\r", "")
+    if mark and whole:
+        try:
+            json.loads(told)
+        except ValueError:
+            whole = False
+    if not whole:
+        raise ModelError(
+            f"{path} is cut off: a LightGBM model ends with its trees and categories; save or copy it again"
+        )
 
 
 class _Silent:

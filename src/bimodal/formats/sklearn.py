@@ -113,6 +113,8 @@ def _lost(file: Path, error: AttributeError) -> BimodalError:
         return ModelError(f"{file} cannot be unpickled: {type(error).__name__}: {error}")
     name, module = found["name"], found["on"] or found["of"] or "__main__"
     root = module.partition(".")[0]
+    if root == "bimodal":  # the program that runs: what stood in `__main__` when it was saved is looked for there
+        module = "__main__"
     if root in MODELS or root == "numpy":
         return ModelError(f"{file} was saved under another version of {root}, whose {module}.{name} is not in this one")
     return missing_name(file, name, module)
