@@ -37,7 +37,7 @@ class Location:
     file: the bare model, None for one in a package. runtime: the one asked for (auto, exact, onnx, native). sample: the
     user's rows as given (a path, or data in memory). folder: the private folder of a model that came from memory or
     from a registry. package: the one that holds the model, every file of it verified. drift: answers that changed since
-    it was packed are accepted.
+    it was packed are accepted. given: the model as the user named it.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Location:
     folder: PrivateFolder | None = None
     package: Package | None = None
     drift: bool = False
+    given: str | None = None
 
     @property
     def source(self) -> Source:
@@ -82,16 +83,18 @@ class Location:
         told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
         if not isinstance(source, str | Path):
             return cls._in_memory(source, told, name, wanted, sample)
-        path, folder = str(source), None
+        path, folder, given = str(source), None, str(source)
         if registry.is_uri(path):
             folder, name = PrivateFolder(), name or registry.stem(path)
             path = str(registry.resolve(path, Path(folder.path)))
         if packages.is_package(path):
-            return cls.of_package(packages.open(path), wanted, name=name, sample=sample, drift=allow_drift)
+            found = cls.of_package(packages.open(path), wanted, name=name, sample=sample, drift=allow_drift)
+            return replace(found, folder=folder, given=given)
         kind = formats.recognise(path)
         place = str(Path(path).absolute()) if Path(path).exists() else path
         digest = formats.digest(path, kind)
-        return cls(name or formats.stem(path), kind, replace(told, path=place), digest, wanted, sample, folder)
+        name = name or formats.stem(path)
+        return cls(name, kind, replace(told, path=place), digest, wanted, sample, folder, given=given)
 
     @classmethod
     def of_package(

@@ -328,3 +328,22 @@ def test_a_frame_and_its_csv_are_answered_alike(tmp_path: Path) -> None:
     answer = loaded.runtime.run(rows, ["prediction", "probability"])
     np.testing.assert_array_equal(answer.array("prediction"), case.model.predict(case.rows))
     np.testing.assert_array_equal(answer.array("probability"), case.model.predict_proba(case.rows))
+
+
+class Harm:
+    """A pickle of it touches a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.mark,))
+
+
+@pytest.mark.parametrize("ending", ["json", "txt", "ubj", "cbm", "h5", "onnx", "keras", "skops", "pt2", "csv"])
+def test_a_pickle_under_a_false_name_is_not_read(ending: str, tmp_path: Path) -> None:
+    mark, file = tmp_path / "harmed", tmp_path / f"model.{ending}"
+    file.write_bytes(pickle.dumps(Harm(mark)))
+    with pytest.raises(ModelError):
+        formats.recognise(str(file)).load(Source(str(file)))
+    assert not mark.exists()

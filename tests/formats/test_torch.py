@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -454,3 +457,42 @@ def test_cuda_is_asked_for_only_where_it_is() -> None:
         assert device() == "cpu"
         with pytest.raises(ModelError, match="finds no CUDA device"):
             device("cuda")
+
+
+class Harm:
+    """A pickle of it touches a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.mark,))
+
+
+@pytest.mark.parametrize("where", ["sample", "weight", "constant"])
+def test_a_pickle_within_a_program_is_not_read(where: str, tmp_path: Path) -> None:
+    file, mark = tmp_path / "net.pt2", tmp_path / "harmed"
+    torch.export.save(torch.export.export(torch.nn.Linear(4, 2).eval(), (torch.zeros(2, 4),)), file)
+    pickled = io.BytesIO()
+    torch.save(Harm(mark), pickled)
+    changed = tmp_path / "changed.pt2"
+    with zipfile.ZipFile(file) as before, zipfile.ZipFile(changed, "w") as after:
+        for each in before.namelist():
+            data = before.read(each)
+            if where == "sample" and "sample_inputs" in each and each.endswith(".pt"):
+                data = pickled.getvalue()
+            if where == "weight" and each.endswith("_weights_config.json"):
+                data = data.replace(b'"use_pickle": false', b'"use_pickle": true').replace(
+                    b'"use_pickle":false', b'"use_pickle":true'
+                )
+            if where == "weight" and "data/weights/weight_" in each:
+                data = pickled.getvalue()
+            after.writestr(each, data)
+        if where == "constant":
+            after.writestr("net/data/constants/opaque_obj_0", pickle.dumps(Harm(mark)))
+    with suppress(ModelError):  # refused, or read without what was put there
+        Torch().load(Source(str(changed)))
+    assert not mark.exists()
+    if where == "constant":
+        with pytest.raises(ModelError, match="run code when they are read"):
+            Torch().load(Source(str(changed)))

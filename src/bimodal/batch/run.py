@@ -507,7 +507,7 @@ class Run:
     def _command(self, count: int) -> str:
         """The command that accepts the rejects."""
         options = self.options
-        words = ["bimodal", "predict", str(self.model.location.source.path), *self._inputs, "-o", self._named or "-"]
+        words = ["bimodal", "predict", self._model_name(), *self._inputs, "-o", self._named or "-"]
         if options.keep != "auto":
             words += ["--keep", options.keep if isinstance(options.keep, str) else ",".join(options.keep)]
         if options.outputs != self.model.resolve_outputs(None):
@@ -525,6 +525,10 @@ class Run:
         if options.overwrite:
             words.append("--overwrite")
         return shlex.join([*words, "--max-rejects", str(count)])
+
+    def _model_name(self) -> str:
+        """The model as the user named it."""
+        return self.model.location.given or self.model.location.source.path
 
     # -- telling ----------------------------------------------------------------------------------------------------
 

@@ -104,7 +104,10 @@ def imported(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
     installed.add(Path(__file__).resolve().parents[1])
     found: dict[Path, Path] = {}
     for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "none").resolve()
+        file = Path(getattr(module, "__file__", None) or "none")
+        if not file.is_absolute():  # of a module made at run time, such as torch.ops: it says nothing of a place
+            continue
+        file = file.resolve()
         if file.suffix != ".py" or any(file.is_relative_to(each) for each in installed):
             continue
         depth = name.count(".") + (file.name == "__init__.py")

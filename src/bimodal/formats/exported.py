@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +20,7 @@ from bimodal.runtimes.tensors import Tensors
 from bimodal.runtimes.torch import called
 
 NO_LIMIT = 2**62  # rows
+OBJECTS = re.compile(r"data/constants/(opaque|custom)_obj")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Slot:
 
 def read(torch: Any, source: Source, device: str) -> tuple[Tensors, None]:
     """The program on the device; it names no columns. Raises ModelError where it takes what rows cannot give."""
+    _require_data(source)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # else PyTorch 2.13 unpickles what it cannot read as weights
     program = torch.export.load(source.path)
     slots = _slots(program, source.path)
     ports = as_vector([_port(slot, source.path) for slot in slots if slot.is_tensor])
@@ -44,6 +50,17 @@ def read(torch: Any, source: Source, device: str) -> tuple[Tensors, None]:
     batch = one_batch(ports, source.path)
     portions = Portions.of(batch) if batch else Portions(1, _most(program, slots))
     return Tensors(called(torch, _arranged(program, slots), ports, device), ports, portions), None
+
+
+def _require_data(source: Source) -> None:
+    """Raise ModelError where the archive holds objects beside tensors: PyTorch would unpickle them, which runs code."""
+    with zipfile.ZipFile(source.path) as archive:
+        for each in archive.namelist():
+            if OBJECTS.search(each):
+                raise ModelError(
+                    f"{source.path} holds objects other than tensors ({each.rpartition('/')[2]}), which run code when "
+                    "they are read; export the model without them"
+                )
 
 
 def _slots(program: Any, path: str) -> list[Slot]:

@@ -19,6 +19,7 @@ from bimodal.formats.python import adapt
 
 log = logging.getLogger("bimodal.model")
 SUFFIXES = (".pkl", ".pickle", ".joblib", ".sav", ".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4", ".model")
+DATA = (".json", ".ubj", ".txt", ".cbm", ".h5", ".keras", ".onnx", ".skops", ".pt2", ".csv", ".parquet", ".npz", ".npy")
 LOST = re.compile(
     r"(?:Can't get attribute|module '(?P<of>[\w.]+)' has no attribute) '(?P<name>[\w.]+)'"
     r"(?: on <module '(?P<on>[\w.]+)')?"
@@ -37,6 +38,11 @@ class Sklearn(Format):
         return bool(head) and (pickled or Path(path).suffix.lower() in SUFFIXES)
 
     def load(self, source: Source) -> Loaded:
+        if source.file.suffix.lower() in DATA:
+            raise ModelError(
+                f"{source.path} is a pickle under a false name: {source.file.suffix} files are data, and a pickle runs "
+                "code when it is read; if you trust it, give it the ending .pkl"
+            )
         make_importable(source.file, source.code)
         model, told = unpickle(source)
         if estimators.is_estimator(model):
@@ -73,8 +79,8 @@ def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
             raise _lost(source.file, error) from error
         except Exception as error:  # a damaged pickle raises anything
             raise ModelError(f"{source.path} {_damage(source.file, error)}") from error
-    for warning in caught:
-        log.warning("%s", warning.message)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):  # a forest says it once a tree
+        log.warning("%s", message)
     return model, versions_told(caught)
 
 

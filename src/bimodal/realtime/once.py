@@ -20,10 +20,14 @@ def answer_once(
 ) -> Response:
     """What the server would answer to one request: no socket, no worker process."""
     told = resolved({name: options.get(name) for name in SETTINGS})
-    spec = spec_of(locate(models, **loading, runtime=told["runtime"]), told, metrics=None)
+    locations = locate(models, **loading, runtime=told["runtime"])  # holds what was fetched, until the answer
+    spec = spec_of(locations, told, metrics=None)
     path, _, query = target.partition("?")
     headers = {b"content-type": b"application/json", b"host": b"localhost"}
-    return asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+    try:
+        return asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+    finally:
+        del locations
 
 
 async def _answer(
