@@ -225,9 +225,9 @@ def open(path: str | Path) -> Package:  # noqa: A001 - package.open is what it i
     folder = folder.resolve()
     data, digest = _manifest(folder)
     manifest = _decoded(folder, data)
-    for each in (manifest.model.rpartition(":")[0] or manifest.model, *manifest.code):
-        if not _is_plain(each):
-            raise _damaged(folder, each, "leads out of the package")
+    for place in (manifest.model.rpartition(":")[0] or manifest.model, *manifest.code):
+        if not _is_plain(place):
+            raise _damaged(folder, place, "it leads out of the package")
     _check_listing(folder, manifest.files)
     for name, each in manifest.files.items():
         _check_file(folder, name, each)
