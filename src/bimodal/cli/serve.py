@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,11 +79,12 @@ def serve(
         once(models, get, post, options, loading)
         return
     server = serving.serve(*models, host=host, port=port, workers=workers, insecure=insecure, **loading, **options)
-    print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
-    print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
-    body = server.example() or '{"input": [[…], …]}'
-    print(f"  predict  curl {server.url}/predict -d '{body}'", flush=True)
-    server.wait()
+    with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
+        print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
+        print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
+        body = server.example() or '{"input": [[…], …]}'
+        print(f"  predict  curl {server.url}/predict -d '{body}'", flush=True)
+        server.wait()
 
 
 def once(
