@@ -71,7 +71,10 @@ def show(model: Model) -> None:
     for warning in model.warnings:
         console.print(f"  [yellow]warning[/]  {warning}")
     if model.compiled is not None:
-        console.print(_runtimes(model.compiled.report))
+        if console.width >= WIDE:
+            console.print(_runtimes(model.compiled.report))
+        else:
+            _print_runtimes(console, model.compiled.report)
         for each in model.compiled.report.candidates:
             if each.told:
                 console.print(f"  {each.name}: {each.told}", markup=False, soft_wrap=True)
@@ -90,6 +93,7 @@ HEADINGS = {
     "ulp": "ulp",
     "absolute": "largest difference",
 }
+WIDE = 120  # columns of a terminal that hold the table
 MODES = {"live": "real time", "bulk": "batch"}
 
 
@@ -106,6 +110,17 @@ def _runtimes(report: Report) -> Table:
         ]
         table.add_row(line["runtime"], serves, *compared, *times)
     return table
+
+
+def _print_runtimes(console: Console, report: Report) -> None:
+    """The same on a narrow terminal: a few lines for each runtime."""
+    table = _runtimes(report)
+    headings = [str(column.header) for column in table.columns]
+    console.print(table.title)
+    for cells in zip(*[column.cells for column in table.columns], strict=True):
+        told = [f"{heading} {cell}" for heading, cell in zip(headings[2:], cells[2:], strict=True) if cell]
+        console.print(f"  {cells[0]}  {cells[1]}", markup=False)
+        console.print(f"    {', '.join(told)}", markup=False)
 
 
 def _count(value: float | None) -> str:
