@@ -167,6 +167,24 @@ class AnswersChanged(ModelError):
     code = "answers_changed"
 
 
+class OutputHeld(BimodalError):
+    """Another run is writing this output; the message says which."""
+
+    code = "output_held"
+
+
+class PlanChanged(UsageError):
+    """An unfinished run of another plan stands at the output; the message names what differs."""
+
+    code = "plan_changed"
+
+
+class SourceChanged(PlanChanged):
+    """The input is another than when the unfinished run read it."""
+
+    code = "source_changed"
+
+
 class MissingCode(ModelError):
     """The saved model needs Python code that is not there; `--code` adds it."""
 

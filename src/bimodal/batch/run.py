@@ -28,7 +28,7 @@ from bimodal.batch.progress import Progress, chosen
 from bimodal.batch.rejects import Allowed, Reject, Rejects, read_first
 from bimodal.batch.report import Record, Report, Stages, record, rows
 from bimodal.batch.scoring import Scored, Scorer
-from bimodal.batch.sinks.contract import Sink
+from bimodal.batch.sinks.contract import OldSink
 from bimodal.batch.sinks.file import FileSink, move, write_whole
 from bimodal.batch.sinks.outputs import Output, output_of
 from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Source
@@ -311,7 +311,7 @@ class Run:
             raise TooManyRejects(f"{rows(rejects.count)} of {self._totals.read:,} rejected; the others were predicted")
         return report
 
-    def _all(self, sink: Sink, rejects: Rejects) -> None:
+    def _all(self, sink: OldSink, rejects: Rejects) -> None:
         """Read and predict ahead, write in order."""
         self.progress.begin(self.source.total_rows, self.source.total_bytes)
         workers = self._workers()
@@ -365,7 +365,7 @@ class Run:
         with self._crew.lent() as model:
             return self.scorer.score(chunk, model)
 
-    def _write(self, scored: Scored, sink: Sink, schema: pa.Schema | None, rejects: Rejects) -> pa.Schema:
+    def _write(self, scored: Scored, sink: OldSink, schema: pa.Schema | None, rejects: Rejects) -> pa.Schema:
         started = time.perf_counter()
         if schema is None:
             schema = self._settle(scored.table.schema)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from bimodal.batch.sinks.contract import Encoder, Out
+from bimodal.batch.sinks.contract import OldEncoder, Out
 from bimodal.batch.sinks.text import decoded
 
 
-class ArrowEncoder(Encoder):
+class ArrowEncoder(OldEncoder):
     """Dictionary-encoded columns are written as their values: a file has one dictionary for all its batches."""
 
     kind = "arrow"

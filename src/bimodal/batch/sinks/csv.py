@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from bimodal.batch.sinks.contract import Encoder, Out
+from bimodal.batch.sinks.contract import OldEncoder, Out
 from bimodal.batch.sinks.text import any_whole, decoded, floats, nested_as_text
 
 
-class CsvEncoder(Encoder):
+class CsvEncoder(OldEncoder):
     """CSV with a header, in UTF-8, lines ended by a line feed. codec: each chunk is a gzip member or zstd frame."""
 
     kind = "csv"

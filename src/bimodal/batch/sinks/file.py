@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from bimodal.batch.sinks.contract import Encoder, Sink
+from bimodal.batch.sinks.contract import OldEncoder, OldSink
 from bimodal.errors import OutputExists, SinkError
 
 REASONS = {
@@ -60,10 +60,10 @@ class Gate(io.RawIOBase):
         self._file = None
 
 
-class FileSink(Sink):
+class FileSink(OldSink):
     """One output file."""
 
-    def __init__(self, path: Path, encoder: Encoder, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, encoder: OldEncoder, *, overwrite: bool = False) -> None:
         self.name = str(path)
         self.path = path
         self._encoder = encoder

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bimodal.batch.sinks.contract import Encoder, Out
+from bimodal.batch.sinks.contract import OldEncoder, Out
 from bimodal.batch.sinks.text import as_json
 
 
-class JsonlEncoder(Encoder):
+class JsonlEncoder(OldEncoder):
     """JSON Lines in UTF-8. codec: each chunk is a gzip member or zstd frame."""
 
     kind = "jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bimodal.batch.sinks.arrow import ArrowEncoder
-from bimodal.batch.sinks.contract import Encoder, Sink
+from bimodal.batch.sinks.contract import OldEncoder, OldSink
 from bimodal.batch.sinks.csv import CsvEncoder
 from bimodal.batch.sinks.file import FileSink
 from bimodal.batch.sinks.jsonl import JsonlEncoder
@@ -52,13 +52,13 @@ class Output:
         assert self.path is not None, "standard output has nothing beside it"
         return self.path.with_name(self.path.name + ending)
 
-    def sink(self, *, overwrite: bool) -> Sink:
+    def sink(self, *, overwrite: bool) -> OldSink:
         encoder = self._encoder()
         if self.path is None or self.device:
             return StandardOutput(encoder, self.path)
         return FileSink(self.path, encoder, overwrite=overwrite)
 
-    def _encoder(self) -> Encoder:
+    def _encoder(self) -> OldEncoder:
         codec = pa.Codec(self.codec) if self.codec else None
         if self.kind in ("csv", "tsv"):
             return CsvEncoder("\t" if self.kind == "tsv" else ",", codec)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as arrow_parquet
 
-from bimodal.batch.sinks.contract import Encoder, Out
+from bimodal.batch.sinks.contract import OldEncoder, Out
 
 
-class ParquetEncoder(Encoder):
+class ParquetEncoder(OldEncoder):
     """A Parquet file; what the plan decides stands in the schema's metadata."""
 
     kind = "parquet"

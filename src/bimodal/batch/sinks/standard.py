@@ -9,14 +9,14 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from bimodal.batch.sinks.contract import Encoder, Sink
+from bimodal.batch.sinks.contract import OldEncoder, OldSink
 from bimodal.batch.sinks.file import writable
 
 
-class StandardOutput(Sink):
+class StandardOutput(OldSink):
     """Standard output (path None), or a device. What was written cannot be taken back."""
 
-    def __init__(self, encoder: Encoder, path: Path | None = None) -> None:
+    def __init__(self, encoder: OldEncoder, path: Path | None = None) -> None:
         self.name = str(path) if path else "standard output"
         self._encoder = encoder
         self._path = path

@@ -49,6 +49,10 @@ class Reading:
     strict: bool = True
 
 
+def _given(chunk: Chunk) -> Callable[[], Chunk]:
+    return lambda: chunk
+
+
 def _no_raw(place: int) -> object:
     return None
 
@@ -88,6 +92,25 @@ class Chunk:
         return self.first_row + int(place if self.places is None else self.places[place])
 
 
+Cursor = Mapping[str, Any]
+"""Where a source goes on after a chunk: plain values that JSON can hold, understood by that kind of source alone."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A chunk that is not read yet. Pieces come in order from one thread; `load` may be called in any, once.
+
+    number, first_row: of the chunk. cursor: where the source goes on after it. bytes_done: how much of the source's
+    bytes is read when it is. load: does the work (reading, parsing, decoding) and gives the chunk.
+    """
+
+    number: int
+    first_row: int
+    cursor: Cursor
+    bytes_done: int
+    load: Callable[[], Chunk] = field(repr=False)
+
+
 class Source(ABC):
     """Rows in chunks. Opening one reads its head only: the names of its columns, and how it is written.
 
@@ -98,7 +121,7 @@ class Source(ABC):
 
     name: str
     columns: tuple[str, ...]
-    kind: str  # csv, parquet, jsonl, arrow
+    kind: str  # csv, parquet, jsonl, arrow, or a database's name
     total_bytes: int | None = None
     total_rows: int | None = None
     notes: tuple[str, ...] = ()  # what was recognised, in sentences to print
@@ -117,6 +140,22 @@ class Source(ABC):
     @abstractmethod
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         """All chunks, in order. May be called once more after it ended, for a source that is a file."""
+
+    def pieces(self, reading: Reading, after: Cursor | None = None) -> Iterator[Piece]:
+        """The same chunks, to be read in several threads. after: go on behind the chunk with this cursor, cheaply.
+
+        Raises SourceChanged where what stands before that place is known to be another than it was.
+        """
+        done = -1 if after is None else int(after["chunk"])
+        for chunk in self.chunks(reading):
+            if chunk.number > done:
+                yield Piece(chunk.number, chunk.first_row, {"chunk": chunk.number}, chunk.bytes_done, _given(chunk))
+
+    def unchanged(self, end: Cursor | None) -> bool:
+        """Whether a source of this fingerprint still holds what it held when it was read up to its end. A file's
+        fingerprint says so; a database is read again.
+        """
+        return True
 
     def reads(self, path: Path) -> bool:
         """Whether this file is (part of) the source."""
