@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as arrow_parquet
 
-from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
+from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.stream import fingerprint, readable
-from bimodal.batch.sources.tables import chunk_of
+from bimodal.batch.sources.tables import behind, chunk_of
 from bimodal.errors import SourceError
 
 WIDEST = 64 << 20  # bytes of a chunk, as the file holds them before compression
@@ -28,19 +32,22 @@ class ParquetSource(Source):
         self.name = path.name
         with self._open() as file:
             self._schema: pa.Schema = file.schema_arrow
-            parts = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            groups = [part.num_rows for part in parts]
-            self._rows = chunk_rows(sum(part.total_byte_size for part in parts), sum(groups))
-            self.total_rows = file.metadata.num_rows
-        self._groups = gather(groups, self._rows)
+            self._metadata = file.metadata
+        parts = [self._metadata.row_group(i) for i in range(self._metadata.num_row_groups)]
+        counts = [part.num_rows for part in parts]
+        self._rows = chunk_rows(sum(part.total_byte_size for part in parts), sum(counts))
+        self._groups = gather(counts, self._rows)
+        self._sizes = [sum(counts[place] for place in group) for group in self._groups]
+        self.total_rows = self._metadata.num_rows
         self.columns = tuple(self._schema.names)
         self.total_bytes = path.stat().st_size
 
     def _open(self, texts: Sequence[str] = ()) -> arrow_parquet.ParquetFile:
+        known = getattr(self, "_metadata", None)
         with readable(str(self.path)):
             try:
                 return arrow_parquet.ParquetFile(
-                    self.path, read_dictionary=list(texts), buffer_size=BUFFER, pre_buffer=False
+                    self.path, metadata=known, read_dictionary=list(texts), buffer_size=BUFFER, pre_buffer=False
                 )
             except pa.ArrowInvalid as error:
                 size = self.path.stat().st_size
@@ -55,38 +62,107 @@ class ParquetSource(Source):
         return pa.schema([self._schema.field(name) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
+        return (piece.load() for piece in self.pieces(reading))
+
+    def pieces(self, reading: Reading, after: Cursor | None = None) -> Iterator[Piece]:
+        """The chunks of a row group come from one decoder, which whoever needs the next of them moves on: those who
+        wait for different groups read side by side, and nothing is decoded before somebody wants it.
+        """
+        first, done = behind(after, self.name)
+        before = [0, *accumulate(-(-size // self._rows) for size in self._sizes)]  # chunks before each group
+        place = bisect_right(before, first) - 1
+        for group, start in zip(range(place, len(self._groups)), before[place:], strict=False):
+            decoder = Decoder(self, self._groups[group], reading, first - start)
+            for number in range(first, before[group + 1]):
+                count = min(self._rows, self._sizes[group] - (number - start) * self._rows)
+                load = partial(self._load, decoder, number - start, reading, number, done + 1)
+                done += count
+                yield Piece(number, done - count + 1, {"chunk": number, "row": done}, self._bytes(done), load)
+            first = before[group + 1]
+
+    def _load(self, decoder: Decoder, part: int, reading: Reading, number: int, row: int) -> Chunk:
+        table = decoder.take(part)
+        done = self._bytes(row + table.num_rows - 1)
+        return chunk_of(table, reading, number=number, source=self.name, first_row=row, bytes_done=done)
+
+    def _bytes(self, rows: int) -> int:
+        """How much of the file so many rows are, about."""
+        return (self.total_bytes or 0) * rows // max(self.total_rows or 0, 1)
+
+    def batches(self, group: Sequence[int], reading: Reading) -> Iterator[pa.Table]:
+        """Tables of a chunk's rows each from these row groups, decoded one by one."""
         texts = [
             name for name in reading.features if _is_text(self._schema.field(name).type) and name not in reading.kept
         ]
         wanted = list(dict.fromkeys([*reading.features, *reading.kept]))
-        total, size = max(self.total_rows or 0, 1), self.total_bytes or 0
-        row = 1
         with self._open(texts) as file:
-            for number, batch in enumerate(self._batches(file, wanted)):
-                done = size * (row + batch.num_rows - 1) // total
-                yield chunk_of(batch, reading, number=number, source=self.name, first_row=row, bytes_done=done)
-                row += batch.num_rows
+            yield from whole(self._decoded(file, group, wanted), self._rows)
 
-    def _batches(self, file: arrow_parquet.ParquetFile, wanted: list[str]) -> Iterator[pa.Table]:
-        for group in self._groups:
-            batches = file.iter_batches(self._rows, row_groups=group, columns=wanted)
-            waiting: list[pa.RecordBatch] = []
-            while True:
-                with readable(self.name):
-                    try:
-                        batch = next(batches, None)
-                    except pa.ArrowInvalid as error:
-                        raise SourceError(f"{self.name} is broken: {str(error).splitlines()[0]}") from error
-                if batch is None:
-                    break
-                waiting.append(batch)
-                if sum(each.num_rows for each in waiting) >= self._rows:
-                    table = pa.Table.from_batches(waiting)
-                    yield table.slice(0, self._rows)
-                    rest = table.slice(self._rows)
-                    waiting = rest.to_batches() if rest.num_rows else []
-            if waiting:
-                yield pa.Table.from_batches(waiting)
+    def _decoded(self, file: arrow_parquet.ParquetFile, group: Sequence[int], wanted: list[str]) -> Iterator[pa.Table]:
+        batches = file.iter_batches(self._rows, row_groups=group, columns=wanted, use_threads=False)
+        while True:
+            with readable(self.name):
+                try:
+                    batch = next(batches, None)
+                except pa.ArrowInvalid as error:
+                    raise SourceError(f"{self.name} is broken: {str(error).splitlines()[0]}") from error
+            if batch is None:
+                return
+            yield pa.Table.from_batches([batch])
+
+
+class Decoder:
+    """The chunks of row groups that are read together. Thread-safe; each chunk is taken once, in any order.
+
+    A chunk that was decoded on the way to a later one waits here: no more of them than there are chunks on their way.
+    """
+
+    def __init__(self, source: ParquetSource, group: Sequence[int], reading: Reading, first: int = 0) -> None:
+        self._tables = source.batches(group, reading)
+        self._name = source.name
+        self._first = first  # chunks before it are not wanted
+        self._next = 0
+        self._failure: Exception | None = None
+        self._waiting: dict[int, pa.Table] = {}
+        self._lock = threading.Lock()
+
+    def take(self, part: int) -> pa.Table:
+        with self._lock:
+            while self._next <= part and self._failure is None:
+                self._decode()
+            if part in self._waiting:
+                return self._waiting.pop(part)
+            assert self._failure is not None, "a chunk is taken once"
+            raise self._failure
+
+    def _decode(self) -> None:
+        try:
+            table = next(self._tables)
+        except StopIteration:
+            self._failure = SourceError(f"{self._name} is broken: a row group has fewer rows than it says")
+            return
+        except Exception as error:  # raised for whoever waits for this chunk or a later one
+            self._failure = error
+            return
+        if self._next >= self._first:
+            self._waiting[self._next] = table
+        self._next += 1
+
+
+def whole(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` rows each (the last one: the rest)."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for table in tables:
+        waiting.append(table)
+        held += table.num_rows
+        while held >= rows:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, rows)
+            held -= rows
+            waiting = [joined.slice(rows)] if held else []
+    if held:
+        yield pa.concat_tables(waiting)
 
 
 def chunk_rows(size: int, rows: int) -> int:

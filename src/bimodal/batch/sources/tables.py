@@ -8,7 +8,8 @@ import decimal
 
 import pyarrow as pa
 
-from bimodal.batch.sources.contract import Chunk, Reading
+from bimodal.batch.sources.contract import Chunk, Cursor, Reading
+from bimodal.errors import SourceChanged
 
 
 def chunk_of(table: pa.Table, reading: Reading, *, number: int, source: str, first_row: int, bytes_done: int) -> Chunk:
@@ -16,6 +17,18 @@ def chunk_of(table: pa.Table, reading: Reading, *, number: int, source: str, fir
     features = table.select(list(reading.features))
     kept = table.select(list(reading.kept))
     return Chunk(number, source, first_row, features, kept, raw=RawRow(table), bytes_done=bytes_done)
+
+
+def behind(after: Cursor | None, name: str) -> tuple[int, int]:
+    """From the cursor of a file's chunk to the number of the next one, and the rows before it."""
+    if after is None:
+        return 0, 0
+    try:
+        return int(after["chunk"]) + 1, int(after["row"])
+    except (KeyError, TypeError, ValueError):
+        raise SourceChanged(
+            f"{name} is another kind of input than the unfinished run read; --fresh starts anew"
+        ) from None
 
 
 class RawRow:
