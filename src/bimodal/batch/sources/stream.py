@@ -29,11 +29,15 @@ class Bytes(Protocol):
 
 
 class ByteStream:
-    """The bytes of a file, decompressed. `position` counts the bytes of the file itself."""
+    """The bytes of a file, decompressed. `position` counts the bytes of the file itself.
 
-    def __init__(self, path: Path) -> None:
+    offset: where to begin, in a file that is not compressed.
+    """
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self._file = open_file(path)
+        self._file.seek(offset)
         codec = COMPRESSIONS.get(path.suffix.lower())
         self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), codec) if codec else self._file
 
