@@ -209,6 +209,12 @@ class ModelCrashed(BimodalError):
     code = "model_crashed"
 
 
+class ModelHung(ModelCrashed):
+    """The model gave no answer within its time, and its process was ended."""
+
+    code = "model_hung"
+
+
 class NotFound(BimodalError):
     """No such route, version or run."""
 

@@ -158,13 +158,16 @@ class Model:
         if not self.signature.open:
             self.run(self.signature.example_rows(), self.resolve_outputs(None))
 
-    def in_bulk(self, *, wait: bool) -> Model:
+    def in_bulk(self, *, wait: bool, runtime: str | None = None) -> Model:
         """The Model that predicts large batches fastest: this one, or one with another of its proven runtimes.
 
-        wait: prove a compiled form first, where that is not known yet.
+        wait: prove a compiled form first, where that is not known yet. runtime: the one that it must be, where the
+        user leaves the choice (a run that goes on keeps the one it began with).
         """
-        if wait:
+        if wait or runtime not in (None, "native"):
             self.warm_up()
+        if runtime is not None and self.location.runtime == "auto":
+            return self if self.runtime.name == runtime else self._other(runtime)
         wanted = self.location.runtime
         if self.compiled is None or self.compiled.report.chosen(wanted, bulk=True) == self.compiled.report.chosen(
             wanted
@@ -172,6 +175,12 @@ class Model:
             return self
         if self._bulk is None:
             self._bulk = self._open_bulk(self.compiled)
+        return self._bulk
+
+    def _other(self, runtime: str) -> Model:
+        """The same model under another runtime; closed with this one. Raises where it has none."""
+        if self._bulk is None or self._bulk.runtime.name != runtime:
+            self._bulk = Model.open(replace(self.location, runtime=runtime))
         return self._bulk
 
     def _open_bulk(self, known: Compiled) -> Model:

@@ -102,6 +102,14 @@ PREDICT = (
     ),
     Setting("na", names, None, "What stands for a missing value in CSV (default: the markers that pandas knows)."),
     Setting("memory", size, None, "Memory of all processes of the run together, such as 2GB."),
+    Setting("ahead", int, None, "Chunks that are read, predicted or written at once (default: measured)."),
+    Setting("call_rows", int, None, "Rows that the model is given in one call (default: measured)."),
+    Setting(
+        "timeout",
+        seconds,
+        None,
+        "Time for one call of the model; beyond it the rows that hang are looked for (default: measured).",
+    ),
 )
 
 

@@ -37,15 +37,18 @@ def _children(process: int) -> list[int]:
 
 
 class Peak:
-    """The most that was held, measured now and then."""
+    """What is held, measured now and then. bytes: the most so far; fresh: it was measured just now."""
 
     def __init__(self) -> None:
-        self.bytes = 0
+        self.bytes = self.now = 0
+        self.fresh = False
         self._next = 0.0
 
     def look(self, *, now: bool = False) -> int:
-        """Measure, unless that was done a moment ago."""
-        if now or time.monotonic() >= self._next:
-            self.bytes = max(self.bytes, held())
+        """Bytes held, measured unless that was done a moment ago."""
+        self.fresh = now or time.monotonic() >= self._next
+        if self.fresh:
+            self.now = held()
+            self.bytes = max(self.bytes, self.now)
             self._next = time.monotonic() + EVERY
-        return self.bytes
+        return self.now

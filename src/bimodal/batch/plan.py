@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,28 @@ from typing import Any
 import msgspec
 
 from bimodal.batch.sources.contract import CHUNK_ROWS
+from bimodal.errors import PlanChanged
+
+RULES = 2  # raised when the same plan would be written in other bytes than before
+NAMED = {
+    "model": "the model's name",
+    "version": "the model",
+    "digest": "the model",
+    "runtime": "--runtime",
+    "source": "the input",
+    "features": "--features",
+    "kept": "--keep",
+    "outputs": "--outputs",
+    "threshold": "--threshold",
+    "missing": "--na",
+    "sink": "the output's kind",
+    "mode": "--mode",
+    "key_columns": "--key",
+    "target": "--target",
+    "call_rows": "--call-rows",
+    "rules": "the version of Bimodal",
+    "rows": "the chunks",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +41,8 @@ class Plan:
 
     source: the fingerprint of the input's content (empty for standard input, which has no second reading).
     features: the columns that feed the model, in order. kept: the columns that are carried. missing: what stands for
-    a missing value. sink: the format and compression of the output, not its place.
+    a missing value. sink: the format and compression of the output, not its place. mode, key_columns: of a table.
+    call_rows: rows of one call of a model whose bits may depend on a row's neighbours (0: a chunk's).
     """
 
     model: str
@@ -32,6 +56,11 @@ class Plan:
     threshold: float | None
     missing: tuple[str, ...]
     sink: str
+    mode: str = ""
+    key_columns: tuple[str, ...] = ()
+    target: str | None = None
+    call_rows: int = 0
+    rules: int = RULES
     rows: int = CHUNK_ROWS
 
     @cached_property
@@ -53,5 +82,32 @@ class Plan:
         }
 
     def told(self) -> dict[str, Any]:
-        """For the run record."""
-        return {**asdict(self), "key": self.key}
+        """For the journal and the run record."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return {**plain, "key": self.key}
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """What another run's plan (as it was told) has otherwise, in the words of the user."""
+        mine = self.told()
+        unlike = [name for name in NAMED if mine[name] != other.get(name)]
+        told = []
+        for what in dict.fromkeys(NAMED[name] for name in unlike):
+            name = next(each for each in unlike if NAMED[each] == what)
+            told.append(what if name in ("source", "rules", "rows") else f"{what} (was {_short(other.get(name))})")
+        return told
+
+    def demand(self, other: Mapping[str, Any], output: str) -> None:
+        """Raise PlanChanged where an unfinished run at this output has another plan."""
+        unlike = self.differences(other)
+        if unlike:
+            raise PlanChanged(
+                f"an unfinished run to {output} was begun with another plan; what differs: {', '.join(unlike)}; "
+                f"give the same command as then, or --fresh to throw its progress away"
+            )
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    text = "none" if value in (None, "") else str(value)
+    return text[:12]

@@ -25,6 +25,9 @@ class Progress:
     def begin(self, total_rows: int | None, total_bytes: int | None) -> None:
         """Before the first row; what is not known is None."""
 
+    def stage(self, name: str) -> None:
+        """What begins now, in a few words: opening the input, loading the model, predicting, publishing …"""
+
     def note(self, sentence: str) -> None:
         """Something that was recognised or decided."""
 

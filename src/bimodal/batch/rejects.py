@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,11 @@ class Reject:
     def __str__(self) -> str:
         column = f", column {self.column!r}" if self.column is not None else ""
         return f"{self.source}, row {self.row}{column}: {self.reason}"
+
+
+def lines_of(rejects: Sequence[Reject]) -> bytes:
+    """The refused rows as JSON Lines."""
+    return b"".join(msgspec.json.encode(reject) + b"\n" for reject in rejects)
 
 
 @dataclass(frozen=True)

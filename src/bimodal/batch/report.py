@@ -22,10 +22,11 @@ class Stages:
 class Report:
     """One run: its counts, times and provenance.
 
-    status: complete, already complete, dry run, preview, stopped (the reader of standard output left). read: rows of
-    the input; each of them was predicted or rejected. bytes: size of the input, where it is known. memory: the largest
-    sum of what the run's processes held, in bytes. seconds: of the whole run. rejects: where the refused rows are.
-    notes: what was recognised, in sentences.
+    status: complete, already complete, dry run, preview, stopped (the reader of standard output left). run: its id.
+    read: rows of the input; each of them was predicted or rejected. resumed: how many of them before an interruption.
+    quality: how good the predictions are, where a target was named. bytes: size of the input, where it is known.
+    memory: the largest sum of what the run's processes held, in bytes. seconds: of this execution. rejects: where the
+    refused rows are. notes: what was recognised, in sentences.
     """
 
     status: str
@@ -38,6 +39,7 @@ class Report:
     read: int = 0
     predicted: int = 0
     rejected: int = 0
+    resumed: int = 0
     chunks: int = 0
     columns: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -50,11 +52,13 @@ class Report:
     started: str = ""
     host: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
+    run: str = ""
+    quality: dict[str, Any] | None = None
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
-        return self.read / self.seconds if self.seconds else 0.0
+        """Rows a second, of those that this execution did."""
+        return (self.read - self.resumed) / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
         if self.status == "already complete":

@@ -40,6 +40,7 @@ class Scorer:
     columns: Columns
     outputs: tuple[str, ...]
     threshold: float | None = None
+    call_rows: int = 0  # rows of one call of the model; 0: a chunk's
 
     def score(self, chunk: Chunk, model: Model) -> Scored:
         started = time.perf_counter()
@@ -89,7 +90,11 @@ class Scorer:
     # -- predicting -------------------------------------------------------------------------------------------------
 
     def _run(self, model: Model, rows: Rows) -> Rows:
-        return model.run(rows, self.outputs, threshold=self.threshold)
+        if not self.call_rows or rows.count <= self.call_rows:
+            return model.run(rows, self.outputs, threshold=self.threshold)
+        starts = range(0, rows.count, self.call_rows)
+        parts = [rows.slice(start, min(start + self.call_rows, rows.count)) for start in starts]
+        return Rows.concat([model.run(part, self.outputs, threshold=self.threshold) for part in parts])
 
     def _predict(self, model: Model, rows: Rows) -> tuple[Rows, dict[int, BimodalError]]:
         """The answers, and the rows on which the model fails when they stand alone (their answers are left out)."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import BimodalError, ModelCrashed, ModelError, retold
+from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelHung, retold
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
@@ -139,6 +139,7 @@ class ProcessRuntime(Runtime):
 
     def __init__(self, kind: str, source: Source) -> None:
         self._load = {"op": "load", "format": kind, "source": msgspec.to_builtins(source)}
+        self.limit: Limit | None = None  # on the time of a blocking `run`
         self._lock = threading.Lock()
         self._turn: asyncio.Lock | None = None
         self._revival: asyncio.Task[None] | None = None
@@ -185,12 +186,21 @@ class ProcessRuntime(Runtime):
         with self._lock:
             if not self._child.alive():
                 self._child, _ = self._start()
-            self._child.socket.setblocking(True)
+            allowed = self.limit.allowed(rows.count) if self.limit is not None else None
+            self._child.socket.settimeout(allowed)
+            started = time.monotonic()
             try:
                 wire.send(self._child.socket, {"op": "run", "outputs": list(outputs)}, rows)
-                return _answer(*wire.receive(self._child.socket))
+                answer = _answer(*wire.receive(self._child.socket))
+            except TimeoutError as error:
+                self._child.process.kill()
+                self._child.end()
+                raise ModelHung(f"the model gave no answer within {allowed:.0f} s") from error
             except (EOFError, OSError) as error:
                 raise self._crashed() from error
+            if self.limit is not None:
+                self.limit.took(rows.count, time.monotonic() - started)
+            return answer
 
     async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
         loop = asyncio.get_running_loop()
@@ -227,6 +237,34 @@ class ProcessRuntime(Runtime):
 
     def close(self) -> None:
         self._child.end()
+
+
+class Limit:
+    """The longest that a call may take: as given, or by what earlier calls took.
+
+    seconds: for a call of any size. None: FIRST seconds while nothing is known, then SLACK times what a call of as many
+    rows took at the slowest so far, and never less than LEAST.
+    """
+
+    FIRST, LEAST, SLACK, FEW = 120.0, 10.0, 50.0, 1024
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._seconds = seconds
+        self._small = 0.0  # seconds of a call of few rows, where a row says nothing
+        self._row = 0.0  # seconds a row of the others
+
+    def allowed(self, count: int) -> float:
+        if self._seconds is not None:
+            return self._seconds
+        if not self._small and not self._row:
+            return self.FIRST
+        return max(self.LEAST, self.SLACK * (self._small + self._row * count))
+
+    def took(self, count: int, seconds: float) -> None:
+        if count < self.FEW:
+            self._small = max(self._small, seconds)
+        else:
+            self._row = max(self._row, seconds / count)
 
 
 def _answer(header: dict[str, Any], rows: Rows | None) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -117,6 +118,8 @@ class Sink(ABC):
     name: str
     kind: str  # the format, or a database's name: it decides the bytes, so it is part of the plan
     resumable: bool = True
+    table: bool = False  # of a database
+    path: Path | None = None  # where the output is a file or folder of this machine
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:  # noqa: B027 - standard output is nobody's
         """Take the lock, which ends with this process. Waits up to so many seconds, once `told` who holds it; then
@@ -172,6 +175,10 @@ class Sink(ABC):
     def rejects(self) -> Iterator[bytes]:
         """What `Beside.rejects` of each chunk was, in order; after `complete`."""
         return iter(())
+
+    def show_rejects(self) -> str:
+        """Put the rejects where the user looks for them, though nothing is published: the file's name."""
+        return ""
 
     @abstractmethod
     def publish(self, report: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -124,6 +124,7 @@ class Source(ABC):
     kind: str  # csv, parquet, jsonl, arrow, or a database's name
     total_bytes: int | None = None
     total_rows: int | None = None
+    counted: bool = True  # total_rows is exact, where it is known
     notes: tuple[str, ...] = ()  # what was recognised, in sentences to print
     index: str | None = None  # a nameless first column, as pandas writes its index
     hint: str | None = None  # what to say as well where the columns do not fit

@@ -1,0 +1,91 @@
+"""Options of a run, as `predict_file` and `bimodal predict` take them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bimodal.batch.columns import Keep
+from bimodal.batch.rejects import Allowed
+from bimodal.batch.sources.inputs import Named
+from bimodal.errors import UsageError
+
+MODES = ("create", "append", "replace", "upsert")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What several steps of a run need. input, output, model: as the user named them, for messages and records."""
+
+    model: str = ""
+    input: tuple[str, ...] = ()
+    output: str | None = None
+    keep: Keep = "auto"
+    outputs: tuple[str, ...] | None = None
+    threshold: float | None = None
+    features: Sequence[str] | None = None
+    rename: Mapping[str, str] | None = None
+    target: str | None = None
+    missing: tuple[str, ...] | None = None
+    query: str | None = None
+    into: str | None = None
+    mode: str = "create"
+    key: tuple[str, ...] = ()
+    overwrite: bool = False
+    fresh: bool = False
+    allowed: Allowed = field(default_factory=Allowed)
+    workers: int | None = None
+    ahead: int | None = None
+    call_rows: int | None = None
+    memory: int | None = None
+    timeout: float | None = None
+
+    def check(self) -> None:
+        """Raise UsageError for what cannot be meant."""
+        for name, value in (("workers", self.workers), ("ahead", self.ahead), ("call-rows", self.call_rows)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} {value}: one at least")
+        if self.timeout is not None and self.timeout <= 0:
+            raise UsageError(f"--timeout {self.timeout:g}: more than no time at all")
+        if self.mode not in MODES:
+            raise UsageError(f"--mode {self.mode!r}: it is one of {', '.join(MODES)}")
+        if self.mode == "upsert" and not self.key:
+            raise UsageError("--mode upsert needs the columns that tell a row: --key id")
+        if self.key and self.mode != "upsert":
+            raise UsageError("--key is for --mode upsert")
+
+    def command(self, rejected: int) -> str:
+        """The command line of the same run that accepts so many rejected rows."""
+        words = ["bimodal", "predict", self.model, *self.input]
+        if self.output is not None:
+            words += ["-o", self.output]
+        if self.keep != "auto":
+            words += ["--keep", self.keep if isinstance(self.keep, str) else ",".join(self.keep)]
+        for flag, values in (("outputs", self.outputs), ("features", self.features), ("na", self.missing)):
+            if values is not None:
+                words += [f"--{flag}", ",".join(values)]
+        for column, feature in (self.rename or {}).items():
+            words += ["--rename", f"{column}={feature}"]
+        single = (("threshold", self.threshold), ("target", self.target), ("query", self.query), ("into", self.into))
+        for flag, value in single:
+            if value is not None:
+                words += [f"--{flag}", str(value)]
+        if self.mode != "create":
+            words += ["--mode", self.mode]
+        if self.key:
+            words += ["--key", ",".join(self.key)]
+        if self.overwrite:
+            words.append("--overwrite")
+        return shlex.join([*words, "--max-rejects", str(rejected)])
+
+
+def named(given: Named) -> tuple[str, ...]:
+    """The inputs as the user wrote them."""
+    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(each) for each in given)
+
+
+def as_path(given: str | os.PathLike[str] | None) -> str | None:
+    return None if given is None else str(Path(given)) if isinstance(given, Path) else os.fspath(given)
