@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
+from bimodal.batch.sources.files import LocalFile
 from bimodal.batch.sources.inputs import open_input
 from bimodal.batch.sources.parquet import chunk_rows, gather
 from bimodal.dialect import Overrides
@@ -156,7 +157,7 @@ def test_any_frame_comes_back_from_csv_as_it_was(
     texts = [[*pair, "" if n is None else repr(n)] for pair, n in zip(cells, numbers, strict=False)]
     lines = [_written(row, separator, quoting) for row in [["one", "other", "x"], *texts]]
     path.write_bytes("".join(line + ending for line in lines).encode())
-    source = CsvSource(path, Overrides(separator=separator, decimal=".", encoding="utf-8"))
+    source = CsvSource(LocalFile(path), Overrides(separator=separator, decimal=".", encoding="utf-8"))
     (chunk,) = source.chunks(Reading({"x": pa.float64()}, ("one", "other")))
     assert chunk.rejects == ()
     assert list(zip(*chunk.kept.to_pydict().values(), strict=True)) == cells

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
-from bimodal.batch.sources.stream import fingerprint, readable
+from bimodal.batch.sources.files import InputFile
+from bimodal.batch.sources.stream import readable
 from bimodal.batch.sources.tables import chunk_of
 from bimodal.errors import SourceError
 
@@ -21,29 +21,33 @@ class ArrowSource(Source):
 
     kind = "arrow"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = path.name
-        with readable(str(path)), open(path, "rb") as file:
-            first = file.read(len(MAGIC))
+    def __init__(self, file: InputFile) -> None:
+        self.file = file
+        self.path = file.path
+        self.name = file.name
+        with readable(self.name), file.stream() as stream:
+            first = bytes(stream.read(len(MAGIC)))
         if not first:
             raise SourceError(f"{self.name} is empty")
         self._stream = first != MAGIC
         with self._reader() as (reader, _):
             self._schema: pa.Schema = reader.schema
         self.columns = tuple(self._schema.names)
-        self.total_bytes = path.stat().st_size
+        self.total_bytes = file.size
 
     @contextmanager
     def _reader(self) -> Iterator[tuple[pa.ipc.RecordBatchReader, pa.NativeFile]]:
-        with readable(str(self.path)), pa.memory_map(str(self.path)) as file:
+        with readable(self.name), self._file() as file:
             try:
                 yield (pa.ipc.open_stream(file) if self._stream else pa.ipc.open_file(file)), file
             except pa.ArrowInvalid as error:
                 raise SourceError(f"{self.name} is no Arrow file, or ends in the middle") from error
 
+    def _file(self) -> pa.NativeFile:
+        return pa.memory_map(str(self.path)) if self.path else self.file.random()
+
     def fingerprint(self) -> str:
-        return fingerprint(self.path)
+        return self.file.fingerprint()
 
     def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
         return pa.schema([self._schema.field(name) for name in names])

@@ -6,7 +6,6 @@ import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,13 @@ import pyarrow.csv as arrow_csv
 
 from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
 from bimodal.batch.sources.cutter import LINE_FEED, QUOTE, RETURN, Piece, Places, cut
+from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.stream import (
-    COMPRESSIONS,
     Bytes,
     ByteStream,
     Rewound,
     StandardInput,
     Transcoded,
-    fingerprint,
 )
 from bimodal.dialect import (
     HEAD,
@@ -44,27 +42,27 @@ LONGEST_RAW = 10_000  # characters of a refused row that are kept
 
 
 class CsvSource(Source):
-    """A CSV file, or CSV on standard input (path None)."""
+    """A CSV file, or CSV on standard input (file None)."""
 
     kind = "csv"
 
     def __init__(
         self,
-        path: Path | None,
+        file: InputFile | None,
         overrides: Overrides | None = None,
         *,
         head: bytes = b"",
         stdin: StandardInput | None = None,
     ) -> None:
-        self.path = path
-        self.name = path.name if path else "standard input"
-        self.live = path is None
+        self.file = file
+        self.path = file.path if file else None
+        self.name = file.name if file else "standard input"
+        self.live = file is None
         self._overrides = overrides or Overrides()
         self._stdin, self._head = stdin, head
-        self.total_bytes = path.stat().st_size if path else None
+        self.total_bytes = file.size if file else None
         raw, text, lines = self._look()
-        plain = path.with_suffix("") if path and path.suffix.lower() in COMPRESSIONS else path
-        separator = "\t" if plain and plain.suffix.lower() in (".tsv", ".tab") else None
+        separator = "\t" if file and file.suffix in (".tsv", ".tab") else None
         self._encoding, self._mark = raw
         self.dialect = recognise(lines, self._overrides, encoding=self._encoding, separator=separator)
         self.columns = columns_of(text, self.dialect)
@@ -89,9 +87,9 @@ class CsvSource(Source):
 
     def _read_head(self) -> tuple[bytes, bool]:
         """The beginning of the file, and whether it is all of it."""
-        if self.path is None:
+        if self.file is None:
             return self._wait_for_lines()
-        stream = ByteStream(self.path)
+        stream = ByteStream(self.file)
         try:
             pieces: list[bytes] = []
             length = 0
@@ -118,16 +116,16 @@ class CsvSource(Source):
     # -- the contract -----------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
-        if self.path is None:
+        if self.file is None:
             return ""
-        return hashlib.sha256(f"{fingerprint(self.path)} {self.dialect}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.file.fingerprint()} {self.dialect}".encode()).hexdigest()
 
     def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         stream: ByteStream | StandardInput
-        stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
+        stream = ByteStream(self.file) if self.file else self._stdin or StandardInput()
         try:
             yield from self._parse(self._text(stream), stream, Parser(self.columns, self.dialect, reading))
         finally:
@@ -135,7 +133,7 @@ class CsvSource(Source):
 
     def _text(self, stream: ByteStream | StandardInput) -> Bytes:
         """The file in UTF-8, without mark and header."""
-        text: Bytes = Rewound(self._head, stream) if self.path is None else stream
+        text: Bytes = Rewound(self._head, stream) if self.file is None else stream
         if self._encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
             text = Transcoded(text, self._encoding)
         if self._mark:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from bimodal.batch.sources.arrow import ArrowSource
 from bimodal.batch.sources.contract import Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
+from bimodal.batch.sources.files import LocalFile
 from bimodal.batch.sources.jsonl import JsonlSource
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.stream import COMPRESSIONS, StandardInput, readable
@@ -78,10 +79,10 @@ def kind_of(path: Path) -> tuple[str, str | None]:
 def _open(path: Path, overrides: Overrides | None) -> Source:
     kind, _ = kind_of(path)
     if kind == "csv":
-        return CsvSource(path, overrides)
+        return CsvSource(LocalFile(path), overrides)
     if kind == "jsonl":
-        return JsonlSource(path)
-    return ParquetSource(path) if kind == "parquet" else ArrowSource(path)
+        return JsonlSource(LocalFile(path))
+    return ParquetSource(LocalFile(path)) if kind == "parquet" else ArrowSource(LocalFile(path))
 
 
 def find(named: Named) -> list[Path]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ import pyarrow.json as arrow_json
 
 from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
 from bimodal.batch.sources.cutter import Piece, Places, cut
-from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput, fingerprint
+from bimodal.batch.sources.files import InputFile
+from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput
 from bimodal.errors import Problem, SourceError
 from bimodal.field import Field
 
@@ -28,16 +28,17 @@ NESTED = {b"bimodal": b"json"}  # a text column that holds JSON
 
 
 class JsonlSource(Source):
-    """A file of JSON Lines, or JSON Lines on standard input (path None)."""
+    """A file of JSON Lines, or JSON Lines on standard input (file None)."""
 
     kind = "jsonl"
 
-    def __init__(self, path: Path | None, *, head: bytes = b"", stdin: StandardInput | None = None) -> None:
-        self.path = path
-        self.name = path.name if path else "standard input"
-        self.live = path is None
+    def __init__(self, file: InputFile | None, *, head: bytes = b"", stdin: StandardInput | None = None) -> None:
+        self.file = file
+        self.path = file.path if file else None
+        self.name = file.name if file else "standard input"
+        self.live = file is None
         self._stdin, self._head = stdin, head
-        self.total_bytes = path.stat().st_size if path else None
+        self.total_bytes = file.size if file else None
         records = self._look()
         self._types: dict[str, pa.Field] = {}
         self.columns = _columns(records)
@@ -51,8 +52,8 @@ class JsonlSource(Source):
     def _look(self) -> list[Any]:
         """The values of the first lines; a broken line among them is left to the reading."""
         stream: ByteStream | StandardInput
-        stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
-        if self.path is None:
+        stream = ByteStream(self.file) if self.file else self._stdin or StandardInput()
+        if self.file is None:
             while b"\n" not in self._head.lstrip():
                 piece = stream.read()
                 if not piece:
@@ -67,7 +68,7 @@ class JsonlSource(Source):
         if not data:
             raise SourceError(f"{self.name} is empty")
         lines = data.splitlines()
-        whole = lines if len(data) < HEAD or self.path is None or len(lines) == 1 else lines[:-1]
+        whole = lines if len(data) < HEAD or self.file is None or len(lines) == 1 else lines[:-1]
         return self._values([line for line in whole if line.strip()])
 
     def _values(self, lines: Sequence[bytes]) -> list[Any]:
@@ -91,14 +92,14 @@ class JsonlSource(Source):
     # -- the contract -----------------------------------------------------------------------------------------------
 
     def fingerprint(self) -> str:
-        return fingerprint(self.path) if self.path else ""
+        return self.file.fingerprint() if self.file else ""
 
     def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
         return pa.schema([self._types.get(name, pa.field(name, pa.string())) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         stream: ByteStream | StandardInput
-        stream = ByteStream(self.path) if self.path else self._stdin or StandardInput()
+        stream = ByteStream(self.file) if self.file else self._stdin or StandardInput()
         if self.live:  # what is carried never decides whether an event is predicted
             reading = replace(reading, strict=False)
         parser = Parser(self.columns, self._types, reading, lists=self.lists)

@@ -7,13 +7,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as arrow_parquet
 
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Reading, Source
-from bimodal.batch.sources.stream import fingerprint, readable
+from bimodal.batch.sources.files import InputFile
+from bimodal.batch.sources.stream import readable
 from bimodal.batch.sources.tables import behind, chunk_of
 from bimodal.errors import SourceError
 
@@ -27,12 +27,13 @@ class ParquetSource(Source):
 
     kind = "parquet"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.name = path.name
-        with self._open() as file:
-            self._schema: pa.Schema = file.schema_arrow
-            self._metadata = file.metadata
+    def __init__(self, file: InputFile) -> None:
+        self.file = file
+        self.path = file.path
+        self.name = file.name
+        with self._open() as opened:
+            self._schema: pa.Schema = opened.schema_arrow
+            self._metadata = opened.metadata
         parts = [self._metadata.row_group(i) for i in range(self._metadata.num_row_groups)]
         counts = [part.num_rows for part in parts]
         self._rows = chunk_rows(sum(part.total_byte_size for part in parts), sum(counts))
@@ -40,23 +41,28 @@ class ParquetSource(Source):
         self._sizes = [sum(counts[place] for place in group) for group in self._groups]
         self.total_rows = self._metadata.num_rows
         self.columns = tuple(self._schema.names)
-        self.total_bytes = path.stat().st_size
+        self.total_bytes = file.size
 
     def _open(self, texts: Sequence[str] = ()) -> arrow_parquet.ParquetFile:
         known = getattr(self, "_metadata", None)
-        with readable(str(self.path)):
+        with readable(self.name):
             try:
                 return arrow_parquet.ParquetFile(
-                    self.path, metadata=known, read_dictionary=list(texts), buffer_size=BUFFER, pre_buffer=False
+                    self.file.random(),
+                    metadata=known,
+                    read_dictionary=list(texts),
+                    buffer_size=BUFFER,
+                    pre_buffer=False,
                 )
             except pa.ArrowInvalid as error:
-                size = self.path.stat().st_size
                 raise SourceError(
-                    f"{self.name} is empty" if not size else f"{self.name} is no Parquet file, or ends in the middle"
+                    f"{self.name} is no Parquet file, or ends in the middle"
+                    if self.file.size
+                    else f"{self.name} is empty"
                 ) from error
 
     def fingerprint(self) -> str:
-        return fingerprint(self.path)
+        return self.file.fingerprint()
 
     def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
         return pa.schema([self._schema.field(name) for name in names])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -28,22 +26,29 @@ class Bytes(Protocol):
     def ready(self) -> bool: ...
 
 
-class ByteStream:
-    """The bytes of a file, decompressed. `position` counts the bytes of the file itself.
+class Opened(Protocol):
+    """What a ByteStream needs of a file."""
 
-    offset: where to begin, in a file that is not compressed.
+    @property
+    def name(self) -> str: ...
+    @property
+    def codec(self) -> str | None: ...
+    def stream(self, offset: int = 0) -> Any: ...
+
+
+class ByteStream:
+    """The bytes of a file from an offset on (of a compressed one: from a frame on), decompressed. `position` counts the
+    bytes of the file itself.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self.path = path
-        self._file = open_file(path)
-        self._file.seek(offset)
-        codec = COMPRESSIONS.get(path.suffix.lower())
-        self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, mode="r"), codec) if codec else self._file
+    def __init__(self, file: Opened, offset: int = 0) -> None:
+        self.name = file.name
+        self._file = file.stream(offset)
+        self._stream = _decompressed(self._file, file.codec) if file.codec else self._file
 
     def read(self, size: int = PIECE) -> bytes:
         """Up to `size` bytes; none at the end."""
-        with readable(self.path.name):
+        with readable(self.name):
             return bytes(self._stream.read(size))
 
     def ready(self) -> bool:
@@ -51,7 +56,7 @@ class ByteStream:
 
     @property
     def position(self) -> int:
-        return self._file.tell()
+        return int(self._file.tell())
 
     def close(self) -> None:
         self._file.close()
@@ -116,9 +121,8 @@ class Transcoded:
         return self._stream.ready()
 
 
-def open_file(path: Path) -> BinaryIO:
-    with readable(str(path)):
-        return open(path, "rb")
+def _decompressed(file: Any, codec: str) -> pa.NativeFile:
+    return pa.CompressedInputStream(file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r"), codec)
 
 
 @contextmanager
@@ -135,16 +139,3 @@ def readable(name: str) -> Iterator[None]:
         if "Truncated" in reason:
             raise SourceError(f"{name} ends in the middle: its compressed data is cut off") from error
         raise SourceError(f"{name} cannot be read: {reason.splitlines()[0]}") from error
-
-
-def fingerprint(path: Path) -> str:
-    """A file's size, time of change, and the digest of its first and last 64 KiB."""
-    with readable(path.name):
-        status = path.stat()
-        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode())
-        with open(path, "rb") as file:
-            digest.update(file.read(1 << 16))
-            if status.st_size > 1 << 17:
-                file.seek(-(1 << 16), os.SEEK_END)
-            digest.update(file.read(1 << 16))
-    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""InputFile: what a source needs of a file, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from bimodal.batch.sources.stream import COMPRESSIONS, readable
+
+ENDS = 1 << 16  # bytes at either end that a fingerprint looks at
+
+
+class InputFile(ABC):
+    """A file of the input. name: as messages and rejects tell it, unique among the files of a run. size: in bytes.
+    stamp: changes with the file, known without opening it. path: where it lies on this machine (None: elsewhere).
+    """
+
+    name: str
+    size: int
+    stamp: str
+    path: Path | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending, in small letters; of a compressed file the one before."""
+        return self._plain.suffix.lower()
+
+    @property
+    def codec(self) -> str | None:
+        """The compression that the name tells."""
+        return COMPRESSIONS.get(PurePosixPath(self.name).suffix.lower())
+
+    @property
+    def _plain(self) -> PurePosixPath:
+        path = PurePosixPath(self.name)
+        return path.with_suffix("") if self.codec else path
+
+    @abstractmethod
+    def stream(self, offset: int = 0) -> Any:
+        """Its bytes from there on, to be read one after another: `read`, `tell`, `close`."""
+
+    @abstractmethod
+    def random(self) -> pa.NativeFile:
+        """Its bytes, to be read in any order and in any thread."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the content does; opens the file."""
+
+
+class LocalFile(InputFile):
+    """A file of this machine."""
+
+    path: Path
+
+    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+        self.path = Path(path)
+        self.name = name or self.path.name
+        with readable(str(self.path)):
+            status = self.path.stat()
+        self.size = status.st_size
+        self.stamp = f"{status.st_size} {status.st_mtime_ns}"
+
+    def stream(self, offset: int = 0) -> Any:
+        with readable(str(self.path)):
+            file = open(self.path, "rb")  # noqa: SIM115 - the reader closes it
+            file.seek(offset)
+            return file
+
+    def random(self) -> pa.NativeFile:
+        with readable(str(self.path)):
+            return pa.OSFile(str(self.path))
+
+    def fingerprint(self) -> str:
+        """Of its size, the time of its last change, and its first and last 64 KiB."""
+        with readable(self.name):
+            status = self.path.stat()
+            digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode())
+            with open(self.path, "rb") as file:
+                digest.update(file.read(ENDS))
+                if status.st_size > 2 * ENDS:
+                    file.seek(-ENDS, os.SEEK_END)
+                digest.update(file.read(ENDS))
+        return digest.hexdigest()
+
+
+def named(paths: Sequence[str]) -> list[str]:
+    """A short name for each path: its last part, or from the folder on that all of them share."""
+    last = [PurePosixPath(path).name for path in paths]
+    if len(set(last)) == len(last):
+        return last
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [os.path.relpath(path, shared) if shared else path for path in paths]
