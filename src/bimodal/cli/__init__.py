@@ -24,33 +24,37 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal inspect my_model.pkl                        what it takes and gives
     bimodal pack my_model.pkl --sample batch_input.csv  the model with its proof, in one folder
     bimodal verify my_model.pkl --sample batch_input.csv
+    bimodal runs list                                   the batch runs so far
 """
 
 # Typer brings its own copy of click along, or uses the installed one: whichever it is, this is its base class.
 CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
-COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "demo", "init")
+COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "runs", "demo", "init")
 
 
 def build(wanted: str | None) -> typer.Typer:
     """The application with the command that is wanted, or with all (for help): each brings its own libraries along."""
     app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-    if wanted in COMMANDS:
-        app.command(wanted)(command(wanted))
-    else:
-        for name in COMMANDS:
-            app.command(name)(shown(name))
+    for name, made in [(wanted, command(wanted))] if wanted in COMMANDS else [(each, shown(each)) for each in COMMANDS]:
+        if isinstance(made, typer.Typer):  # a command that has commands of its own
+            app.add_typer(made, name=name)
+        else:
+            app.command(name)(made)
     app.callback(invoke_without_command=True)(version)
     return app
 
 
-def command(name: str) -> Callable[..., None]:
+Command = Callable[..., None] | typer.Typer
+
+
+def command(name: str) -> Command:
     """The function of a command. Raises MissingLibrary where one that it needs is not installed."""
-    return cast(Callable[..., None], getattr(library(f"bimodal.cli.{name}"), name))
+    return cast(Command, getattr(library(f"bimodal.cli.{name}"), name))
 
 
-def shown(name: str) -> Callable[..., None]:
+def shown(name: str) -> Command:
     """The same for the list of commands, where it also stands without its library."""
     try:
         return command(name)
