@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bimodal.batch.sources.cutter import Piece, cut
+from bimodal.batch.sources.cutter import Block, cut
 from bimodal.errors import SourceError
 
 LETTERS = st.text(alphabet='ab",;\n\r \N{LATIN SMALL LETTER E WITH ACUTE}', max_size=6)
@@ -28,12 +28,12 @@ class Pieces:
         return True
 
 
-def rows_of(pieces: list[Piece]) -> list[list[str]]:
+def rows_of(pieces: list[Block]) -> list[list[str]]:
     """The rows of the pieces, each row parsed by itself."""
     rows: list[list[str]] = []
     for piece in pieces:
         start = 0
-        for end in piece.ends.tolist():
+        for end in piece.ends().tolist():
             rows += csv.reader(io.StringIO(piece.data[start:end].decode(), newline=""))
             start = end
     return [row for row in rows if row]
@@ -80,7 +80,7 @@ def test_the_pieces_do_not_depend_on_how_the_bytes_arrive(text: str, count: int,
 def test_a_field_that_is_never_closed_is_known_as_open() -> None:
     (piece,) = cut(Pieces(b'a,b\n1,"x\ny\n'), ord(","))
     assert piece.open
-    assert len(piece.ends) == 2
+    assert len(piece.ends()) == 2
 
 
 def test_the_header_is_left_out_and_blank_lines_are_no_rows() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
-from bimodal.batch.sources.cutter import LINE_FEED, QUOTE, RETURN, Piece, Places, cut
+from bimodal.batch.sources.contract import BadRow, Chunk, Cursor, Piece, Reading, Source
+from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
+from bimodal.batch.sources.lines import LINE_FEED, RETURN, Places
 from bimodal.batch.sources.stream import (
     Bytes,
     ByteStream,
@@ -26,6 +29,7 @@ from bimodal.batch.sources.stream import (
 from bimodal.dialect import (
     HEAD,
     HEADLESS,
+    WESTERN,
     Dialect,
     Overrides,
     columns_of,
@@ -64,6 +68,7 @@ class CsvSource(Source):
         raw, text, lines = self._look()
         separator = "\t" if file and file.suffix in (".tsv", ".tab") else None
         self._encoding, self._mark = raw
+        self._letters = letters_of(self._encoding)
         self.dialect = recognise(lines, self._overrides, encoding=self._encoding, separator=separator)
         self.columns = columns_of(text, self.dialect)
         self.index = index_of(self.columns)
@@ -124,44 +129,72 @@ class CsvSource(Source):
         return pa.schema([(name, pa.string()) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
-        stream: ByteStream | StandardInput
-        stream = ByteStream(self.file) if self.file else self._stdin or StandardInput()
+        for piece in self.pieces(reading):
+            yield piece.load()
+
+    def pieces(self, reading: Reading, after: Cursor | None = None) -> Iterator[Piece]:
+        """The cursor's offset is a place in the file (in what a compressed file holds); in the text as UTF-8, where
+        an encoding tells no exact place.
+        """
+        number, row, offset = (after["chunk"] + 1, after["row"], after["offset"]) if after else (0, 1, self._mark)
+        header = self.dialect.header and after is None
+        parser = Parser(self.columns, self.dialect, reading)
+        stream = self._stream(offset)
         try:
-            yield from self._parse(self._text(stream), stream, Parser(self.columns, self.dialect, reading))
+            text = self._text(stream, offset)
+            for block in cut(text, ord(self.dialect.separator), header=header, live=self.live, start=offset):
+                if not block.rows:  # nothing but blank lines
+                    continue
+                done = block.end if self._seeks else stream.position
+                cursor = {"chunk": number, "row": row + block.rows, "offset": block.end}
+                yield Piece(number, row, cursor, done, partial(self._load, parser, block, number, row, done))
+                number, row = number + 1, row + block.rows
         finally:
             stream.close()
 
-    def _text(self, stream: ByteStream | StandardInput) -> Bytes:
-        """The file in UTF-8, without mark and header."""
+    def _load(self, parser: Parser, block: Block, number: int, row: int, done: int) -> Chunk:
+        if self._letters is not None:
+            block = replace(block, data=codecs.charmap_decode(block.data, "replace", self._letters)[0].encode())
+        chunk = parser.parse(block)
+        rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
+        return replace(chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=done)
+
+    @property
+    def _seeks(self) -> bool:
+        """Whether a place in the text is a place in the file."""
+        return self.file is not None and not self.file.codec and not self._transcoded
+
+    @property
+    def _transcoded(self) -> bool:
+        return self._letters is None and self._encoding.lower().replace("_", "-") not in ("utf-8", "utf8")
+
+    def _stream(self, offset: int) -> ByteStream | StandardInput:
+        """The bytes, from this place on where that is possible."""
+        if self.file is None:
+            return self._stdin or StandardInput()
+        if self._seeks and offset > self._mark:
+            check_place(self.file, offset)
+        return ByteStream(self.file, offset if self._seeks else 0)
+
+    def _text(self, stream: ByteStream | StandardInput, offset: int) -> Bytes:
+        """The text from this place on: in UTF-8, or in an encoding of single bytes."""
         text: Bytes = Rewound(self._head, stream) if self.file is None else stream
-        if self._encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        if self._transcoded:
             text = Transcoded(text, self._encoding)
-        if self._mark:
-            text = Rewound(_first(text)[self._mark :], text)
-        return text
-
-    def _parse(self, text: Bytes, stream: ByteStream | StandardInput, parser: Parser) -> Iterator[Chunk]:
-        number, row = 0, 1
-        for piece in cut(text, ord(self.dialect.separator), header=self.dialect.header, live=self.live):
-            chunk = parser.parse(piece)
-            if not chunk.count:  # nothing but blank lines
-                continue
-            rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
-            position = stream.position
-            yield replace(chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=position)
-            number, row = number + 1, row + chunk.count
+        return text if self._seeks or not offset else skipped(text, offset)
 
 
-def _first(stream: Bytes) -> bytes:
-    """The stream's beginning, three bytes at least where it has as many."""
-    head = b""
-    while len(head) < 3 and (piece := stream.read()):
-        head += piece
-    return head
+def letters_of(encoding: str) -> str | None:
+    """The letters of an encoding in which each is a byte and ASCII is itself: it is cut as it is. None of others."""
+    if encoding == "cp1252":
+        return WESTERN
+    name = codecs.lookup(encoding).name.replace("-", "_")
+    table = getattr(sys.modules.get(f"encodings.{name}"), "decoding_table", None)
+    return table if isinstance(table, str) and table[:128] == WESTERN[:128] else None
 
 
 class Parser:
-    """From a piece of text to a chunk's tables. The rows of the refused are counted from 0 within the piece."""
+    """From a block of text to a chunk's tables. The rows of the refused are counted from 0 within the block."""
 
     def __init__(self, columns: tuple[str, ...], dialect: Dialect, reading: Reading) -> None:
         self.columns, self.dialect, self.reading = columns, dialect, reading
@@ -173,36 +206,38 @@ class Parser:
         self.twice = [name for name in reading.kept if name in self.types]  # a feature that is carried too
         self.plain = {**self.types, **dict.fromkeys(carried, pa.string())}
 
-    def parse(self, piece: Piece) -> Chunk:
-        if piece.open or len(_loose_quotes(piece, ord(self.dialect.separator))):
-            return self._careful(piece)
+    def parse(self, block: Block) -> Chunk:
+        if block.open or block.loose:
+            return self._careful(block)
         try:
-            table = self._read(piece.data, self.plain, multiline=piece.multiline)
-            texts = self._read(piece.data, dict.fromkeys(self.twice, pa.string()), multiline=piece.multiline)
+            table = self._read(block, self.plain)
+            texts = self._read(block, dict.fromkeys(self.twice, pa.string()))
         except pa.ArrowInvalid:
-            return self._careful(piece)
-        if table.num_rows != len(piece.ends) and table.num_rows != len(piece.starts()):
-            return self._careful(piece)
-        features = pa.table([self._feature(name, table.column(name), piece) for name in self.types], list(self.types))
+            return self._careful(block)
+        if table.num_rows != block.rows:
+            return self._careful(block)
+        features = pa.table([self._feature(name, table.column(name), block) for name in self.types], list(self.types))
         kept = [texts.column(name) if name in self.types else table.column(name) for name in self.reading.kept]
-        return Chunk(0, "", 0, features, pa.table(kept, list(self.reading.kept)), raw=_Raw(piece), text=True)
+        return Chunk(0, "", 0, features, pa.table(kept, list(self.reading.kept)), raw=_Raw(block), text=True)
 
-    def _read(self, data: bytes, types: dict[str, pa.DataType], *, multiline: bool, skip: Any = None) -> pa.Table:
+    def _read(self, block: Block, types: dict[str, pa.DataType], skip: Any = None) -> pa.Table:
         """Parse these columns as these types.
 
         skip: called with each row of a wrong number of fields, which is then left out.
         """
         if not types:
             return pa.table({})
-        if not data.strip(b"\r\n"):
+        if not block.rows:
             return pa.table({name: pa.array([], kind) for name, kind in types.items()})
         return arrow_csv.read_csv(
-            pa.BufferReader(data),
+            pa.BufferReader(block.data),
             read_options=arrow_csv.ReadOptions(
-                column_names=self.columns, block_size=len(data) + 1, use_threads=skip is None
+                column_names=self.columns, block_size=len(block.data) + 1, use_threads=False
             ),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=self.dialect.separator, newlines_in_values=multiline, invalid_row_handler=skip
+                delimiter=self.dialect.separator,
+                newlines_in_values=block.multiline or skip is not None,
+                invalid_row_handler=skip,
             ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=types,
@@ -215,13 +250,13 @@ class Parser:
 
     # -- features ---------------------------------------------------------------------------------------------------
 
-    def _feature(self, name: str, column: pa.ChunkedArray, piece: Piece, skip: Any = None) -> pa.Array:
+    def _feature(self, name: str, column: pa.ChunkedArray, block: Block, skip: Any = None) -> pa.Array:
         """A typed column, with nulls for the missing; as text again where a number may not be what was written."""
         kind = self.types[name]
         if pa.types.is_dictionary(kind):
             return self._missing_texts(_whole(column))
         if kind == pa.float64() and _beyond_exact(column):
-            texts = self._read(piece.data, {name: pa.string()}, multiline=piece.multiline, skip=skip)
+            texts = self._read(block, {name: pa.string()}, skip)
             return self._cells(texts.column(name))
         return _whole(column)
 
@@ -243,31 +278,28 @@ class Parser:
 
     # -- with care --------------------------------------------------------------------------------------------------
 
-    def _careful(self, piece: Piece) -> Chunk:
+    def _careful(self, block: Block) -> Chunk:
         """Read all as text, find the bad rows, and go on with the good ones."""
-        starts = piece.starts()
+        rows = _Raw(block)
+        starts = rows.starts
         bad: dict[int, BadRow] = {}
-        rows = _Raw(piece)
-        for place in np.unique(
-            np.searchsorted(starts, _loose_quotes(piece, ord(self.dialect.separator)), "right") - 1
-        ).tolist():
+        for place in np.unique(np.searchsorted(starts, block.loose_quotes(), "right") - 1).tolist():
             bad[place] = BadRow(place, "bad_quotes", "a quoted field goes on after its closing quote")
-        if piece.open:
+        if block.open:
             place = len(starts) - 1
             bad[place] = BadRow(place, "unclosed_quote", "the input ends inside a quoted field")
-            piece = replace(piece, data=piece.data[: starts[-1]], open=False)
-        shapes = _Shapes(rows, piece)
-        binary = self._read(piece.data, dict.fromkeys(self.plain, pa.binary()), multiline=True, skip=shapes)
+            block = replace(block, data=block.data[: starts[-1]], rows=block.rows - 1, open=False)
+        shapes = _Shapes(rows, block)
+        binary = self._read(block, dict.fromkeys(self.plain, pa.binary()), shapes)
         bad = {**shapes.bad, **bad}
-        total = len(starts) - (len(piece.data) < len(rows.piece.data))
-        places = np.setdiff1d(np.arange(total), list(shapes.bad))
+        places = np.setdiff1d(np.arange(block.rows), list(shapes.bad))
         texts = {name: self._decoded(name, binary.column(name), places, bad) for name in self.plain}
-        features = [self._typed(name, texts[name], piece) for name in self.types]
+        features = [self._typed(name, texts[name], block) for name in self.types]
         good = ~np.isin(places, list(bad))
         kept = pa.table([texts[name] for name in self.reading.kept], list(self.reading.kept))
         rejects = tuple(replace(each, raw=rows.at(each.row)) for _, each in sorted(bad.items()))
         table = pa.table(features, list(self.types))
-        raw = _Raw(rows.piece, places[good])
+        raw = _Raw(rows.block, places[good])
         return Chunk(0, "", 0, table.filter(pa.array(good)), _filter(kept, good), rejects, places[good], raw, text=True)
 
     def _decoded(self, name: str, column: pa.ChunkedArray, places: Places, bad: dict[int, BadRow]) -> pa.Array:
@@ -285,12 +317,12 @@ class Parser:
                     bad.setdefault(place, BadRow(place, "bad_encoding", "bytes that are no UTF-8 text", name))
             return pa.array(texts, pa.string())
 
-    def _typed(self, name: str, texts: pa.Array, piece: Piece) -> pa.Array:
+    def _typed(self, name: str, texts: pa.Array, block: Block) -> pa.Array:
         """The feature as its type if all its cells are of it, otherwise as text."""
-        skip = _Shapes(_Raw(piece), piece)
+        skip = _Shapes(_Raw(block), block)
         try:
-            column = self._read(piece.data, {name: self.types[name]}, multiline=True, skip=skip).column(name)
-            return self._feature(name, column, piece, skip)
+            column = self._read(block, {name: self.types[name]}, skip).column(name)
+            return self._feature(name, column, block, skip)
         except pa.ArrowInvalid:
             if pa.types.is_dictionary(self.types[name]):  # bytes that are no text, seen to before
                 return self._missing_texts(texts.dictionary_encode())
@@ -300,9 +332,9 @@ class Parser:
 class _Shapes:
     """Notes each row with a wrong number of fields, and has it left out."""
 
-    def __init__(self, rows: _Raw, piece: Piece) -> None:
+    def __init__(self, rows: _Raw, block: Block) -> None:
         self.bad: dict[int, BadRow] = {}
-        self._rows, self._piece = rows, piece
+        self._rows, self._block = rows, block
 
     def __call__(self, row: Any) -> str:
         place = row.number - 1
@@ -310,7 +342,7 @@ class _Shapes:
         many = "1 field" if row.actual_columns == 1 else f"{row.actual_columns} fields"
         reason = f"{many} where {row.expected_columns} are needed"
         start, end = self._rows.span(place)
-        last = self._piece.data[start:end]
+        last = self._block.data[start:end]
         if short and last[-1] not in (LINE_FEED, RETURN):
             reason += "; the input ends in this row"
         elif last.strip(b"\r\n").count(b"\n"):
@@ -322,36 +354,27 @@ class _Shapes:
 class _Raw:
     """From a place among a chunk's good rows to the row as it stands in the text."""
 
-    def __init__(self, piece: Piece, places: Places | None = None) -> None:
-        self.piece, self._places = piece, places
-        self._starts: Places | None = None
+    def __init__(self, block: Block, places: Places | None = None) -> None:
+        self.block, self._places = block, places
+
+    @cached_property
+    def starts(self) -> Places:
+        return self.block.starts()
+
+    @cached_property
+    def _ends(self) -> Places:
+        return self.block.ends()
 
     def span(self, place: int) -> tuple[int, int]:
-        if self._starts is None:
-            self._starts = self.piece.starts()
-        start = int(self._starts[place])
-        return start, int(self.piece.ends[np.searchsorted(self.piece.ends, start, "right")])
+        start = int(self.starts[place])
+        return start, int(self._ends[np.searchsorted(self._ends, start, "right")])
 
     def at(self, place: int) -> str:
         start, end = self.span(place)
-        return self.piece.data[start:end].decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
+        return self.block.data[start:end].decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
 
     def __call__(self, place: int) -> str:
         return self.at(int(place if self._places is None else self._places[place]))
-
-
-def _loose_quotes(piece: Piece, separator: int) -> Places:
-    """The quotes that close a field which then goes on."""
-    closing = piece.quotes[1::2]
-    if not len(closing):
-        return closing
-    array = np.frombuffer(piece.data, np.uint8)
-    after = array[np.minimum(closing + 1, len(array) - 1)]
-    fine = (
-        (after == separator) | (after == LINE_FEED) | (after == RETURN) | (after == QUOTE) | (closing == len(array) - 1)
-    )
-    loose: Places = closing[~fine]
-    return loose
 
 
 def _beyond_exact(column: pa.ChunkedArray) -> bool:

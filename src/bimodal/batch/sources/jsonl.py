@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
-from bimodal.batch.sources.contract import BadRow, Chunk, Reading, Source
-from bimodal.batch.sources.cutter import Piece, Places, cut
+from bimodal.batch.sources.contract import BadRow, Chunk, Cursor, Piece, Reading, Source
+from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
-from bimodal.batch.sources.stream import ByteStream, Rewound, StandardInput
+from bimodal.batch.sources.lines import Places
+from bimodal.batch.sources.stream import Bytes, ByteStream, Rewound, StandardInput
 from bimodal.errors import Problem, SourceError
 from bimodal.field import Field
 
@@ -98,24 +99,48 @@ class JsonlSource(Source):
         return pa.schema([self._types.get(name, pa.field(name, pa.string())) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
-        stream: ByteStream | StandardInput
-        stream = ByteStream(self.file) if self.file else self._stdin or StandardInput()
+        for piece in self.pieces(reading):
+            yield piece.load()
+
+    def pieces(self, reading: Reading, after: Cursor | None = None) -> Iterator[Piece]:
+        """The cursor's offset is a place in the file, or in what a compressed file holds."""
+        number, row, offset = (after["chunk"] + 1, after["row"], after["offset"]) if after else (0, 1, 0)
         if self.live:  # what is carried never decides whether an event is predicted
             reading = replace(reading, strict=False)
         parser = Parser(self.columns, self._types, reading, lists=self.lists)
-        number, row = 0, 1
+        stream = self._stream(offset)
         try:
-            for piece in cut(Rewound(self._head, stream), None, live=self.live):
-                chunk = parser.parse(piece)
-                if not chunk.count:
+            for block in cut(self._text(stream, offset), None, live=self.live, start=offset):
+                if not block.rows:
                     continue
-                rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
-                yield replace(
-                    chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=stream.position
-                )
-                number, row = number + 1, row + chunk.count
+                done = block.end if self._seeks else stream.position
+                cursor = {"chunk": number, "row": row + block.rows, "offset": block.end}
+                yield Piece(number, row, cursor, done, partial(self._load, parser, block, number, row, done))
+                number, row = number + 1, row + block.rows
         finally:
             stream.close()
+
+    def _load(self, parser: Parser, block: Block, number: int, row: int, done: int) -> Chunk:
+        chunk = parser.parse(block)
+        rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
+        return replace(chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=done)
+
+    @property
+    def _seeks(self) -> bool:
+        return self.file is not None and not self.file.codec
+
+    def _stream(self, offset: int) -> ByteStream | StandardInput:
+        """The bytes, from this place on where that is possible."""
+        if self.file is None:
+            return self._stdin or StandardInput()
+        if self._seeks and offset:
+            check_place(self.file, offset)
+        return ByteStream(self.file, offset if self._seeks else 0)
+
+    def _text(self, stream: ByteStream | StandardInput, offset: int) -> Bytes:
+        """The text from this place on."""
+        text: Bytes = Rewound(self._head, stream) if self.file is None else stream
+        return text if self._seeks else skipped(text, offset)
 
 
 class _Twice(ValueError):
@@ -196,25 +221,25 @@ class Parser:
     reading: Reading
     lists: bool = False
 
-    def parse(self, piece: Piece) -> Chunk:
+    def parse(self, block: Block) -> Chunk:
         if self.lists or any(self.types[name].metadata for name in self.reading.kept):
-            return self._careful(piece)
-        if b"NaN" in piece.data or b"Infinity" in piece.data:  # no JSON, but Arrow takes them
-            return self._careful(piece)
+            return self._careful(block)
+        if b"NaN" in block.data or b"Infinity" in block.data:  # no JSON, but Arrow takes them
+            return self._careful(block)
         try:
             table = arrow_json.read_json(
-                pa.BufferReader(piece.data),
-                read_options=arrow_json.ReadOptions(block_size=len(piece.data) + 1),
+                pa.BufferReader(block.data),
+                read_options=arrow_json.ReadOptions(block_size=len(block.data) + 1),
                 parse_options=arrow_json.ParseOptions(
                     explicit_schema=self._schema(),
                     unexpected_field_behavior="error" if self.reading.strict else "ignore",
                 ),
             )
         except pa.ArrowInvalid:
-            return self._careful(piece)
-        if table.num_rows not in (len(piece.ends), len(piece.starts())) or self._doubtful(table, piece.data):
-            return self._careful(piece)
-        return Chunk(0, "", 0, self._features(table), self._kept(table), raw=_Raw(piece))
+            return self._careful(block)
+        if table.num_rows != block.rows or self._doubtful(table, block.data):
+            return self._careful(block)
+        return Chunk(0, "", 0, self._features(table), self._kept(table), raw=_Raw(block))
 
     def _schema(self) -> pa.Schema:
         """Features by the model's types; what is carried, by the types of the first lines."""
@@ -249,10 +274,10 @@ class Parser:
 
     # -- line by line -----------------------------------------------------------------------------------------------
 
-    def _careful(self, piece: Piece) -> Chunk:
-        rows = _Raw(piece)
+    def _careful(self, block: Block) -> Chunk:
+        rows = _Raw(block)
         records, places, bad = [], [], []
-        for place in range(len(piece.starts())):
+        for place in range(block.rows):
             try:
                 records.append(self._record(rows.line(place)))
                 places.append(place)
@@ -265,7 +290,7 @@ class Parser:
         features = pa.table({"rows": pa.nulls(len(values))})
         chosen = np.array(places, np.int64)[good]
         rejects = tuple(sorted(bad, key=lambda each: each.row))
-        return Chunk(0, "", 0, features, kept, rejects, chosen, _Raw(piece, chosen), records=values)
+        return Chunk(0, "", 0, features, kept, rejects, chosen, _Raw(block, chosen), records=values)
 
     def _record(self, line: bytes) -> Any:
         record = _decode(line)
@@ -337,15 +362,20 @@ def _wider(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
 class _Raw:
     """From a place among a chunk's good rows to its line."""
 
-    def __init__(self, piece: Piece, places: Places | None = None) -> None:
-        self._piece, self._places = piece, places
-        self._starts: Places | None = None
+    def __init__(self, block: Block, places: Places | None = None) -> None:
+        self._block, self._places = block, places
+
+    @cached_property
+    def _starts(self) -> Places:
+        return self._block.starts()
+
+    @cached_property
+    def _ends(self) -> Places:
+        return self._block.ends()
 
     def line(self, place: int) -> bytes:
-        if self._starts is None:
-            self._starts = self._piece.starts()
         start = int(self._starts[place])
-        return self._piece.data[start : int(self._piece.ends[np.searchsorted(self._piece.ends, start, "right")])]
+        return self._block.data[start : int(self._ends[np.searchsorted(self._ends, start, "right")])]
 
     def at(self, place: int) -> str:
         return self.line(place).decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
