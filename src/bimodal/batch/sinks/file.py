@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from bimodal.batch.sinks.contract import OldEncoder, OldSink
-from bimodal.errors import OutputExists, SinkError
+from bimodal.batch.sinks.durable import move_new, sync_folder, writable, write_whole
+from bimodal.errors import SinkError
 
-REASONS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file would be larger than is allowed here",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
-    errno.EROFS: "the file system is read-only",
-    errno.EISDIR: "it is a folder",
-    errno.ENOTDIR: "its folder is a file",
-    errno.ENAMETOOLONG: "the name is too long",
-}
-
-
-@contextlib.contextmanager
-def writable(name: str) -> Iterator[None]:
-    """Errors of writing, in one sentence."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise SinkError(f"{name} cannot be written: {reason}; nothing was left behind") from error
+__all__ = ["FileSink", "move", "sync_folder", "writable", "write_whole"]
 
 
 class Gate(io.RawIOBase):
@@ -124,44 +102,5 @@ def move(source: Path, target: Path, *, overwrite: bool, name: str) -> None:
         if overwrite:
             os.replace(source, target)
         else:
-            _link(source, target, name)
+            move_new(source, target)
         sync_folder(target.parent)
-
-
-def _link(source: Path, target: Path, name: str) -> None:
-    try:
-        os.link(source, target)
-        source.unlink()
-    except FileExistsError:
-        raise OutputExists(f"{name} appeared while the run was going on; --overwrite replaces it") from None
-    except OSError as error:  # a file system without links
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
-            raise
-        if target.exists():
-            raise OutputExists(f"{name} appeared while the run was going on; --overwrite replaces it") from None
-        os.replace(source, target)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all, and durable."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with writable(str(path)):
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise

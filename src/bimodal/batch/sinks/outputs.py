@@ -7,14 +7,14 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from bimodal.batch.sinks.arrow import ArrowEncoder
-from bimodal.batch.sinks.contract import OldEncoder, OldSink
+from bimodal.batch.sinks.contract import Encoder, OldEncoder, OldSink, Sink
 from bimodal.batch.sinks.csv import CsvEncoder
-from bimodal.batch.sinks.file import FileSink
+from bimodal.batch.sinks.file import FileSink as OldFileSink
 from bimodal.batch.sinks.jsonl import JsonlEncoder
+from bimodal.batch.sinks.old import OldStandardOutput, OldStyle
 from bimodal.batch.sinks.parquet import ParquetEncoder
+from bimodal.batch.sinks.single import FileSink
 from bimodal.batch.sinks.standard import StandardOutput
 from bimodal.errors import UsageError
 
@@ -53,18 +53,28 @@ class Output:
         return self.path.with_name(self.path.name + ending)
 
     def sink(self, *, overwrite: bool) -> OldSink:
+        if self.path is None or self.device:
+            return OldStandardOutput(self._old_encoder(), self.path)
+        return OldFileSink(self.path, self._old_encoder(), overwrite=overwrite)
+
+    def new_sink(self, *, overwrite: bool) -> Sink:
+        """The place, for a run."""
         encoder = self._encoder()
         if self.path is None or self.device:
             return StandardOutput(encoder, self.path)
         return FileSink(self.path, encoder, overwrite=overwrite)
 
-    def _encoder(self) -> OldEncoder:
-        codec = pa.Codec(self.codec) if self.codec else None
+    def _old_encoder(self) -> OldEncoder:
+        if self.kind == "parquet":
+            return ParquetEncoder()
+        return ArrowEncoder(stream=self.kind == "arrows") if "arrow" in self.kind else OldStyle(self._encoder())
+
+    def _encoder(self) -> Encoder:
         if self.kind in ("csv", "tsv"):
-            return CsvEncoder("\t" if self.kind == "tsv" else ",", codec)
+            return CsvEncoder("\t" if self.kind == "tsv" else ",", self.codec)
         if self.kind == "jsonl":
-            return JsonlEncoder(codec)
-        return ParquetEncoder() if self.kind == "parquet" else ArrowEncoder(stream=self.kind == "arrows")
+            return JsonlEncoder(self.codec)
+        raise NotImplementedError(self.kind)
 
 
 def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:

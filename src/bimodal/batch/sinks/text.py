@@ -85,3 +85,17 @@ def nested_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         cells = [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(cells, pa.string())])
     return column
+
+
+def joined_bytes(texts: pa.ChunkedArray) -> bytes:
+    """The texts one after another."""
+    return b"".join(_bytes(chunk) for chunk in texts.chunks)
+
+
+def _bytes(texts: pa.StringArray) -> bytes:
+    """They stand so in the array's buffer."""
+    if not len(texts):
+        return b""
+    whole = pa.concat_arrays([texts]) if texts.offset else texts
+    first, last = (int.from_bytes(whole.buffers()[1][at : at + 4].to_pybytes(), "little") for at in (0, 4 * len(whole)))
+    return bytes(whole.buffers()[2][first:last])
