@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bimodal.batch.sinks.arrow import ArrowEncoder
-from bimodal.batch.sinks.contract import Encoder, OldEncoder, OldSink, Sink
+from bimodal.batch.sinks.contract import Encoder, OldSink, Sink
 from bimodal.batch.sinks.csv import CsvEncoder
 from bimodal.batch.sinks.file import FileSink as OldFileSink
 from bimodal.batch.sinks.jsonl import JsonlEncoder
@@ -54,8 +54,8 @@ class Output:
 
     def sink(self, *, overwrite: bool) -> OldSink:
         if self.path is None or self.device:
-            return OldStandardOutput(self._old_encoder(), self.path)
-        return OldFileSink(self.path, self._old_encoder(), overwrite=overwrite)
+            return OldStandardOutput(OldStyle(self._encoder()), self.path)
+        return OldFileSink(self.path, OldStyle(self._encoder()), overwrite=overwrite)
 
     def new_sink(self, *, overwrite: bool) -> Sink:
         """The place, for a run."""
@@ -64,17 +64,12 @@ class Output:
             return StandardOutput(encoder, self.path)
         return FileSink(self.path, encoder, overwrite=overwrite)
 
-    def _old_encoder(self) -> OldEncoder:
-        if self.kind == "parquet":
-            return ParquetEncoder()
-        return ArrowEncoder(stream=self.kind == "arrows") if "arrow" in self.kind else OldStyle(self._encoder())
-
     def _encoder(self) -> Encoder:
         if self.kind in ("csv", "tsv"):
             return CsvEncoder("\t" if self.kind == "tsv" else ",", self.codec)
         if self.kind == "jsonl":
             return JsonlEncoder(self.codec)
-        raise NotImplementedError(self.kind)
+        return ParquetEncoder() if self.kind == "parquet" else ArrowEncoder(stream=self.kind == "arrows")
 
 
 def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
