@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
+import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bimodal.batch.sources import lines
 from bimodal.batch.sources.cutter import Block, cut
 from bimodal.errors import SourceError
 
@@ -69,6 +72,63 @@ def test_any_text_is_cut_where_the_csv_module_ends_rows(text: str, piece: int, c
     pieces = list(cut(Pieces(text.encode()), ord(","), rows=count, size=size, piece=piece))
     assert b"".join(each.data for each in pieces).decode() == text
     assert rows_of(pieces) == parsed(text)
+
+
+def strictly(text: str) -> str | None:
+    """What the csv module says of the text where it is strict."""
+    try:
+        list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        return str(error)
+    return None
+
+
+LONG = st.lists(
+    st.sampled_from(
+        ['"a,b"', '"x\ny"', '""', '"a""b"', '5" p', "", "word", ",", ",", "\n", "\r\n", "\r", "x" * 61, '"' * 66]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@settings(max_examples=300)
+@given(LONG, st.integers(1, 300), st.integers(1, 9), st.integers(1, 400))
+def test_a_block_knows_its_rows_and_its_quotes(text: str, piece: int, count: int, size: int) -> None:
+    """Over many words of 64 bytes, and reads that end anywhere."""
+    data = text.encode()
+    blocks = list(cut(Pieces(data), ord(","), rows=count, size=size, piece=piece))
+    assert b"".join(each.data for each in blocks) == data
+    assert rows_of(blocks) == parsed(text)
+    assert sum(each.rows for each in blocks) == len(parsed(text))
+    end = 0
+    for block in blocks:
+        end += len(block.data)
+        assert block.end == end
+        ends = block.ends().tolist()
+        assert len(ends) <= count
+        assert len(block.data) <= size or len(ends) == 1
+        assert len(block.starts()) == block.rows
+        lines = [block.data[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
+        inner = [re.sub(rb"(\r\n|\n|\r)$", b"", line) if not block.open else line for line in lines]
+        assert block.open or block.multiline == any(b"\n" in line or b"\r" in line for line in inner)
+        said = strictly(block.data.decode())
+        assert block.loose == bool(len(block.loose_quotes()))
+        assert block.loose == (said is not None and "expected after" in said)
+        assert block.open == (block is blocks[-1] and is_open(text))
+    if len(blocks) > 1:
+        whole = list(cut(Pieces(data[blocks[0].end :]), ord(","), rows=count, size=size, start=blocks[0].end))
+        assert whole == blocks[1:]
+
+
+def is_open(text: str) -> bool:
+    """Whether the csv module goes on with the last field when a line is added."""
+    return len(parsed(text + "\nx")) == len(parsed(text)) and bool(text)
+
+
+def test_bits_are_counted_alike_by_any_numpy() -> None:
+    words = np.random.default_rng(1).integers(0, 1 << 63, 1000, np.uint64)
+    right = [int(word).bit_count() for word in words]
+    assert lines._counted(words).tolist() == lines._ones(words).tolist() == right
 
 
 @given(st.text(alphabet='a",\n\r', max_size=60), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
