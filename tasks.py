@@ -22,6 +22,7 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
     "chromium-driver": ("chromedriver",),
     "curl": ("curl",),
+    "mariadb-server": ("mariadbd", "mysqld"),
 }
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # most tests wait for processes of their own: two files at a time
 COMPARISONS = ("realtime", "batch", "start", "exact_trees", "exact_pipeline", "package")
@@ -38,9 +39,14 @@ def succeeds(command: list[str]) -> bool:
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
+def there(program: str) -> bool:
+    """Whether it can be called. Servers stand where not every user looks."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin") is not None
+
+
 def install_programs() -> bool:
-    """See that the tests find a browser and curl: Debian's, by apt-get, where that is possible."""
-    missing = [package for package, names in PROGRAMS.items() if not any(shutil.which(name) for name in names)]
+    """See that the tests find a browser, curl and a database: Debian's, by apt-get, where that is possible."""
+    missing = [package for package, names in PROGRAMS.items() if not any(map(there, names))]
     if not missing:
         return True
     rights = [] if hasattr(os, "geteuid") and os.geteuid() == 0 else ["sudo", "-n"]
@@ -65,7 +71,7 @@ def check(arguments: list[str]) -> int:
         "ruff format": lambda: succeeds(tool("ruff", "format", "--check")),
         "mypy": lambda: succeeds(tool("mypy")),
         "import-linter": lambda: succeeds([str(Path(sys.executable).with_name("lint-imports"))]),
-        "chromium and curl": install_programs,
+        "programs": install_programs,
         "pytest": lambda: succeeds(tool("pytest", *SIDE_BY_SIDE, *arguments)),
     }
     failed = [name for name, step in steps.items() if not step()]

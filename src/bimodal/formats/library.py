@@ -23,6 +23,8 @@ INSTALL = {
     "skops": "bimodal[skops]",
     "mlflow": "bimodal[mlflow]",
     "yaml": "bimodal[mlflow]",
+    "pymysql": "bimodal[sql]",
+    "sqlalchemy": "bimodal[sql]",
 }
 CALLED = {
     "sklearn": "scikit-learn",

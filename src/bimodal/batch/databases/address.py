@@ -30,6 +30,8 @@ ADAPTERS = {  # the adapter's module and class; every other kind is the general 
     "postgresql": ("postgres", "PostgreSQL"),
     "sqlite": ("sqlite", "SQLite"),
     "duckdb": ("duckdb", "DuckDB"),
+    "mysql": ("mysql", "MySQL"),
+    "mariadb": ("mysql", "MySQL"),
 }
 DIALECTS = ("mssql", "oracle")  # those that SQLAlchemy brings beside SCHEMES
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "file", "hdfs")  # what stands there is no database
