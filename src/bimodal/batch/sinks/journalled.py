@@ -244,15 +244,23 @@ class JournalledSink(Sink):
     def settle(self, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
         story = self._known()
         with self._failing():
-            head = self._encoder.begin(schema, metadata)
+            head = self._begin(schema, metadata)
             if story.schema is None:
                 story.ends[0] = self._body.head(head)
                 story.schema = schema.serialize().to_pybytes()
                 known = base64.b64encode(story.schema).decode()
                 self._journal.add({"schema": known, "body": [story.ends[0], zlib.crc32(head)]})
 
+    def _begin(self, schema: pa.Schema, metadata: Mapping[str, str]) -> bytes:
+        """What comes before the first chunk."""
+        return self._encoder.begin(schema, metadata)
+
     def encode(self, table: pa.Table) -> Encoded:
-        encoded = self._encoder.encode(table)
+        return self._summed(self._encoder.encode(table))
+
+    @staticmethod
+    def _summed(encoded: Encoded) -> Encoded:
+        """With the checksum of its bytes, made in the thread that made them."""
         return replace(encoded, content=zlib.crc32(encoded.data))
 
     def append(self, mark: Mark, encoded: Encoded, beside: Beside) -> None:

@@ -7,10 +7,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from bimodal.batch.options import Options
 from bimodal.batch.sinks.arrow import ArrowEncoder
 from bimodal.batch.sinks.contract import Encoder, OldSink, Sink
 from bimodal.batch.sinks.csv import CsvEncoder
 from bimodal.batch.sinks.file import FileSink as OldFileSink
+from bimodal.batch.sinks.folder import FolderSink
 from bimodal.batch.sinks.jsonl import JsonlEncoder
 from bimodal.batch.sinks.old import OldStandardOutput, OldStyle
 from bimodal.batch.sinks.parquet import ParquetEncoder
@@ -29,16 +31,19 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 @dataclass(frozen=True)
 class Output:
-    """A named output. path: None for standard output. kind: the format. codec: the compression."""
+    """A named output. path: None for standard output. kind: the format. codec: the compression. folder: it is a folder
+    of files.
+    """
 
     path: Path | None
     kind: str
     codec: str | None = None
+    folder: bool = False
 
     @property
     def described(self) -> str:
         """The part of it that decides the bytes."""
-        return f"{self.kind}.{self.codec}" if self.codec else self.kind
+        return (f"{self.kind}.{self.codec}" if self.codec else self.kind) + ("/" if self.folder else "")
 
     @property
     def device(self) -> bool:
@@ -62,6 +67,9 @@ class Output:
         encoder = self._encoder()
         if self.path is None or self.device:
             return StandardOutput(encoder, self.path)
+        if self.folder:
+            ending = "".join(name for name, codec in CODECS.items() if codec == self.codec)
+            return FolderSink(self.path, encoder, f".{self.kind}{ending}", overwrite=overwrite)
         return FileSink(self.path, encoder, overwrite=overwrite)
 
     def _encoder(self) -> Encoder:
@@ -72,19 +80,34 @@ class Output:
         return ParquetEncoder() if self.kind == "parquet" else ArrowEncoder(stream=self.kind == "arrows")
 
 
+def open_output(named: str | os.PathLike[str], options: Options, *, like: str = "csv") -> Sink:
+    """The sink of that name. like: the format of the input, for a name that tells none."""
+    return output_of(named, like=like).new_sink(overwrite=options.overwrite)
+
+
 def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
-    """The output of that name, or UsageError with what is understood. like: the format of standard output."""
+    """The output of that name, or UsageError with what is understood. like: the format of the input; standard output
+    and folders whose name tells none have it too.
+
+    A name with a slash at its end is a folder, as is a folder that is there.
+    """
     if named == "-":
         return Output(None, like if like == "jsonl" else "csv")
     path = Path(named)
     path = Path(os.path.realpath(path)) if path.is_symlink() else path  # the file behind the link is replaced
+    folder = os.fspath(named).endswith(("/", os.sep)) or path.is_dir()
     codec = CODECS.get(path.suffix.lower())
     kind = KINDS.get((path.with_suffix("") if codec else path).suffix.lower())
     if kind is None and Output(path, "csv").device:
         return Output(path, "csv")
+    if kind is None and folder:
+        return Output(path, like if like in KINDS.values() else "parquet", None, folder)
     if kind is None:
         known = ", ".join(KINDS)
-        raise UsageError(f"{path}: the name tells no format that can be written ({known}; text also with .gz or .zst)")
+        raise UsageError(
+            f"{path}: the name tells no format that can be written ({known}; text also with .gz or .zst); a folder of "
+            f"files is {path}/"
+        )
     if codec and kind not in ("csv", "tsv", "jsonl"):
         raise UsageError(f"{path}: {kind} is not written with {path.suffix}; it is compressed inside already")
-    return Output(path, kind, codec)
+    return Output(path, kind, codec, folder)
