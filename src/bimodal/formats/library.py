@@ -23,6 +23,9 @@ INSTALL = {
     "skops": "bimodal[skops]",
     "mlflow": "bimodal[mlflow]",
     "yaml": "bimodal[mlflow]",
+    "psycopg": "bimodal[postgres]",
+    "adbc_driver_manager": "bimodal[postgres]",
+    "adbc_driver_postgresql": "bimodal[postgres]",
     "pymysql": "bimodal[sql]",
     "sqlalchemy": "bimodal[sql]",
 }

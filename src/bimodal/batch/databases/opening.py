@@ -1,0 +1,41 @@
+"""Opening a database by its address: as a source, as a sink."""
+
+from __future__ import annotations
+
+from bimodal.batch.databases.address import Address
+from bimodal.batch.databases.contract import Mode, Query, TableName
+from bimodal.batch.databases.sink import TableSink
+from bimodal.batch.databases.source import DatabaseSource
+from bimodal.errors import UsageError
+
+MODES = ("create", "append", "replace", "upsert")
+
+
+def open_source(text: str, query: str | None = None) -> DatabaseSource:
+    """The table that the address names, or the rows of a query there."""
+    address = Address.parse(text)
+    if query is not None and address.table is not None:
+        raise UsageError(f"{address.name} names a table, and --query says what to read too: choose one of them")
+    return DatabaseSource(address.open(), address.named if query is None else Query(query))
+
+
+def open_sink(
+    text: str,
+    into: str | None = None,
+    mode: str = "create",
+    key: tuple[str, ...] = (),
+    *,
+    overwrite: bool = False,
+) -> TableSink:
+    """The table that the address names, or `into` (`table` or `schema.table`)."""
+    address = Address.parse(text)
+    if into is not None:
+        if address.table is not None:
+            raise UsageError(f"{address.name} names a table, and --into names another: choose one of them")
+        address = address.at(Address.parse(f"sqlite:///x#{into}").table)
+    if mode not in MODES:
+        raise UsageError(f"--mode {mode}: there are {', '.join(MODES)}")
+    if key and mode != "upsert":
+        raise UsageError(f"--key is for --mode upsert; --mode {mode} tells no rows apart")
+    target: TableName = address.named
+    return TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite)

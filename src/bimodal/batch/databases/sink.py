@@ -1,0 +1,575 @@
+"""TableSink: predictions into a table of a database, every row once, and the run's journal in the same transactions.
+
+Rows go to a staging table of the target's schema, each chunk together with its mark in one transaction. Publication is
+one transaction too: the staging table becomes the target, or its rows are inserted or merged there, and the run's row
+says so. Where a CREATE or RENAME ends the transaction (MySQL), renaming is the one step, and the next call clears up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from bimodal.batch.databases.books import COMPLETE, PUBLISHED, PUBLISHING, RUNNING, Books, Run
+from bimodal.batch.databases.contract import CommitUnknown, Database, Mode, Session, TableName, Unfit
+from bimodal.batch.marks import Begun, Beside, Mark, Published
+from bimodal.batch.sinks.contract import Encoded, Sink
+from bimodal.batch.sinks.durable import sync_folder, writable
+from bimodal.errors import OutputExists, OutputHeld, SinkError
+from bimodal.field import listed
+
+POLLED = 0.2  # seconds between two tries for the lock
+TRIES = 6  # of one transaction, where the connection is lost each time
+PAUSE = 0.2  # seconds before the second connection; each further one waits twice as long
+Result = TypeVar("Result")
+
+
+class _DoneMeanwhileError(Exception):
+    """Another connection (an earlier one of this run, of which no answer came) has published already."""
+
+
+class TableSink(Sink):
+    """A table. mode: what happens to it at publication. overwrite: a table that is there is replaced (mode create)."""
+
+    table = True
+
+    def __init__(
+        self, database: Database, target: TableName, mode: Mode | None = None, *, overwrite: bool = False
+    ) -> None:
+        self.database, self.kind = database, database.kind
+        self.mode = mode or Mode()
+        if overwrite and self.mode.word == "create":
+            self.mode = Mode("replace")
+        self.name = f"{database.name.partition('#')[0]}#{target}"
+        self._asked, self._target = target, target
+        self._opened: Session | None = None
+        self._books = Books(database, None)
+        self._free: Callable[[], None] | None = None
+        self._run: str | None = None
+        self._types: dict[str, str] = {}
+        self._schema: pa.Schema | None = None
+        self._rows = 0  # in the staging table
+
+    # -- the connection ---------------------------------------------------------------------------------------------
+
+    @property
+    def _session(self) -> Session:
+        if self._opened is None:
+            session = self.database.session()
+            try:
+                self._target = self.database.resolve(session, self._asked)
+            except BaseException:
+                session.close()
+                raise
+            self._books = Books(self.database, self._target.schema)
+            self._opened = session
+        return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _look(self, work: Callable[[Session], Result]) -> Result:
+        """Read (or do what may be done twice); once more where the connection is lost."""
+        pause = PAUSE
+        for _ in range(TRIES):
+            try:
+                return work(self._session)
+            except CommitUnknown:
+                self._close()
+                time.sleep(pause)
+                pause *= 2
+        raise SinkError(f"the connection to {self.name} is lost again and again; the same command goes on from there")
+
+    def _once(self, work: Callable[[Session], None], done: Callable[[Session], bool]) -> None:
+        """A transaction that happens once: where its fate is not known, or it clashes with itself, `done` says."""
+
+        def attempt(session: Session) -> None:
+            if tries and done(session):
+                return
+            tries.append(1)
+            try:
+                with session.transaction():
+                    work(session)
+            except SinkError:
+                if not done(session):
+                    raise
+
+        tries: list[int] = []
+        self._look(attempt)
+
+    # -- before -----------------------------------------------------------------------------------------------------
+
+    def hold(self, wait: float, told: Callable[[str], None]) -> None:
+        self._look(lambda session: None)
+        until, waiting = time.monotonic() + wait, False
+        while isinstance(holder := self.database.lock(self._target), str):
+            if time.monotonic() >= until:
+                raise OutputHeld(
+                    f"{self.name} is being written by {holder}; wait until it ends, or end it there, and run the same "
+                    "command again"
+                )
+            if not waiting:
+                told(f"{self.name} is being written by {holder}; waiting up to {wait:.0f} s for it")
+                waiting = True
+            time.sleep(POLLED)
+        self._free = holder
+        if self.database.ddl_commits:
+            self._look(self._repair)
+
+    def published(self, plan_key: str | None = None) -> Published | None:
+        """plan_key: of a run with this plan alone, where several have appended to one table."""
+        return self._look(lambda session: self._published(session, plan_key))
+
+    def _published(self, session: Session, plan_key: str | None) -> Published | None:
+        done = [each for each in self._runs(session) if each.status == PUBLISHED]
+        if plan_key is not None:
+            replaced = [place for place, each in enumerate(done) if each.mode in ("create", "replace")]
+            done = [each for each in done[replaced[-1] if replaced else 0 :] if each.plan_key == plan_key]
+        if not done:
+            return None
+        newest = max(done, key=lambda each: (each.finished, each.run))
+        report = self._books.report(session, newest.run)
+        if self.database.columns(session, self._target) is None:
+            return None
+        if newest.mode in ("create", "replace") and report.get("predicted") and self._is_empty(session):
+            return None
+        return Published(report, report.get("end"))
+
+    def _is_empty(self, session: Session) -> bool:
+        """Of the rows that a run left there is none: somebody has emptied the table, or made it anew."""
+        spelled = self.database.spell(self._target)
+        ((found,),) = session.query(f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {spelled}) THEN 1 ELSE 0 END")  # noqa: S608 - names quoted
+        return not found
+
+    def begun(self) -> Begun | None:
+        return self._look(self._begun)
+
+    def _begun(self, session: Session) -> Begun | None:
+        open_ = [each for each in self._runs(session) if each.status in (RUNNING, COMPLETE)]
+        if not open_:
+            return None
+        begun = self._books.begun(session, open_[-1])
+        if begun.schema is not None and self.database.columns(session, self._staging(begun.run)) is None:
+            raise SinkError(
+                f"the staging table {self._staging(begun.run)} of the unfinished run is gone; --fresh throws the run "
+                "away and starts anew"
+            )
+        return begun
+
+    def _runs(self, session: Session) -> list[Run]:
+        if not self._books.there(session):
+            return []
+        return self._books.runs(session, self.database.spell(self._target))
+
+    def exists(self) -> bool:
+        return self._look(lambda session: self.database.columns(session, self._target) is not None)
+
+    def _staging(self, run: str) -> TableName:
+        known = re.sub(r"[^0-9a-z]", "", run.lower())[:12]
+        return TableName(f"bimodal_{known}", self._target.schema)
+
+    # -- whether it will go -----------------------------------------------------------------------------------------
+
+    def check(self, schema: pa.Schema | None = None) -> tuple[str, ...]:
+        return self._look(lambda session: self._check(session, schema))
+
+    def _check(self, session: Session, schema: pa.Schema | None) -> tuple[str, ...]:
+        self.database.spell(self._target)
+        lacking = self.database.rights(session, self._target, self.mode)
+        if lacking is not None:
+            raise SinkError(f"{self.name} cannot be written: {lacking}")
+        there = self.database.columns(session, self._target)
+        notes: list[str] = []
+        if there is not None and self.mode.word == "create":
+            notes.append(f"there is a table {self._target} already; --mode append, replace or upsert writes to it")
+        if there is None and self.mode.word == "append":
+            notes.append(f"there is no table {self._target} yet: it will be created")
+        if self.mode.word == "upsert":
+            self._check_key(session, there, schema)
+        if schema is not None:
+            types = self._types_of(schema)
+            if there is not None and self.mode.word in ("append", "upsert"):
+                notes += self._compared(session, types, there)
+        return tuple(notes)
+
+    def _types_of(self, schema: pa.Schema) -> dict[str, str]:
+        types: dict[str, str] = {}
+        for each in schema:
+            self.database.quote(each.name)
+            if each.name in types:
+                raise SinkError(f"the output has two columns called {each.name!r}", column=each.name)
+            types[each.name] = self.database.type_of(each)
+        return types
+
+    def _check_key(self, session: Session, there: Mapping[str, str] | None, schema: pa.Schema | None) -> None:
+        key = self.mode.key
+        if not key:
+            raise SinkError(f"--mode upsert needs the columns that tell rows apart: --key {'id' if not key else ''}")
+        for name in key:
+            if schema is not None and name not in schema.names:
+                raise SinkError(
+                    f"the output has no column {name!r} to be the key; --keep {name} carries it along, if the input "
+                    "has it",
+                    column=name,
+                )
+        if there is None:
+            raise SinkError(
+                f"there is no table {self._target} to update; --mode create makes it, then: "
+                f"{self.database.index(self._target, key)}"
+            )
+        if not self.database.unique(session, self._target, key):
+            raise SinkError(
+                f"rows of {self._target} cannot be told apart by {listed(list(key))}: an upsert needs a unique index; "
+                f"make it with: {self.database.index(self._target, key)}"
+            )
+
+    def _compared(self, session: Session, types: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+        """What the output and the target do not have in common: sentences, or a SinkError if it cannot work."""
+        for name, have in types.items():
+            want = there.get(name)
+            if want is None:
+                raise SinkError(
+                    f"the table {self._target} has no column {name!r}: ALTER TABLE {self.database.spell(self._target)} "
+                    f"ADD COLUMN {self.database.quote(name)} {have}, or choose other columns with --keep",
+                    column=name,
+                )
+            if not self.database.convertible(session, have, want):
+                raise SinkError(
+                    f"the column {name!r} is {have} in the output and {want} in the table {self._target}, which does "
+                    "not go together",
+                    column=name,
+                )
+        left = [name for name in there if name not in types]
+        for name in self.database.required(session, self._target):
+            if name in left:
+                raise SinkError(
+                    f"the table {self._target} needs a value in its column {name!r}, and the output has no such "
+                    "column; --keep may carry it along, or give the column a default",
+                    column=name,
+                )
+        notes = [
+            f"the column {name!r} is {have} in the output and {there[name]} in the table {self._target}; it is "
+            "converted, and a value that would change is an error"
+            for name, have in types.items()
+            if self.database.differs(self.database.quote(name), have, there[name]) is not None
+        ]
+        if left:
+            notes.append(f"the table {self._target} keeps its own values in {listed(left)}")
+        return notes
+
+    # -- the chunks -------------------------------------------------------------------------------------------------
+
+    def start(self, plan: Mapping[str, Any], run: str) -> None:
+        self._run, self._rows, self._types, self._schema = run, 0, {}, None
+        self._look(self._books_made)
+        target = self.database.spell(self._target)
+        self._once(
+            lambda session: self._books.begin(session, run, target, self.mode.word, plan),
+            lambda session: self._books.status(session, run) is not None,
+        )
+
+    def _books_made(self, session: Session) -> None:
+        self._books.make(session)
+
+    def resume(self, begun: Begun) -> None:
+        self._run, self._rows = begun.run, begun.predicted
+        if begun.schema is not None:
+            self._take(pa.ipc.read_schema(pa.py_buffer(begun.schema)))
+
+    def _take(self, schema: pa.Schema) -> None:
+        self._schema, self._types = schema, self._types_of(schema)
+
+    def settle(self, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+        if self._schema is not None:
+            return
+        types, run = self._types_of(schema), self._known()
+        staging = self.database.spell(self._staging(run))
+        columns = ", ".join(f"{self.database.quote(name)} {kind}" for name, kind in types.items())
+        settled = schema.serialize().to_pybytes()
+
+        def make(session: Session) -> None:
+            if not self.database.ddl_commits:
+                self._books.settle(session, run, settled)
+            session.execute(f"DROP TABLE IF EXISTS {staging}")
+            session.execute(f"CREATE TABLE {staging} ({columns})")
+            if self.database.ddl_commits:
+                self._books.settle(session, run, settled)
+
+        self._once(make, lambda session: self._books.begun(session, self._row(session)).schema is not None)
+        self._schema, self._types = schema, types
+
+    def _known(self) -> str:
+        assert self._run is not None, "start or resume comes first"
+        return self._run
+
+    def _row(self, session: Session) -> Run:
+        return next(each for each in self._runs(session) if each.run == self._run)
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """A value that the database cannot hold is told by `append`, which knows the row."""
+        if not table.num_rows:
+            return Encoded()
+        try:
+            return Encoded(content=self.database.prepare(table, self._types))
+        except Unfit as error:
+            return Encoded(content=error)
+
+    def append(self, mark: Mark, encoded: Encoded, beside: Beside) -> None:
+        content, run = encoded.content, self._known()
+        if isinstance(content, Unfit):
+            row = self._rows + content.place + 1
+            raise SinkError(
+                f"row {row} of the output, column {content.column!r}: {content}", row=row, column=content.column
+            )
+
+        def work(session: Session) -> None:
+            self._books.add(session, run, mark, beside)
+            if content is not None:
+                session.ingest(self._staging(run), content)
+
+        self._once(work, lambda session: self._books.mark(session, run, mark.number) is not None)
+        self._rows += mark.predicted
+
+    def complete(self) -> None:
+        run = self._known()
+        self._look(self._counted)
+        self._once(
+            lambda session: self._books.turn(session, run, COMPLETE, RUNNING),
+            lambda session: self._books.status(session, run) != RUNNING,
+        )
+
+    def _counted(self, session: Session) -> None:
+        """As many rows as the marks say."""
+        if self._schema is None:
+            return
+        staging = self._staging(self._known())
+        ((count,),) = session.query(f"SELECT COUNT(*) FROM {self.database.spell(staging)}")  # noqa: S608 - names quoted
+        if int(count) != self._rows:
+            raise SinkError(
+                f"the staging table {staging} holds {int(count):,} rows and not the {self._rows:,} that were written: "
+                "somebody changed it; --fresh throws the run away and starts anew"
+            )
+
+    def scored(self) -> Iterator[bytes]:
+        return self._books.beside(self._session, self._known(), "scored")
+
+    def rejects(self) -> Iterator[bytes]:
+        return self._books.beside(self._session, self._known(), "rejects")
+
+    # -- publication ------------------------------------------------------------------------------------------------
+
+    def publish(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        run = self._known()
+        if self._look(lambda session: self._books.status(session, run)) == PUBLISHED:
+            return self._look(lambda session: self._books.report(session, run))
+        last = self._look(lambda session: self._books.begun(session, self._row(session)).last)
+        told = {**report, "rejects": self.show_rejects() or None}
+        told.setdefault("end", None if last is None else last.cursor)
+        self._look(self._fits)
+        if self.database.ddl_commits:
+            self._look(lambda session: self._publish_in_steps(session, told))
+        else:
+            with contextlib.suppress(_DoneMeanwhileError):
+                self._once(
+                    lambda session: self._publish(session, told),
+                    lambda session: self._books.status(session, run) == PUBLISHED,
+                )
+        return told
+
+    def _moves(self, session: Session) -> bool:
+        """Whether the staging table itself becomes the target."""
+        if self.mode.word in ("create", "replace"):
+            return True
+        return self.mode.word == "append" and self.database.columns(session, self._target) is None
+
+    def _fits(self, session: Session) -> None:
+        """What can be seen before anything is changed: the target is as it should be, and so are the rows."""
+        there = self.database.columns(session, self._target)
+        if there is not None and self.mode.word == "create":
+            raise OutputExists(
+                f"the table {self._target} is there already; --mode append, replace or upsert writes to it"
+            )
+        if self.mode.word == "upsert":
+            self._check_key(session, there, self._schema)
+            self._see_keys(session)
+        if there is None or self.mode.word not in ("append", "upsert"):
+            return
+        self._compared(session, self._types, there)
+        staging = self.database.spell(self._staging(self._known()))
+        for name, have in self._types.items():
+            differs = self.database.differs(self.database.quote(name), have, there[name])
+            query = f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {staging} WHERE {differs}) THEN 1 ELSE 0 END"  # noqa: S608 - names quoted
+            if differs is not None and session.query(query)[0][0]:
+                raise SinkError(
+                    f"the column {name!r} is {there[name]} in the table {self._target}, which cannot hold all values "
+                    f"of the output ({have}) as they are; change the column's type, then run the same command again",
+                    column=name,
+                )
+
+    def _see_keys(self, session: Session) -> None:
+        """No key twice in the output, none that is null."""
+        staging = self.database.spell(self._staging(self._known()))
+        names = [self.database.quote(name) for name in self.mode.key]
+        key, told = ", ".join(names), listed(list(self.mode.key))
+        nulls = " OR ".join(f"{name} IS NULL" for name in names)
+        for what, inner in (
+            ("more than one row has the same", f"SELECT 1 FROM {staging} GROUP BY {key} HAVING COUNT(*) > 1"),  # noqa: S608 - names quoted
+            ("a row has no", f"SELECT 1 FROM {staging} WHERE {nulls}"),  # noqa: S608 - names quoted
+        ):
+            if session.query(f"SELECT CASE WHEN EXISTS ({inner}) THEN 1 ELSE 0 END")[0][0]:
+                raise SinkError(
+                    f"the output cannot update {self._target}: {what} key ({told}); choose other --key columns, or see "
+                    "to it that the input has each key once",
+                    column=self.mode.key[0],
+                )
+
+    def _publish(self, session: Session, told: Mapping[str, Any]) -> None:
+        """All of it, within a transaction."""
+        run, mine = self._known(), f"{PUBLISHING} {secrets.token_hex(6)}"
+        self._books.turn(session, run, mine, COMPLETE)  # waits for an earlier connection of ours, if one is at it
+        if self._books.status(session, run) != mine:
+            raise _DoneMeanwhileError
+        staging = self._staging(run)
+        if self._moves(session):
+            for statement in self._moved(session, staging):
+                session.execute(statement)
+        else:
+            for statement in self._merged(session, staging):
+                session.execute(statement)
+            session.execute(f"DROP TABLE {self.database.spell(staging)}")
+        self._books.tell(session, run, told)
+        self._books.finish(session, run)
+
+    def _moved(self, session: Session, staging: TableName) -> list[str]:
+        if self.mode.word == "replace":
+            return self.database.replace(session, self._target, staging)
+        return [self.database.rename(staging, self._target.name)]
+
+    def _merged(self, session: Session, staging: TableName) -> list[str]:
+        there = self.database.columns(session, self._target) or {}
+        values = {
+            name: self.database.converted(self.database.quote(name), have, there[name])
+            for name, have in self._types.items()
+        }
+        if self.mode.word == "upsert":
+            return self.database.upsert(self._target, staging, values, self.mode.key)
+        return [self.database.insert(self._target, staging, values)]
+
+    # -- publication where renaming ends the transaction ------------------------------------------------------------
+
+    def _publish_in_steps(self, session: Session, told: Mapping[str, Any]) -> None:
+        """The run says that it is about to be published; one statement publishes; `_repair` finishes, now or on the
+        next call.
+        """
+        run = self._known()
+        staging = self._staging(run)
+        if self._books.status(session, run) == COMPLETE:
+            moves = self._moves(session)
+            with session.transaction():
+                self._books.tell(session, run, told)
+                self._books.turn(session, run, PUBLISHING, COMPLETE)
+                if not moves:
+                    for statement in self._merged(session, staging):
+                        session.execute(statement)
+                    self._books.finish(session, run)
+        self._step(session, run)
+        self._repair(session)
+
+    def _step(self, session: Session, run: str) -> None:
+        """The one statement, unless it is done."""
+        staging = self._staging(run)
+        if self._books.status(session, run) != PUBLISHING or self.database.columns(session, staging) is None:
+            return
+        try:
+            session.execute(self._moved(session, staging)[0])
+        except SinkError:
+            with session.transaction():
+                self._books.turn(session, run, COMPLETE, PUBLISHING)
+            raise
+
+    def _repair(self, session: Session) -> None:
+        """Bring what a killed run left half done to its end (the staging table is gone: it is the target) or back."""
+        for each in self._runs(session):
+            staging = self._staging(each.run)
+            if each.status == PUBLISHING:
+                gone = self.database.columns(session, staging) is None
+                with session.transaction():
+                    if gone:
+                        self._books.finish(session, each.run)
+                    else:
+                        self._books.turn(session, each.run, COMPLETE, PUBLISHING)
+            if each.status in (PUBLISHING, PUBLISHED) and self._books.status(session, each.run) == PUBLISHED:
+                for table in (staging, TableName(f"{staging.name}_old", staging.schema)):
+                    if self.database.columns(session, table) is not None:
+                        session.execute(f"DROP TABLE IF EXISTS {self.database.spell(table)}")
+
+    # -- rejects ----------------------------------------------------------------------------------------------------
+
+    @property
+    def rejects_path(self) -> Path:
+        """Beside the database, if that is a file, else in the working directory."""
+        folder = self.database.path.parent if self.database.path is not None else Path()
+        name = re.sub(r"[/\\\0]", "_", str(self._asked)).lstrip(".")
+        return folder / f"{name}.rejects.jsonl"
+
+    def show_rejects(self) -> str:
+        """Put the refused rows into their file, without publishing; its name. Without a refused row the file of an
+        earlier run is taken away, and there is none to name.
+        """
+        path = self.rejects_path
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with writable(str(path), "the run stays where it is"):
+            try:
+                with open(temporary, "xb") as file:
+                    for lines in self._look(lambda session: self._books.beside(session, self._known(), "rejects")):
+                        file.write(lines if lines.endswith(b"\n") else lines + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                    empty = file.tell() == 0
+                if empty:
+                    path.unlink(missing_ok=True)
+                    return ""
+                os.replace(temporary, path)
+                sync_folder(path.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return str(path)
+
+    # -- letting go -------------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        self._look(self._drop)
+        self._schema, self._types, self._rows = None, {}, 0
+
+    def _drop(self, session: Session) -> None:
+        for each in self._runs(session):
+            if each.status in (RUNNING, COMPLETE):
+                session.execute(f"DROP TABLE IF EXISTS {self.database.spell(self._staging(each.run))}")
+                with session.transaction():
+                    self._books.forget(session, each.run)
+
+    def release(self) -> None:
+        try:
+            if self._free is not None and self._run is not None:
+                with contextlib.suppress(SinkError):  # without a connection it stays, and the next run takes it over
+                    self._look(self._drop_unmarked)
+        finally:
+            self._close()
+            if self._free is not None:
+                self._free()
+                self._free = None
+
+    def _drop_unmarked(self, session: Session) -> None:
+        running = self._books.status(session, self._known()) == RUNNING
+        if running and self._books.begun(session, self._row(session)).last is None:
+            self._drop(session)
