@@ -99,7 +99,7 @@ class TestPieces:
         assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
         assert all(chunk.features.column_names == ["x", "plan"] for chunk in chunks)
         if place.suffix == ".parquet":
-            assert duckdb.sql(f"select count(*) from '{place}'").fetchall() == [(len(ids),)]
+            assert duckdb.connect().execute(f"select count(*) from '{place}'").fetchone() == (len(ids),)
 
     def test_any_threads_in_any_order_give_the_same(self, place: Path) -> None:
         source = open_input(place)

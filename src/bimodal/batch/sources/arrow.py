@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pyarrow as pa
 
-from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Reading, Source
+from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.stream import readable
-from bimodal.batch.sources.tables import chunk_of
-from bimodal.errors import SourceError
+from bimodal.batch.sources.tables import behind, chunk_of
+from bimodal.errors import SourceChanged, SourceError
 
 MAGIC = b"ARROW1"
+Part = tuple[int, int, int]  # a batch's number, and from which row to which
 
 
 class ArrowSource(Source):
@@ -30,21 +33,27 @@ class ArrowSource(Source):
         if not first:
             raise SourceError(f"{self.name} is empty")
         self._stream = first != MAGIC
-        with self._reader() as (reader, _):
-            self._schema: pa.Schema = reader.schema
+        with self._sound():
+            self._schema: pa.Schema = self._reader(self._opened()).schema
         self.columns = tuple(self._schema.names)
         self.total_bytes = file.size
 
+    def _opened(self) -> pa.NativeFile:
+        return pa.memory_map(str(self.path)) if self.path else self.file.random()
+
+    def _reader(self, opened: pa.NativeFile, fields: list[int] | None = None) -> pa.ipc.RecordBatchReader:
+        """fields: the columns to read (None: all); the others are not decompressed."""
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
+        new = pa.ipc.open_stream if self._stream else pa.ipc.open_file
+        return new(opened, options=options)
+
     @contextmanager
-    def _reader(self) -> Iterator[tuple[pa.ipc.RecordBatchReader, pa.NativeFile]]:
-        with readable(self.name), self._file() as file:
+    def _sound(self) -> Iterator[None]:
+        with readable(self.name):
             try:
-                yield (pa.ipc.open_stream(file) if self._stream else pa.ipc.open_file(file)), file
+                yield
             except pa.ArrowInvalid as error:
                 raise SourceError(f"{self.name} is no Arrow file, or ends in the middle") from error
-
-    def _file(self) -> pa.NativeFile:
-        return pa.memory_map(str(self.path)) if self.path else self.file.random()
 
     def fingerprint(self) -> str:
         return self.file.fingerprint()
@@ -53,38 +62,122 @@ class ArrowSource(Source):
         return pa.schema([self._schema.field(name) for name in names])
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
-        row, size = 1, self.total_bytes or 0
-        wanted = list(dict.fromkeys([*reading.features, *reading.kept]))
-        with self._reader() as (reader, file):
-            batches = self._batches(reader, file)
-            for number, (table, share) in enumerate(rechunked(batches, wanted)):
-                done = int(size * share)
-                yield chunk_of(table, reading, number=number, source=self.name, first_row=row, bytes_done=done)
+        return (piece.load() for piece in self.pieces(reading))
+
+    def pieces(self, reading: Reading, after: Cursor | None = None) -> Iterator[Piece]:
+        """Of a file each piece reads its own batches; a stream is read in order, which costs little where it is not
+        compressed (its bytes are mapped, not read).
+        """
+        first, done = behind(after, self.name)
+        wanted = sorted({self._schema.get_field_index(name) for name in (*reading.features, *reading.kept)})
+        if self._stream:
+            return self._streamed(reading, wanted, first, done)
+        return self._seeking(reading, wanted, first, done)
+
+    # -- the file format --------------------------------------------------------------------------------------------
+
+    def _seeking(self, reading: Reading, wanted: list[int], first: int, done: int) -> Iterator[Piece]:
+        size, readers = self.total_bytes or 0, Readers(self, wanted)
+        with self._sound():
+            counts = self._counts()
+        total = max(sum(counts), 1)
+        if done > total or (done < first * CHUNK_ROWS and done != sum(counts)):
+            raise SourceChanged(f"{self.name} is another than the unfinished run read; --fresh starts anew")
+        for number, parts in enumerate(cut(counts, done), first):
+            count = sum(stop - start for _, start, stop in parts)
+            done += count
+            share = size * done // total
+            load = partial(self._load, readers, parts, reading, number, done - count + 1, share)
+            yield Piece(number, done - count + 1, {"chunk": number, "row": done}, share, load)
+
+    def _counts(self) -> list[int]:
+        """The rows of each batch: told by its head, for which one column is asked."""
+        with self._opened() as opened:
+            reader = self._reader(opened, [_smallest(self._schema)] if len(self._schema) else None)
+            return [reader.get_batch(place).num_rows for place in range(reader.num_record_batches)]
+
+    def _load(self, readers: Readers, parts: list[Part], reading: Reading, number: int, row: int, done: int) -> Chunk:
+        with self._sound(), readers.lent() as reader:
+            batches = [reader.get_batch(place).slice(start, stop - start) for place, start, stop in parts]
+        table = pa.Table.from_batches(batches)
+        return chunk_of(table, reading, number=number, source=self.name, first_row=row, bytes_done=done)
+
+    # -- the stream format ------------------------------------------------------------------------------------------
+
+    def _streamed(self, reading: Reading, wanted: list[int], first: int, done: int) -> Iterator[Piece]:
+        with self._sound(), self._opened() as opened:
+            row = 0
+            for number, (table, share) in enumerate(rechunked(self._batches(opened, wanted))):
                 row += table.num_rows
+                if number == first - 1 and row != done:
+                    raise SourceChanged(f"{self.name} is another than the unfinished run read; --fresh starts anew")
+                if number < first:
+                    continue
+                start = row - table.num_rows + 1
+                load = partial(
+                    chunk_of, table, reading, number=number, source=self.name, first_row=start, bytes_done=share
+                )
+                yield Piece(number, start, {"chunk": number, "row": row}, share, load)
 
-    def _batches(self, reader: pa.ipc.RecordBatchReader, file: pa.NativeFile) -> Iterator[tuple[pa.RecordBatch, float]]:
-        """Each batch, and how far in the file it ends."""
-        if not self._stream:
-            for place in range(reader.num_record_batches):
-                yield reader.get_batch(place), (place + 1) / reader.num_record_batches
-            return
-        for batch in reader:
-            yield batch, file.tell() / max(self.total_bytes or 1, 1)
+    def _batches(self, opened: pa.NativeFile, wanted: list[int]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Each batch, and where in the file it ends."""
+        for batch in self._reader(opened, wanted):
+            yield batch, opened.tell()
 
 
-def rechunked(
-    batches: Iterator[tuple[pa.RecordBatch, float]], wanted: list[str], rows: int = CHUNK_ROWS
-) -> Iterator[tuple[pa.Table, float]]:
-    """The same rows in tables of `rows` rows each (the last one: the rest)."""
+class Readers:
+    """Readers of one file, lent to a thread at a time: each knows the file's dictionaries once it was used."""
+
+    def __init__(self, source: ArrowSource, fields: list[int]) -> None:
+        self._source, self._fields = source, fields
+        self._free: queue.SimpleQueue[pa.ipc.RecordBatchFileReader] = queue.SimpleQueue()
+
+    @contextmanager
+    def lent(self) -> Iterator[pa.ipc.RecordBatchFileReader]:
+        try:
+            reader = self._free.get_nowait()
+        except queue.Empty:
+            reader = self._source._reader(self._source._opened(), self._fields)
+        yield reader
+        self._free.put(reader)
+
+
+def _smallest(schema: pa.Schema) -> int:
+    """The place of a column that is read quickly."""
+    plain = [place for place, field in enumerate(schema) if pa.types.is_primitive(field.type)]
+    return min(plain, key=lambda place: schema.field(place).type.bit_width, default=0)
+
+
+def cut(counts: list[int], done: int = 0, rows: int = CHUNK_ROWS) -> Iterator[list[Part]]:
+    """The parts of batches of so many rows that make up each chunk, behind the rows that are done."""
+    parts: list[Part] = []
+    held = 0
+    for place, count in enumerate(counts):
+        start = min(done, count)
+        done -= start
+        while start < count:
+            stop = min(count, start + rows - held)
+            parts.append((place, start, stop))
+            held += stop - start
+            start = stop
+            if held == rows:
+                yield parts
+                parts, held = [], 0
+    if parts:
+        yield parts
+
+
+def rechunked(batches: Iterator[tuple[pa.RecordBatch, int]], rows: int = CHUNK_ROWS) -> Iterator[tuple[pa.Table, int]]:
+    """The same rows in tables of `rows` rows each (the last one: the rest), and where in the file they end."""
     waiting: list[pa.Table] = []
-    held, share = 0, 0.0
-    for batch, share in batches:
-        waiting.append(pa.Table.from_batches([batch]).select(wanted))
+    held, position = 0, 0
+    for batch, position in batches:
+        waiting.append(pa.Table.from_batches([batch]))
         held += batch.num_rows
         while held >= rows:
             table = pa.concat_tables(waiting)
-            yield table.slice(0, rows), share
+            yield table.slice(0, rows), position
             held -= rows
             waiting = [table.slice(rows)] if held else []
     if held:
-        yield pa.concat_tables(waiting), share
+        yield pa.concat_tables(waiting), position

@@ -19,12 +19,14 @@ ENDS = 1 << 16  # bytes at either end that a fingerprint looks at
 class InputFile(ABC):
     """A file of the input. name: as messages and rejects tell it, unique among the files of a run. size: in bytes.
     stamp: changes with the file, known without opening it. path: where it lies on this machine (None: elsewhere).
+    folders: the names of the folders between what the user named and the file.
     """
 
     name: str
     size: int
     stamp: str
     path: Path | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -59,9 +61,10 @@ class LocalFile(InputFile):
 
     path: Path
 
-    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], folders: tuple[str, ...] = ()) -> None:
         self.path = Path(path)
-        self.name = name or self.path.name
+        self.name = self.path.name
+        self.folders = folders
         with readable(str(self.path)):
             status = self.path.stat()
         self.size = status.st_size
@@ -90,10 +93,10 @@ class LocalFile(InputFile):
         return digest.hexdigest()
 
 
-def named(paths: Sequence[str]) -> list[str]:
-    """A short name for each path: its last part, or from the folder on that all of them share."""
-    last = [PurePosixPath(path).name for path in paths]
-    if len(set(last)) == len(last):
-        return last
+def name_apart(files: Sequence[InputFile], paths: Sequence[str]) -> None:
+    """Give files of several folders names that tell them apart: from the folder on that all of them share."""
+    if len({file.name for file in files}) == len(files):
+        return
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [os.path.relpath(path, shared) if shared else path for path in paths]
+    for file, path in zip(files, paths, strict=True):
+        file.name = os.path.relpath(path, shared) if shared else path

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from bimodal.batch.mishap import told
 from bimodal.dialect import WESTERN
 from bimodal.errors import SourceError
 
@@ -138,4 +139,6 @@ def readable(name: str) -> Iterator[None]:
         reason = str(error)
         if "Truncated" in reason:
             raise SourceError(f"{name} ends in the middle: its compressed data is cut off") from error
-        raise SourceError(f"{name} cannot be read: {reason.splitlines()[0]}") from error
+        if "Corrupt" in reason:
+            raise SourceError(f"{name} is broken: {told(error)}") from error
+        raise SourceError(f"{name} cannot be read: {told(error)}") from error
