@@ -17,19 +17,23 @@ from numpy.typing import NDArray
 SIGN = np.uint64(1 << 63)
 BLOCK = 1_024  # different numbers that are packed together
 PLANES = 16  # bytes of a number in a block: its distance to the last one 8, its count 4, that of the first group 4
-STRETCH = 2 << 20  # different numbers that are in memory at once, about
+STRETCH = 1 << 20  # different numbers that are in memory at once, about
 SAFE = 2**62
 
 Stretch = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]
 """Numbers as ascending keys without a repetition, how often each stands in the first group, and in both."""
+Part = tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.uint32]]
 
 
 class Pack(msgspec.Struct, array_like=True):
-    """A chunk's numbers. lowest: the first key of each block, uint64. sizes: of the blocks, uint16."""
+    """A chunk's numbers. lowest: the first key of each block, uint64. sizes: of the blocks, uint16. ends: of their
+    bytes in `blocks`, uint32.
+    """
 
     lowest: bytes
     sizes: bytes
-    blocks: list[bytes]
+    ends: bytes
+    blocks: memoryview
 
 
 Packs = Callable[[], Iterator[Pack]]
@@ -49,7 +53,7 @@ def values_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
 def pack(values: NDArray[np.float64], first: NDArray[np.bool_]) -> Pack:
     """values: [n], without NaN. first: which of them belong to the first group."""
     if not len(values):
-        return Pack(b"", b"", [])
+        return Pack(b"", b"", b"", memoryview(b""))
     keys = keys_of(values)
     order = np.argsort(keys)
     keys, counts, ones = _merged(keys[order], np.ones(len(keys), np.int64), first[order].astype(np.int64))
@@ -58,7 +62,8 @@ def pack(values: NDArray[np.float64], first: NDArray[np.bool_]) -> Pack:
     starts = range(0, len(keys), BLOCK)
     blocks = [codec.compress(planes[:, start : start + BLOCK].tobytes(), asbytes=True) for start in starts]
     sizes = np.minimum(len(keys) - np.arange(0, len(keys), BLOCK), BLOCK).astype(np.uint16)
-    return Pack(keys[::BLOCK].tobytes(), sizes.tobytes(), blocks)
+    ends = np.cumsum([len(each) for each in blocks], dtype=np.uint32)
+    return Pack(keys[::BLOCK].tobytes(), sizes.tobytes(), ends.tobytes(), memoryview(b"".join(blocks)))
 
 
 def ascending(packs: Packs, stretch: int = STRETCH) -> Iterator[Stretch]:
@@ -71,7 +76,9 @@ def ascending(packs: Packs, stretch: int = STRETCH) -> Iterator[Stretch]:
         keys, ones, counts = (np.concatenate([part[at] for part in parts]) for at in range(3))
         del parts
         order = np.argsort(keys, kind="stable")  # merges what is sorted already
-        keys, counts, ones = _merged(keys[order], counts[order], ones[order])
+        keys, ones, counts = keys[order], ones[order], counts[order]
+        del order
+        keys, counts, ones = _merged(keys, counts.astype(np.int64), ones.astype(np.int64))
         yield keys, ones, counts
 
 
@@ -84,18 +91,20 @@ def _bounds(packs: Packs, stretch: int) -> list[int]:
     if not lowest:
         return []
     known = np.sort(np.concatenate(lowest))
-    every = max(stretch // BLOCK - chunks, stretch // BLOCK // 4, 1)  # of each chunk one block more may overlap
+    every = max(stretch // BLOCK - chunks, stretch // BLOCK // 2, 1)  # of each chunk one block more may overlap
     cuts: list[int] = np.unique(known[every::every]).tolist()
     return cuts
 
 
-def _between(given: Pack, low: int | None, high: int | None) -> Iterator[Stretch]:
+def _between(given: Pack, low: int | None, high: int | None) -> Iterator[Part]:
     """The pack's numbers from low to below high."""
     lowest, sizes = np.frombuffer(given.lowest, np.uint64), np.frombuffer(given.sizes, np.uint16)
+    ends = np.frombuffer(given.ends, np.uint32)
     start = 0 if low is None else max(int(np.searchsorted(lowest, np.uint64(low), "right")) - 1, 0)
     stop = len(lowest) if high is None else int(np.searchsorted(lowest, np.uint64(high), "left"))
     for at in range(start, stop):
-        keys, ones, counts = _unpacked(given.blocks[at], lowest[at], int(sizes[at]))
+        block = given.blocks[int(ends[at - 1]) if at else 0 : int(ends[at])]
+        keys, ones, counts = _unpacked(block, lowest[at], int(sizes[at]))
         begin = 0 if low is None else int(np.searchsorted(keys, np.uint64(low), "left"))
         end = len(keys) if high is None else int(np.searchsorted(keys, np.uint64(high), "left"))
         if begin < end:
@@ -120,12 +129,12 @@ def _planes(keys: NDArray[np.uint64], counts: NDArray[np.int64], ones: NDArray[n
     return np.concatenate([each.view(np.uint8).reshape(len(keys), -1).T for each in columns])
 
 
-def _unpacked(block: bytes, lowest: np.uint64, size: int) -> Stretch:
+def _unpacked(block: memoryview, lowest: np.uint64, size: int) -> Part:
     raw = pa.Codec("zstd").decompress(block, size * PLANES, asbytes=True)
     planes = np.frombuffer(raw, np.uint8).reshape(PLANES, size)
     steps, counts, ones = (np.ascontiguousarray(planes[a:b].T) for a, b in ((0, 8), (8, 12), (12, 16)))
     keys = np.cumsum(steps.view(np.uint64)[:, 0], dtype=np.uint64) + lowest
-    return keys, ones.view(np.uint32)[:, 0].astype(np.int64), counts.view(np.uint32)[:, 0].astype(np.int64) + 1
+    return keys, ones.view(np.uint32)[:, 0], counts.view(np.uint32)[:, 0] + np.uint32(1)
 
 
 # -- what stands on the order -----------------------------------------------------------------------------------------
