@@ -168,19 +168,24 @@ def test_a_bad_line_of_json_is_refused_alone(
     assert reason in reject["reason"]
 
 
-def test_a_carried_value_of_another_kind_than_before_is_refused_not_changed(
-    model: bimodal.Model, tmp_path: Path
+def test_a_carried_value_of_another_kind_than_was_seen_is_refused_not_changed(
+    model: bimodal.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bimodal.batch.sources.jsonl.SPOTS", 0)
     good = '{"age": 30, "spent": 50.5, "plan": "pro", "visits": 1}\n'
     late = [good.replace("1}", each) for each in ('"many"}', "1.5}", "true}", "null}")]
     (tmp_path / "in.jsonl").write_text(good * 30_000 + "".join(late))
-    predict_file(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", max_rejects=3)
-    rejects = lines(tmp_path / "out.jsonl.rejects.jsonl")
+    predict_file(model, tmp_path / "in.jsonl", tmp_path / "out.parquet", max_rejects=3)
+    rejects = lines(tmp_path / "out.parquet.rejects.jsonl")
     assert [(each["row"], each["column"]) for each in rejects] == [(n, "visits") for n in (30_001, 30_002, 30_003)]
-    assert lines(tmp_path / "out.jsonl")[-1]["visits"] is None
+    assert "write JSON Lines or CSV, or name what to carry with --keep" in rejects[0]["reason"]
+    assert read(tmp_path / "out.parquet")["visits"].isna().tolist()[-2:] == [False, True]
 
 
-def test_a_column_that_appears_late_is_refused_not_dropped(model: bimodal.Model, tmp_path: Path) -> None:
+def test_a_column_that_appears_late_is_refused_not_dropped(
+    model: bimodal.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bimodal.batch.sources.jsonl.SPOTS", 0)
     good = '{"age": 30, "spent": 50.5, "plan": "pro", "id": "1"}\n'
     late = good.replace("}", ', "late": 1}')
     (tmp_path / "in.jsonl").write_text(good * 30_000 + late)

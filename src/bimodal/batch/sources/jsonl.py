@@ -1,4 +1,9 @@
-"""JSON Lines: one object a line (or one list), read by Arrow, and line by line where Arrow refuses."""
+"""JSON Lines: one object a line (or one list), read by Arrow, and line by line where Arrow refuses.
+
+What is carried has a type before anything is read: that of the values in the first lines and in a few places further on
+(the end among them). A value of another kind that turns up elsewhere is text in a column of text; is carried as it is
+where the output is text (`carry_as_text`); in a typed output it has no place, and its row is refused with the remedy.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
+from bimodal.batch.sinks.text import floats
 from bimodal.batch.sources.contract import BadRow, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
@@ -24,6 +30,7 @@ from bimodal.field import Field
 
 EXACT = 2**53
 HEAD = 1 << 20
+SPOTS, SPOT = 8, 1 << 17  # places further on that are looked at for the types, and how many bytes of each
 LONGEST_RAW = 10_000
 NESTED = {b"bimodal": b"json"}  # a text column that holds JSON
 
@@ -41,14 +48,31 @@ class JsonlSource(Source):
         self._stdin, self._head = stdin, head
         self.total_bytes = file.size if file else None
         records = self._look()
-        self._types: dict[str, pa.Field] = {}
-        self.columns = _columns(records)
         self.lists = bool(records) and isinstance(records[0], list)
-        for name in self.columns:
-            kind = _kept_field(name, [_cell(record, name) for record in records])
-            if self.live and not pa.types.is_string(kind.type):
-                kind = pa.field(name, pa.string(), metadata=NESTED)  # the first line tells no type for all that come
-            self._types[name] = kind
+        records += [each for each in self._spots() if not self.lists or len(each) == len(records[0])]
+        self.columns = _columns(records)
+        self._read = {name: _kept_field(name, [_cell(record, name) for record in records]) for name in self.columns}
+        self._types = dict(self._read)
+        if self.live:
+            self.carry_as_text()  # the first line tells no type for all that come
+
+    def carry_as_text(self) -> None:
+        """The output is text: what is carried and is no text becomes JSON, which has a place for any value."""
+        for name, kind in self._read.items():
+            if not pa.types.is_string(kind.type):
+                self._types[name] = pa.field(name, pa.string(), metadata=NESTED)
+
+    def _spots(self) -> list[Any]:
+        """Values from further on in a large file."""
+        if self.file is None or self.file.codec or self.file.size <= HEAD + SPOT:
+            return []
+        values = []
+        for place in np.linspace(HEAD, self.file.size - SPOT, SPOTS).astype(int).tolist():
+            stream = ByteStream(self.file, place)
+            lines = stream.read(SPOT).splitlines()[1:]  # the first began before
+            stream.close()
+            values += [value for line in lines if (value := _plausible(line, list if self.lists else dict)) is not None]
+        return values
 
     def _look(self) -> list[Any]:
         """The values of the first lines; a broken line among them is left to the reading."""
@@ -107,7 +131,7 @@ class JsonlSource(Source):
         number, row, offset = (after["chunk"] + 1, after["row"], after["offset"]) if after else (0, 1, 0)
         if self.live:  # what is carried never decides whether an event is predicted
             reading = replace(reading, strict=False)
-        parser = Parser(self.columns, self._types, reading, lists=self.lists)
+        parser = Parser(self.columns, self._read, self._types, reading, lists=self.lists)
         stream = self._stream(offset)
         try:
             for block in cut(self._text(stream, offset), None, live=self.live, start=offset):
@@ -153,6 +177,15 @@ class _Absent(ValueError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
+
+
+def _plausible(line: bytes, kind: type) -> Any:
+    """A line's value; None for a line that is broken, or cut off."""
+    try:
+        value = _decode(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, kind) else None
 
 
 @cache
@@ -214,22 +247,23 @@ def _kept_field(name: str, values: Sequence[Any]) -> pa.Field:
 
 @dataclass(frozen=True)
 class Parser:
-    """From lines to a chunk's tables."""
+    """From lines to a chunk's tables. read: as what Arrow reads each column. types: as what it is carried."""
 
     columns: tuple[str, ...]
+    read: Mapping[str, pa.Field]
     types: Mapping[str, pa.Field]
     reading: Reading
     lists: bool = False
 
     def parse(self, block: Block) -> Chunk:
-        if self.lists or any(self.types[name].metadata for name in self.reading.kept):
+        if self.lists or any(self.read[name].metadata for name in self.reading.kept):
             return self._careful(block)
         if b"NaN" in block.data or b"Infinity" in block.data:  # no JSON, but Arrow takes them
             return self._careful(block)
         try:
             table = arrow_json.read_json(
                 pa.BufferReader(block.data),
-                read_options=arrow_json.ReadOptions(block_size=len(block.data) + 1),
+                read_options=arrow_json.ReadOptions(block_size=len(block.data) + 1, use_threads=False),
                 parse_options=arrow_json.ParseOptions(
                     explicit_schema=self._schema(),
                     unexpected_field_behavior="error" if self.reading.strict else "ignore",
@@ -243,12 +277,12 @@ class Parser:
 
     def _schema(self) -> pa.Schema:
         """Features by the model's types; what is carried, by the types of the first lines."""
-        fields = {name: self.types[name].type for name in self.columns} if self.reading.strict else {}
+        fields = {name: self.read[name].type for name in self.columns} if self.reading.strict else {}
         for name in self.reading.kept:
-            fields[name] = self.types[name].type
+            fields[name] = self.read[name].type
         for name, kind in self.reading.features.items():
             if name not in self.reading.kept:
-                fields[name] = kind if kind is not None else self.types[name].type
+                fields[name] = kind if kind is not None else self.read[name].type
             elif kind is not None and kind != fields[name]:
                 fields[name] = _wider(kind, fields[name])
         return pa.schema(list(fields.items()))
@@ -257,17 +291,26 @@ class Parser:
         return table.select(list(self.reading.features))
 
     def _kept(self, table: pa.Table) -> pa.Table:
-        kept = table.select(list(self.reading.kept))
-        return kept.cast(pa.schema([self.types[name] for name in self.reading.kept])) if kept.num_columns else kept
+        columns = [self._carried_column(name, table.column(name)) for name in self.reading.kept]
+        return pa.table(columns, schema=pa.schema([self.types[name] for name in self.reading.kept]))
+
+    def _carried_column(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        column = column.cast(self.read[name].type)
+        if column.type == self.types[name].type:
+            return column
+        return floats(column) if pa.types.is_floating(column.type) else column.cast(pa.string())
 
     def _doubtful(self, table: pa.Table, data: bytes) -> bool:
         """Whether a number is too large to be sure that it is the one that was written, or a null may be one that was
-        not: a key that is missing."""
-        for name in self.reading.features:
-            if table.column(name).null_count and len(_member(name).findall(data)) != table.num_rows:
+        not: a key that is missing.
+        """
+        for name in {*self.reading.features, *self.reading.kept}:
+            column = table.column(name)
+            missing = column.null_count and name in self.reading.features
+            if missing and len(_member(name).findall(data)) != table.num_rows:
                 return True
-            if pa.types.is_floating(table.schema.field(name).type):
-                span = pc.min_max(table.column(name)).as_py()
+            if pa.types.is_floating(column.type):
+                span = pc.min_max(column).as_py()
                 if span["min"] is not None and (span["max"] >= EXACT or span["min"] <= -EXACT):
                     return True
         return False
@@ -320,7 +363,10 @@ class Parser:
                 if cell is _Misfit:
                     cells[at] = None
                     if good[at]:
-                        reason = f"a value of another kind than in the first lines, where it was {kind.type}"
+                        reason = (
+                            f"a value of another kind than in the lines looked at first, where it was {kind.type}, "
+                            "which such an output keeps; write JSON Lines or CSV, or name what to carry with --keep"
+                        )
                         bad.append(BadRow(places[at], "wrong_type", reason, name, rows.at(places[at])))
                     good[at] = False
             columns[name] = pa.array(cells, kind.type)
@@ -340,18 +386,22 @@ def _as_carried(value: Any, field: pa.Field) -> Any:
     """The value as its column carries it."""
     if value is None:
         return None
-    if field.metadata:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     kind = field.type
+    if field.metadata or (pa.types.is_string(kind) and not isinstance(value, str)):
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except ValueError:  # 1e999
+            return _Misfit
     if pa.types.is_string(kind):
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return value
     if pa.types.is_boolean(kind):
         return value if isinstance(value, bool) else _Misfit
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _Misfit
     if pa.types.is_floating(kind):
         return float(value) if abs(value) <= EXACT or isinstance(value, float) else _Misfit
-    return value if isinstance(value, int) and -(2**63) <= value < 2**63 else _Misfit
+    whole = int(value) if isinstance(value, int) or value.is_integer() else None  # 5.0 is the number 5
+    return whole if whole is not None and -(2**63) <= whole < 2**63 else _Misfit
 
 
 def _wider(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -371,11 +421,12 @@ class _Raw:
 
     @cached_property
     def _ends(self) -> Places:
-        return self._block.ends()
+        ends = self._block.ends()
+        right: Places = ends[np.searchsorted(ends, self._starts, "right")]
+        return right
 
     def line(self, place: int) -> bytes:
-        start = int(self._starts[place])
-        return self._block.data[start : int(self._ends[np.searchsorted(self._ends, start, "right")])]
+        return self._block.data[int(self._starts[place]) : int(self._ends[place])]
 
     def at(self, place: int) -> str:
         return self.line(place).decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
