@@ -59,12 +59,12 @@ class Output:
 
     def sink(self, *, overwrite: bool) -> OldSink:
         if self.path is None or self.device:
-            return OldStandardOutput(OldStyle(self._encoder()), self.path)
-        return OldFileSink(self.path, OldStyle(self._encoder()), overwrite=overwrite)
+            return OldStandardOutput(OldStyle(self.encoder()), self.path)
+        return OldFileSink(self.path, OldStyle(self.encoder()), overwrite=overwrite)
 
     def new_sink(self, *, overwrite: bool) -> Sink:
         """The place, for a run."""
-        encoder = self._encoder()
+        encoder = self.encoder()
         if self.path is None or self.device:
             return StandardOutput(encoder, self.path)
         if self.folder:
@@ -72,7 +72,7 @@ class Output:
             return FolderSink(self.path, encoder, f".{self.kind}{ending}", overwrite=overwrite)
         return FileSink(self.path, encoder, overwrite=overwrite)
 
-    def _encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:
         if self.kind in ("csv", "tsv"):
             return CsvEncoder("\t" if self.kind == "tsv" else ",", self.codec)
         if self.kind == "jsonl":
