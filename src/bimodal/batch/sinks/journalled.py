@@ -217,6 +217,7 @@ class JournalledSink(Sink):
             self._open(self._story)
             sync_folder(self.folder)
             sync_folder(self.folder.parent)
+        self._synced = time.monotonic()
 
     def resume(self, begun: Begun) -> None:
         story = self._known()
