@@ -106,7 +106,8 @@ def test_a_folder_that_may_not_be_written_is_told_at_once(model: bimodal.Model, 
     with pytest.raises(SinkError, match="no folder"):
         predict_file(model, source, tmp_path / "nowhere" / "out.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(SinkError, match="is a folder"):
+    (tmp_path / "folder.csv" / "precious.csv").write_text("somebody else's")
+    with pytest.raises(OutputExists, match="--overwrite"):
         predict_file(model, source, tmp_path / "folder.csv")
 
 
@@ -124,6 +125,8 @@ def test_an_output_that_appears_meanwhile_is_left_alone(
     with pytest.raises(OutputExists, match="appeared"):
         predict_file(model, source, out)
     assert out.read_text() == "somebody else's"
+    monkeypatch.undo()
+    assert predict_file(model, source, out, overwrite=True).resumed == 5  # what was predicted is kept
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 

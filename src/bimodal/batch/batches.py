@@ -1,17 +1,22 @@
-"""Batches in memory: an iterable of frames or tables, predicted one by one as they come."""
+"""Batches: of a source, or of an iterable of frames or tables, predicted one by one as they are asked for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 
+from bimodal.batch.bounds import is_large
 from bimodal.batch.columns import Columns, Keep
+from bimodal.batch.crew import processors
+from bimodal.batch.pipeline import Bound, Pipeline
 from bimodal.batch.rejects import Reject
 from bimodal.batch.scoring import Scorer
 from bimodal.batch.sources.contract import Chunk, Reading, Source
+from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.tables import chunk_of
 from bimodal.errors import InputError, Problem, UsageError
 from bimodal.model import Model, load
@@ -20,7 +25,7 @@ from bimodal.table import as_table, from_frame
 
 def predict_batches(
     model: Any,
-    batches: Iterable[Any],
+    source: Named | Iterable[Any],
     *,
     keep: Keep = "auto",
     proba: bool = False,
@@ -29,32 +34,65 @@ def predict_batches(
     features: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     target: str | None = None,
+    query: str | None = None,
     on_reject: Callable[[Reject], None] | None = None,
 ) -> Iterator[Any]:
-    """Predict batch after batch, without holding more than one.
+    """Predict batch after batch, without holding more than a few.
 
-    batches: pandas frames or Arrow tables (record batches too). Each gives an answer of its kind: the columns that are
-    carried, then the results; a frame keeps its index. on_reject: is told each refused row, counted from 1 through all
-    batches, and the row is left out; without it the first refused row is an InputError.
+    source: what `predict_file` reads (a file, a folder, a URL, a database's address): each chunk gives an Arrow record
+    batch, the columns that are carried, then the results. Or an iterable of pandas frames or Arrow tables (record
+    batches too): each gives an answer of its kind; a frame keeps its index. query: as of `predict_file`.
+    on_reject: is told each refused row (of frames and tables counted from 1 through all of them), and the row is left
+    out; without it the first refused row is an InputError.
     """
     loaded = model if isinstance(model, Model) else load(model)
     try:
         asked = outputs if not proba else tuple(dict.fromkeys([*(outputs or ("prediction",)), "probability"]))
         names = loaded.resolve_outputs(asked)
         loaded.check_threshold(threshold)
+        if is_named(source):
+            opened = open_input(source, query=query)
+            columns = Columns.find(loaded.signature, opened, keep=keep, features=features, rename=rename, target=target)
+            yield from _of_source(loaded, opened, Scorer(columns, names, threshold, decimal=opened.decimal), on_reject)
+            return
         bulk = loaded.in_bulk(wait=False)
         row = 1
+        batches: Iterable[Any] = source  # type: ignore[assignment]  # what names a source was answered above
         for number, batch in enumerate(batches):
-            source = _Batch(batch)
-            columns = Columns.find(loaded.signature, source, keep=keep, features=features, rename=rename, target=target)
-            chunk = source.chunk(columns.reading, number, row)
+            held = _Batch(batch)
+            columns = Columns.find(loaded.signature, held, keep=keep, features=features, rename=rename, target=target)
+            chunk = held.chunk(columns.reading, number, row)
             scored = Scorer(columns, names, threshold).score(chunk, bulk)
             _tell(scored.rejects, on_reject)
-            yield source.answer(scored.table, columns.kept, {reject.row - row for reject in scored.rejects})
+            yield held.answer(scored.table, columns.kept, {reject.row - row for reject in scored.rejects})
             row += chunk.count
     finally:
         if loaded is not model:
             loaded.close()
+
+
+def is_named(source: Named | Iterable[Any]) -> TypeGuard[Named]:
+    """Whether this names a source, and is none itself."""
+    if isinstance(source, list | tuple):
+        return bool(source) and all(isinstance(each, str | os.PathLike) for each in source)
+    return isinstance(source, str | os.PathLike)
+
+
+def _of_source(
+    model: Model, source: Source, scorer: Scorer, on_reject: Callable[[Reject], None] | None
+) -> Iterator[pa.RecordBatch]:
+    """A record batch a chunk, predicted a few chunks ahead."""
+    bulk = model.in_bulk(wait=False)
+    threads = processors() if bulk.runtime.proven and is_large(source) else 1
+    pieces = source.pieces(scorer.columns.reading)
+    work = Pipeline(pieces, lambda piece: scorer.score(piece.load(), bulk), threads=threads, bound=Bound(threads + 1))
+    try:
+        with work as done:
+            for scored in done:
+                _tell(scored.rejects, on_reject)
+                yield from scored.table.combine_chunks().to_batches()
+    finally:
+        source.close()
 
 
 def _tell(rejects: Sequence[Reject], on_reject: Callable[[Reject], None] | None) -> None:

@@ -18,12 +18,16 @@ Keep = str | Sequence[str]
 
 @dataclass(frozen=True)
 class Columns:
-    """The parts of a source: the features' binding, the kept columns in the source's order, and the reading."""
+    """The parts of a source: the features' binding, the kept columns in the source's order, and the reading.
+
+    truth: the column with the right answers, which is read with the kept ones, and written only if it is one of them.
+    """
 
     binding: Binding
     kept: tuple[str, ...]
     reading: Reading
     notes: tuple[str, ...] = ()
+    truth: str | None = None
 
     @classmethod
     def find(
@@ -50,11 +54,12 @@ class Columns:
         kept = chosen(keep, source.columns, binding.features)
         kinds = {name: read_as(binding.field(place), source.kind) for place, name in enumerate(binding.features)}
         strict = isinstance(keep, str) and keep in ("auto", "all")
-        reading = Reading(kinds, kept, MISSING if missing is None else tuple(missing), strict)
+        carried = kept if target is None or target in kept else (*kept, target)
+        reading = Reading(kinds, carried, MISSING if missing is None else tuple(missing), strict)
         notes = [binding.mapping] if binding.mapping else []
         if hidden and hidden in kept:
             notes.append(f"the nameless first column is taken for an index and carried along as {hidden!r}")
-        return cls(binding, kept, reading, tuple(notes))
+        return cls(binding, kept, reading, tuple(notes), target)
 
 
 def chosen(keep: Keep, names: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:

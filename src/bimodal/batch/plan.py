@@ -83,7 +83,7 @@ class Plan:
 
     def told(self) -> dict[str, Any]:
         """For the journal and the run record."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, as it will be read again
         return {**plain, "key": self.key}
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
@@ -95,6 +95,11 @@ class Plan:
             name = next(each for each in unlike if NAMED[each] == what)
             told.append(what if name in ("source", "rules", "rows") else f"{what} (was {_short(other.get(name))})")
         return told
+
+    def outdates(self, other: Mapping[str, Any]) -> bool:
+        """Whether nothing that the other plan gave is of use any more: the input or the model is another one."""
+        mine = self.told()
+        return any(mine[name] != other.get(name) for name in ("source", "digest"))
 
     def demand(self, other: Mapping[str, Any], output: str) -> None:
         """Raise PlanChanged where an unfinished run at this output has another plan."""

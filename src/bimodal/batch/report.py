@@ -54,6 +54,7 @@ class Report:
     plan: dict[str, Any] = field(default_factory=dict)
     run: str = ""
     quality: dict[str, Any] | None = None
+    quality_lines: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -68,7 +69,8 @@ class Report:
             parts.append(f"{self.rejected:,} rejected" + (f" ({self.rejects})" if self.rejects else ""))
         place = f" to {self.output}" if self.output and self.output != "-" else ""
         memory = f", {self.memory / 1e6:.0f} MB at most" if self.memory else ""
-        return f"{', '.join(parts)}{place} in {self.seconds:.1f} s ({self.rate:,.0f} rows/s{memory})"
+        first = f"{', '.join(parts)}{place} in {self.seconds:.1f} s ({self.rate:,.0f} rows/s{memory})"
+        return "\n".join([first, *self.quality_lines])
 
     def told(self) -> dict[str, Any]:
         """Plain values for JSON."""

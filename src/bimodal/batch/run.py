@@ -1,65 +1,51 @@
-"""The run: read, judge, predict, write, in order and side by side, and publish only what is whole."""
+"""The run: read, judge, predict and write, side by side and in order; go on where one was killed; publish once."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
-import shlex
+import secrets
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
-from bimodal.batch import preview
+from bimodal.batch import preview, quality
+from bimodal.batch.bounds import Bounds, is_large, quickest_call
 from bimodal.batch.columns import Columns, Keep
-from bimodal.batch.crew import MOST, Crew, processors
+from bimodal.batch.crew import Crew
+from bimodal.batch.history import History
+from bimodal.batch.marks import Begun, Beside, Mark, Published
 from bimodal.batch.memory import Peak
+from bimodal.batch.options import Options, as_path, named
+from bimodal.batch.pipeline import Pipeline
 from bimodal.batch.plan import Plan
 from bimodal.batch.progress import Progress, chosen
-from bimodal.batch.rejects import Allowed, Reject, Rejects, read_first
-from bimodal.batch.report import Record, Report, Stages, record, rows
+from bimodal.batch.rejects import SHOWN, Allowed, Reject, lines_of
+from bimodal.batch.report import Report, Stages, rows
 from bimodal.batch.scoring import Scored, Scorer
-from bimodal.batch.sinks.contract import OldSink
-from bimodal.batch.sinks.file import FileSink, move, write_whole
-from bimodal.batch.sinks.outputs import Output, output_of
-from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Source
+from bimodal.batch.sinks.contract import Encoded, Sink
+from bimodal.batch.sinks.opening import open_output
+from bimodal.batch.sources.contract import MISSING, Chunk, Cursor, Piece, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.dialect import Overrides
-from bimodal.errors import BooksDoNotBalance, OutputExists, SinkError, TooManyRejects, UsageError
+from bimodal.errors import BooksDoNotBalance, OutputExists, TooManyRejects, UsageError
 from bimodal.model import Model, load
-from bimodal.settings import size
+from bimodal.runtimes.process import Limit, ProcessRuntime
+from bimodal.settings import seconds, size
 from bimodal.table import flat_schema
 
-LARGE = 4 * CHUNK_ROWS  # rows from which on more processes are worth their start
-LARGE_BYTES = 16 << 20
 PROOF = 4  # as many times as large: from there on a run waits for the proof of a compiled form
 TRIED = 1000  # rows that a dry run predicts
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of `predict_file` that several steps need."""
-
-    keep: Keep = "auto"
-    outputs: tuple[str, ...] = ("prediction",)
-    threshold: float | None = None
-    features: Sequence[str] | None = None
-    rename: Mapping[str, str] | None = None
-    target: str | None = None
-    missing: tuple[str, ...] | None = None
-    overwrite: bool = False
-    allowed: Allowed = field(default_factory=Allowed)
-    workers: int | None = None
-    memory: int | None = None
+PATIENCE = 30.0  # seconds that a run waits for another one that holds the output
 
 
 def predict_file(
@@ -74,11 +60,19 @@ def predict_file(
     features: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     target: str | None = None,
+    query: str | None = None,
+    into: str | None = None,
+    mode: str = "create",
+    key: str | Sequence[str] = (),
     overwrite: bool = False,
+    fresh: bool = False,
     max_rejects: int | str | None = 0,
     na: Sequence[str] | None = None,
     workers: int | None = None,
+    ahead: int | None = None,
+    call_rows: int | None = None,
     memory: int | str | None = None,
+    timeout: float | str | None = None,
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     runtime: str | None = None,
@@ -89,47 +83,74 @@ def predict_file(
     dry_run: bool = False,
     progress: str | Progress | None = None,
 ) -> Report:
-    """Predict every row of a data set and save the result.
+    """Predict every row of a data set and save the result, every row once, however often the run is interrupted.
 
-    model: a path or a Model. input: a file, a pattern, a folder, a list of them, or "-" for standard input. output: a
-    file, or "-" for standard output; without one, the first rows are shown on a terminal, all as CSV in a pipe.
+    model: a path or a Model. input: a file, a pattern, a folder, a list of them, an object store's URL, a database
+    address with a table (or with `query`), or "-" for standard input. output: a file, a folder, a URL, a database
+    address with a table (or with `into`), or "-" for standard output; without one, the first rows are shown on a
+    terminal, all as CSV in a pipe. The same call again goes on where an interrupted one stopped.
     keep: the columns that are carried: "auto" (those that are no features), "all", "none", or names. proba: the
-    probability of each class too. features, rename, target: which column is which feature, and which is none.
+    probability of each class too. features, rename: which column is which feature. target: the column with the truth;
+    it is no feature, and the report then says how good the predictions are.
+    mode: of a table: create, append, replace, or upsert by `key`. overwrite: replace an output that is there. fresh:
+    throw the progress of an interrupted run away.
     max_rejects: with how many refused rows the result is still published, a number or a share ("1%").
-    na: what stands for a missing value in the features of a CSV file. workers: processes that predict (measured).
-    memory: a ceiling in bytes, or like "2GB", on all processes of the run. runtime: as of `load`; auto takes the proven
-    runtime that is fastest in bulk, and lets a run of a million rows wait for the proof where there is none yet.
-    allow_drift: as of `load`. separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few
-    rows, write nothing. progress: "auto", "json", "quiet", or a Progress.
+    na: what stands for a missing value in the features of a CSV file. workers: how many predict at once (measured).
+    ahead: chunks under way at once (measured). call_rows: rows of one call of the model (measured). memory: a ceiling
+    in bytes, or like "2GB", on all processes of the run. timeout: seconds for one call (measured).
+    runtime: as of `load`; auto takes the proven runtime that is fastest in bulk, and lets a run of a million rows wait
+    for the proof where there is none yet; a run that goes on keeps the one it began with. allow_drift: as of `load`.
+    separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few rows, write nothing.
+    progress: "auto", "json", "quiet", or a Progress.
 
-    Raises SourceError, InputError (columns do not fit the model), OutputExists, SinkError, TooManyRejects (nothing was
-    published; the refused rows are in `OUTPUT.rejects.jsonl`), ModelFailed.
+    Raises SourceError, InputError (columns do not fit the model), OutputExists, OutputHeld (another run writes there),
+    PlanChanged (an unfinished run of another plan stands there), SinkError, TooManyRejects (nothing was published; the
+    refused rows are in `OUTPUT.rejects.jsonl`), ModelFailed.
     """
-    show_few = output is None and sys.stdout.isatty()
+    show_few = output is None and into is None and sys.stdout.isatty()
     told = chosen(progress, data_on_stdout=output is None or output == "-")
+    options = Options(
+        input=named(input),
+        output=as_path(output),
+        keep=keep,
+        outputs=None if outputs is None else tuple(outputs),
+        threshold=threshold,
+        features=features,
+        rename=rename,
+        target=target,
+        missing=None if na is None else tuple(na),
+        query=query,
+        into=into,
+        mode="replace" if overwrite and mode == "create" and into is not None else mode,
+        key=(key,) if isinstance(key, str) else tuple(key),
+        overwrite=overwrite,
+        fresh=fresh,
+        allowed=Allowed.read(max_rejects),
+        workers=workers,
+        ahead=ahead,
+        call_rows=call_rows,
+        memory=size(memory) if isinstance(memory, str) else memory,
+        timeout=seconds(timeout) if isinstance(timeout, str) else timeout,
+    )
+    options.check()
     with contextlib.ExitStack() as stack:
+        told.stage("opening the input")
+        source = open_input(input, Overrides(separator, decimal, encoding), query=query)
+        stack.callback(source.close)
         if not isinstance(model, Model):
+            told.stage("loading the model")
             loading: dict[str, Any] = {"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift}
             model = stack.enter_context(load(model, **loading, background=False))
-        source = open_input(input, Overrides(separator, decimal, encoding))
-        stack.callback(source.close)
-        loaded = model.in_bulk(wait=is_large(source, PROOF))
-        options = Options(
-            keep=keep,
-            outputs=loaded.resolve_outputs(_wanted(outputs, proba, loaded)),
-            threshold=threshold,
-            features=features,
-            rename=rename,
-            target=target,
-            missing=None if na is None else tuple(na),
-            overwrite=overwrite,
-            allowed=Allowed.read(max_rejects),
-            workers=workers,
-            memory=size(memory) if isinstance(memory, str) else memory,
+        model.check_threshold(threshold)
+        options = replace(
+            options,
+            model=model.location.given or model.location.source.path,
+            outputs=model.resolve_outputs(_wanted(outputs, proba, model)),
         )
-        loaded.check_threshold(threshold)
-        place = output_of("-" if output is None else output, like=source.kind)
-        run = Run(loaded, source, place, options, told, _named(input), None if output is None else os.fspath(output))
+        sink = open_output("-" if output is None and into is None else output, options, like=source.kind)
+        if sink.table:
+            source.keep_clear(sink.database)
+        run = Run(model, source, sink, options, told)
         if dry_run:
             return run.try_out()
         return run.show() if show_few else run.execute()
@@ -143,39 +164,39 @@ def _wanted(outputs: Sequence[str] | None, proba: bool, model: Model) -> tuple[s
     return tuple(dict.fromkeys([*(outputs or ("prediction",)), *(names or ["probability"])]))
 
 
-def _named(given: Named) -> tuple[str, ...]:
-    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(each) for each in given)
-
-
 @dataclass
 class Totals:
-    """What a run counts."""
+    """What a run counts; what was done before it was interrupted is counted too."""
 
     read: int = 0
     predicted: int = 0
+    rejected: int = 0
     chunks: int = 0
+    before: int = 0  # rows that an interrupted run had done
     reading: float = 0.0
     predicting: float = 0.0
     writing: float = 0.0
     columns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Written:
+    """A chunk on its way to the sink. encoded: None for the first one, whose columns settle those of the output."""
+
+    piece: Piece
+    scored: Scored
+    encoded: Encoded | None
+    reading: float
+    encoding: float
+
+
 class Run:
     """One execution of a plan."""
 
-    def __init__(
-        self,
-        model: Model,
-        source: Source,
-        output: Output,
-        options: Options,
-        progress: Progress,
-        inputs: tuple[str, ...],
-        named: str | None,
-    ) -> None:
-        self.model, self.source, self.output, self.options = model, source, output, options
-        self.progress, self._inputs, self._named = progress, inputs, named
-        self._started, self._clock = datetime.now(UTC), time.monotonic()
+    def __init__(self, model: Model, source: Source, sink: Sink, options: Options, progress: Progress) -> None:
+        self.model, self.source, self.sink, self.options, self.progress = model, source, sink, options, progress
+        self.id = secrets.token_hex(6)
+        self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self.columns = Columns.find(
             model.signature,
             source,
@@ -185,17 +206,16 @@ class Run:
             target=options.target,
             missing=options.missing,
         )
+        self.outputs = options.outputs or ()
         self.schema = self._expected()
-        self.plan = self._plan()
-        self.scorer = Scorer(self.columns, options.outputs, options.threshold)
-        self._totals, self._peak = Totals(), Peak()
-        self._crew = Crew(model)
-        self._stop = threading.Event()
+        self._totals, self._peak, self._history = Totals(), Peak(), History()
+        self._settled = threading.Event()
+        self._written: pa.Schema | None = None
 
     def _expected(self) -> pa.Schema:
         """The columns of the output, before anything is predicted."""
         kept = self.source.kept_schema(self.columns.kept)
-        results = flat_schema(self.options.outputs, self.model.signature)
+        results = flat_schema(self.outputs, self.model.signature)
         both = [name for name in results.names if name in kept.names]
         if both:
             raise UsageError(
@@ -204,26 +224,41 @@ class Run:
             )
         return pa.schema([*kept, *results])
 
-    def _plan(self) -> Plan:
-        options = self.options
+    def _plan(self, runtime: str) -> Plan:
+        options, model = self.options, self.model
+        table = self.sink.table
         return Plan(
-            model=self.model.name,
-            version=self.model.version,
-            digest=self.model.digest,
-            runtime=self.model.runtime.name,
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            runtime=runtime,
             source=self.source.fingerprint(),
             features=self.columns.binding.features,
             kept=self.columns.kept,
-            outputs=options.outputs,
+            outputs=self.outputs,
             threshold=options.threshold,
             missing=self.columns.reading.missing,
-            sink=self.output.described,
+            sink=self.sink.kind,
+            mode=options.mode if table else "",
+            key_columns=options.key if table else (),
+            target=options.target,
+            call_rows=options.call_rows or 0 if runtime == "native" else 0,
         )
+
+    def _take(self, runtime: str | None) -> None:
+        """The model that predicts in bulk; runtime: the one that an earlier run of this plan had."""
+        if is_large(self.source, PROOF) and self.model.verifying:
+            self.progress.stage("proving a compiled form")
+        self.model = self.model.in_bulk(wait=is_large(self.source, PROOF), runtime=runtime)
+        self.plan = self._plan(self.model.runtime.name)
+        if isinstance(self.model.runtime, ProcessRuntime):
+            self.model.runtime.limit = Limit(self.options.timeout)
 
     # -- the short twins --------------------------------------------------------------------------------------------
 
     def show(self) -> Report:
         """Predict the first rows and print them."""
+        self._take(None)
         self._tell_notes()
         scored = self._first(preview.ROWS)
         for reject in scored.rejects if scored else ():
@@ -234,14 +269,14 @@ class Run:
 
     def try_out(self) -> Report:
         """Say what a run would do, and predict a few rows."""
+        self._take(None)
         self._tell_notes()
         self._refuse_existing()
-        if self.output.path is not None and not self.output.device:
-            sink = self.output.sink(overwrite=True)
-            sink.open()
-            sink.abort()
+        notes = self.sink.check(self.schema)
         scored = self._first(TRIED)
         note = self.progress.note
+        for each in notes:
+            note(each)
         note(f"the output has the columns {', '.join(self.schema.names)}")
         total = self.source.total_rows
         if scored and scored.chunk.count and total:
@@ -253,206 +288,63 @@ class Run:
     def _first(self, count: int) -> Scored | None:
         """The first rows of the first chunk, predicted."""
         for chunk in self.source.chunks(self.columns.reading):
-            return self.scorer.score(head(chunk, count), self.model)
+            return self._scorer(0).score(head(chunk, count), self.model)
         return None
+
+    def _scorer(self, call_rows: int) -> Scorer:
+        return Scorer(self.columns, self.outputs, self.options.threshold, call_rows, self.source.decimal)
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
     def execute(self) -> Report:
-        """Predict all and publish."""
-        if self.output.path is None or self.output.device:
+        """Predict all that is not done yet, and publish."""
+        if not self.sink.resumable:
             return self._stream_out()
-        done = self._already() or self._held()
-        if done is not None:
-            self.progress.end(done)
-            return done
-        self._refuse_existing()
-        sink = self.output.sink(overwrite=self.options.overwrite)
-        rejects = Rejects(self.output.beside(".rejects.jsonl"))
-        assert isinstance(sink, FileSink), "a place with a name is a file"
         try:
-            sink.open()
-            self._tell_notes()
-            self._all(sink, rejects)
-            sink.finish()
-            report = self._finished(rejects)
-            if not self.options.allowed.accepts(rejects.count, self._totals.read):
-                self._hold(sink, rejects, report)
-            rejects.keep()
-            write_whole(self._record_path, record(report, sink.temporary))
-            sink.publish()
-        except BaseException:
-            sink.abort()
-            rejects.abort()
+            self.progress.stage("taking the output")
+            self.sink.hold(PATIENCE, self.progress.note)
+            report = self._already() or self._resumed_or_new()
+        except KeyboardInterrupt:
             self.progress.end(None)
+            if self._totals.chunks and self.plan.repeatable:
+                self.progress.note(f"{rows(self._totals.read)} are done and kept; the same command goes on there")
             raise
-        self.progress.end(report)
-        return report
-
-    def _stream_out(self) -> Report:
-        """To standard output: what is written is published. A reader that leaves has what it wanted."""
-        sink, rejects = self.output.sink(overwrite=True), Rejects(None)
-        try:
-            sink.open()
-            self._tell_notes()
-            self._all(sink, rejects)
-            sink.finish()
-            sink.publish()
-        except BrokenPipeError:
-            leave_quietly()
-            self.progress.end(None)
-            return replace(self._report("stopped", None), rejected=rejects.count)
-        except BaseException:
-            self.progress.end(None)
-            raise
-        report = self._finished(rejects)
-        self.progress.end(report)
-        if not self.options.allowed.accepts(rejects.count, self._totals.read):
-            raise TooManyRejects(f"{rows(rejects.count)} of {self._totals.read:,} rejected; the others were predicted")
-        return report
-
-    def _all(self, sink: OldSink, rejects: Rejects) -> None:
-        """Read and predict ahead, write in order."""
-        self.progress.begin(self.source.total_rows, self.source.total_bytes)
-        workers = self._workers()
-        if self.options.memory is None:
-            self._crew.grow(workers)
-        self._peak.look()
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="bimodal-predict")
-        ahead: queue.Queue[Future[Scored] | BaseException | None] = queue.Queue(workers)
-        reader = threading.Thread(target=self._feed, args=(pool, ahead), name="bimodal-read", daemon=True)
-        reader.start()
-        schema: pa.Schema | None = None
-        try:
-            while (future := ahead.get()) is not None:
-                if isinstance(future, BaseException):
-                    raise future
-                schema = self._write(future.result(), sink, schema, rejects)
-                if self._totals.chunks == 1 and self.options.memory is not None:
-                    self._crew.grow(self._affordable(workers))
-            if schema is None:
-                sink.begin(self.schema, self.plan.metadata())
-        finally:
-            self._stop.set()
-            self._crew.close()
-            pool.shutdown(wait=not self.source.live, cancel_futures=True)
-        self._totals.columns = tuple((schema or self.schema).names)
-        self._check_books(rejects)
-
-    def _feed(self, pool: ThreadPoolExecutor, ahead: queue.Queue[Future[Scored] | BaseException | None]) -> None:
-        """Read chunk after chunk, as far ahead as the queue is long."""
-        last: BaseException | None = None
-        try:
-            started = time.perf_counter()
-            for chunk in self.source.chunks(self.columns.reading):
-                self._totals.reading += time.perf_counter() - started
-                if not self._put(ahead, pool.submit(self._score, chunk)):
-                    return
-                started = time.perf_counter()
         except BaseException as error:
-            last = error
-        self._put(ahead, last)
+            self.progress.end(None)
+            self._note_failure(error)
+            raise
+        finally:
+            self.sink.release()
+        self._history.note(report.told())
+        self.progress.end(report)
+        return report
 
-    def _put(self, ahead: queue.Queue[Future[Scored] | BaseException | None], item: Any) -> bool:
-        """Wait for a place in the queue; False when the run is over."""
-        while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                ahead.put(item, timeout=0.2)
-                return True
-        return False
-
-    def _score(self, chunk: Chunk) -> Scored:
-        with self._crew.lent() as model:
-            return self.scorer.score(chunk, model)
-
-    def _write(self, scored: Scored, sink: OldSink, schema: pa.Schema | None, rejects: Rejects) -> pa.Schema:
-        started = time.perf_counter()
-        if schema is None:
-            schema = self._settle(scored.table.schema)
-            sink.begin(schema, self.plan.metadata())
-        table = scored.table if scored.table.schema.equals(schema) else scored.table.cast(schema)
-        sink.write(table)
-        for reject in scored.rejects:
-            rejects.add(reject)
-        totals = self._totals
-        totals.read += scored.chunk.count
-        totals.predicted += table.num_rows
-        totals.chunks += 1
-        totals.predicting += scored.seconds
-        totals.writing += time.perf_counter() - started
-        pa.default_memory_pool().release_unused()  # Arrow's allocator holds on to freed pages: 70 MB here, measured
-        self._peak.look()
-        self.progress.update(totals.read, rejects.count, scored.chunk.bytes_done)
-        return schema
-
-    def _settle(self, found: pa.Schema) -> pa.Schema:
-        """The output's columns: as the first chunk has them, but for a column of nulls, which tells no type."""
-        expected = {each.name: each for each in self.schema}
-        return pa.schema(
-            [expected.get(each.name, each) if pa.types.is_null(each.type) else each for each in found],
-        )
-
-    def _check_books(self, rejects: Rejects) -> None:
-        totals, known = self._totals, self.source.total_rows
-        if totals.read != totals.predicted + rejects.count or (known is not None and totals.read != known):
-            raise BooksDoNotBalance(
-                f"{known if known is not None else totals.read} rows were there, {totals.predicted} were predicted and "
-                f"{rejects.count} rejected; nothing was published, please report this"
-            )
-
-    # -- processes and memory ---------------------------------------------------------------------------------------
-
-    def _workers(self) -> int:
-        if self.options.workers is not None:
-            if self.options.workers < 1:
-                raise UsageError(f"--workers {self.options.workers}: one at least")
-            return self.options.workers
-        many = is_large(self.source) or (self.source.total_rows is None and self.source.total_bytes is None)
-        return min(processors(), MOST) if many and not self.source.live else 1
-
-    def _affordable(self, workers: int) -> int:
-        """How many models the memory ceiling allows, judged by what the first one took."""
-        ceiling = self.options.memory or 0
-        total = self._peak.look(now=True)
-        if total > ceiling:
-            self.progress.note(f"one process alone holds {total / 1e6:.0f} MB, more than --memory allows")
-        each = max(total // 2, 1)  # a clone takes about what this process and the first model do together, by half
-        return max(1, min(workers, 1 + max(ceiling - total, 0) // each))
-
-    # -- what is there already --------------------------------------------------------------------------------------
-
-    @property
-    def _record_path(self) -> Path:
-        return self.output.beside(".run.json")
-
-    @property
-    def _held_path(self) -> Path:
-        assert self.output.path is not None, "only a file is held back"
-        return self.output.path.with_name(f".{self.output.path.name}.held")
-
-    def _refuse_existing(self) -> None:
-        path = self.output.path
-        if path is not None and self.source.reads(path):
-            raise UsageError(f"{path} is the input itself; name another output")
-        if path is not None and path.exists() and not self.output.device and not self.options.overwrite:
-            if path.is_dir():
-                raise SinkError(f"{path} is a folder; name a file in it")
-            raise OutputExists(f"{path} is there already; --overwrite replaces it")
+    def _note_failure(self, error: BaseException) -> None:
+        """In the history, if this execution had begun to write."""
+        if self._totals.chunks:
+            self._history.note({**self._report("failed", None).told(), "error": str(error).splitlines()[0]})
 
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""
-        path = self.output.path
-        if path is None or not path.exists() or self.options.overwrite or not self.plan.repeatable:
+        done = self.sink.published()
+        if done is None or self.options.overwrite or self.options.fresh:
             return None
-        known = Record.load(self._record_path)
-        if known is None or known.plan != self.plan.key or not known.fits(path):
+        plan = self._plan(str(done.plan.get("runtime", "")) if self._open_choice else self.model.runtime.name)
+        if not plan.repeatable or plan.key != done.plan.get("key") or not self.source.unchanged(done.end):
             return None
-        return self._again("already complete", known)
+        self.plan = plan
+        return self._again(done)
 
-    def _again(self, status: str, known: Record) -> Report:
-        told = known.told
+    @property
+    def _open_choice(self) -> bool:
+        """Whether the user leaves the runtime to the run."""
+        return self.model.location.runtime == "auto"
+
+    def _again(self, known: Published) -> Report:
+        told = known.report
         return replace(
-            self._report(status, None),
+            self._report("already complete", None),
+            runtime=str(told["runtime"]),
             read=int(told["read"]),
             predicted=int(told["predicted"]),
             rejected=int(told["rejected"]),
@@ -461,74 +353,227 @@ class Run:
             chunks=int(told["chunks"]),
         )
 
-    def _hold(self, sink: FileSink, rejects: Rejects, report: Report) -> None:
-        """Too many rows were refused: publish nothing, but keep what is predicted for the command that accepts it."""
-        rejects.keep()
-        if self.plan.repeatable:
-            told = record(report, sink.temporary)
-            sink.hold(self._held_path)
-            write_whole(self._held_record, told)
-        else:
-            sink.abort()
-        raise self._too_many(rejects.count, report.read, rejects.first)
-
-    @property
-    def _held_record(self) -> Path:
-        return self._held_path.with_name(f"{self._held_path.name}.json")
-
-    def _held(self) -> Report | None:
-        """Publish what an earlier run of this plan held back, if it is acceptable now."""
-        known = Record.load(self._held_record)
-        if known is None:
-            return None
-        told = self.output.beside(".rejects.jsonl")
-        if known.plan != self.plan.key or not known.fits(self._held_path) or not told.exists():
-            self._held_path.unlink(missing_ok=True)
-            self._held_record.unlink(missing_ok=True)
-            return None
+    def _resumed_or_new(self) -> Report:
+        begun = self._unfinished()
         self._refuse_existing()
-        report = self._again("complete", known)
+        self._take(str(begun.plan["runtime"]) if begun and self._open_choice else None)
+        if begun is not None:
+            self.plan.demand(begun.plan, self.sink.name)
+            self._go_on(begun)
+        else:
+            self.sink.check(self.schema)
+            self.sink.start(self.plan.told(), self.id)
+        self._tell_notes()
+        self._history.note(self._report("running", None).told())
+        if self._history.problem:
+            self.progress.note(self._history.problem)
+        end = begun.last.cursor if begun and begun.last else None
+        if begun is None or not begun.complete:
+            end = self._all(end) or end
+            self.progress.stage("making it durable")
+            self.sink.complete()
+        return self._publish(end)
+
+    def _unfinished(self) -> Begun | None:
+        """The run that stands here and is gone on with; another plan's is refused before anything is loaded for it."""
+        if self.options.fresh:
+            self.sink.drop()
+            return None
+        begun = self.sink.begun()
+        if begun is None:
+            return None
+        plan = self._plan(str(begun.plan.get("runtime")) if self._open_choice else self.model.runtime.name)
+        if not plan.repeatable or (begun.complete and plan.outdates(begun.plan)):
+            self.sink.drop()  # held back for its rejects, and now the input is mended: there is nothing to accept
+            return None
+        plan.demand(begun.plan, self.sink.name)
+        return begun
+
+    def _go_on(self, begun: Begun) -> None:
+        self.sink.resume(begun)
+        totals = self._totals
+        totals.read, totals.predicted, totals.rejected = begun.read, begun.predicted, begun.rejected
+        totals.before, totals.chunks = begun.read, begun.chunks
+        self.id, self._started = begun.run, begun.started
+        if begun.schema is not None:
+            self._settle(pa.ipc.read_schema(pa.BufferReader(begun.schema)))
+        done = "everything is predicted already" if begun.complete else f"{rows(begun.read)} are done already"
+        self.progress.note(f"going on with the run of {begun.started}: {done}")
+
+    def _publish(self, end: Cursor | None) -> Report:
+        totals, allowed = self._totals, self.options.allowed
+        report = self._measured(self._finished())
+        if not allowed.accepts(totals.rejected, totals.read):
+            raise self._too_many(totals.rejected, totals.read)
+        self.progress.stage("publishing")
+        kept = self.sink.publish({**report.told(), "end": end})
+        return replace(report, rejects=kept.get("rejects"), notes=tuple(kept.get("notes", report.notes)))
+
+    def _measured(self, report: Report) -> Report:
+        """With how good the predictions are, where the right answers were named."""
+        target = self.columns.truth
+        if target is None:
+            return report
+        self.progress.stage("measuring the quality")
+        found = quality.measure(self.sink.scored, self.model.signature, target)
+        return report if found is None else replace(report, quality=found.told(), quality_lines=tuple(found.lines()))
+
+    def _stream_out(self) -> Report:
+        """To standard output: what is written is published. A reader that leaves has what it wanted."""
+        self._take(None)
+        try:
+            self.sink.check(self.schema)
+            self.sink.start(self.plan.told(), self.id)
+            self._tell_notes()
+            self._all(None)
+            self.sink.complete()
+            self.sink.publish({})
+        except BrokenPipeError:
+            leave_quietly()
+            self.progress.end(None)
+            return self._report("stopped", None)
+        except BaseException:
+            self.progress.end(None)
+            raise
+        report = self._measured(self._finished())
+        self.progress.end(report)
         if not self.options.allowed.accepts(report.rejected, report.read):
-            raise self._too_many(report.rejected, report.read, read_first(told))
-        assert self.output.path is not None, "only a file is held back"
-        write_whole(self._record_path, record(report, self._held_path))
-        move(self._held_path, self.output.path, overwrite=self.options.overwrite, name=str(self.output.path))
-        self._held_record.unlink(missing_ok=True)
+            raise TooManyRejects(f"{rows(report.rejected)} of {report.read:,} rejected; the others were predicted")
         return report
 
-    def _too_many(self, count: int, read: int, first: Sequence[Reject]) -> TooManyRejects:
-        shown = "\n".join(f"  {reject}" for reject in first)
-        more = f"\n  all are in {self.output.beside('.rejects.jsonl')}"
-        return TooManyRejects(
-            f"{rows(count)} of {read:,} rejected, nothing was published:\n{shown}{more}\n"
-            f"to publish the other {read - count:,}: {self._command(count)}"
+    def _all(self, after: Cursor | None) -> Cursor | None:
+        """Read and predict ahead, write in order. Gives the cursor after the last chunk."""
+        source, totals = self.source, self._totals
+        self.progress.begin(source.total_rows, source.total_bytes)
+        self.progress.stage("predicting")
+        self._crew = Crew(self.model)
+        self._bounds = Bounds(self.options, source, self.model, self._crew, self._peak)
+        self._call_rows = self.options.call_rows or 0
+        self._bounds.begin()
+        pipeline = Pipeline(
+            source.pieces(self.columns.reading, after),
+            self._work,
+            threads=self._bounds.threads,
+            bound=self._bounds.ahead,
+            abandon=source.live,
+        )
+        end: Cursor | None = None
+        try:
+            with pipeline as done:
+                try:
+                    for written in done:
+                        self._write(written)
+                        end = written.piece.cursor
+                finally:
+                    self._settled.set()  # nobody must wait for a first chunk that failed
+            if self._written is None:
+                self._settle(self.schema)
+        finally:
+            self._crew.close()
+        self._check_books(totals)
+        return end
+
+    def _work(self, piece: Piece) -> Written:
+        """In a worker's thread: everything that can be done side by side."""
+        started = time.perf_counter()
+        chunk = piece.load()
+        reading = time.perf_counter() - started
+        first = piece.number == 0 and not self._settled.is_set()
+        with self._crew.lent() as model:
+            scored = self._scorer(self._call_rows).score(chunk, model)
+            if first:
+                self._tune(chunk, model)
+        if not first:
+            self._settled.wait()
+        if self._written is None:
+            return Written(piece, scored, None, reading, 0.0)
+        started = time.perf_counter()
+        encoded = self.sink.encode(self._fitted(scored.table))
+        return Written(piece, scored, encoded, reading, time.perf_counter() - started)
+
+    def _tune(self, chunk: Chunk, model: Model) -> None:
+        """How many rows of a call are predicted fastest, tried on the first chunk."""
+        if self._call_rows or not model.runtime.proven or not is_large(self.source):
+            return
+        good, _, _ = self._scorer(0).judge(chunk)
+        if good.count:
+            self._bounds.measured.call_rows = self._call_rows = quickest_call(model, good, self.outputs)
+
+    def _fitted(self, table: pa.Table) -> pa.Table:
+        schema = self._written
+        return table if schema is None or table.schema.equals(schema) else table.cast(schema)
+
+    def _write(self, written: Written) -> None:
+        """In the main thread, in order."""
+        scored, totals, started = written.scored, self._totals, time.perf_counter()
+        encoded = written.encoded
+        if encoded is None:
+            self._settle(self._typed(scored.table.schema))
+            encoded = self.sink.encode(self._fitted(scored.table))
+            self._bounds.learn(scored, len(encoded.data))
+            if is_large(self.source):
+                self.progress.note(self._bounds.told())
+        read, predicted, rejected = scored.chunk.count, scored.table.num_rows, len(scored.rejects)
+        mark = Mark(scored.chunk.number, written.piece.cursor, read, predicted, rejected)
+        self.sink.append(mark, encoded, Beside(lines_of(scored.rejects), scored.truth))
+        if not self.sink.resumable:
+            for reject in scored.rejects:
+                sys.stderr.write(f"rejected: {reject}\n")
+        totals.read += read
+        totals.predicted += predicted
+        totals.rejected += rejected
+        totals.chunks += 1
+        totals.reading += written.reading
+        totals.predicting += scored.seconds
+        totals.writing += time.perf_counter() - started + written.encoding
+        self._bounds.keep()
+        self.progress.update(totals.read, totals.rejected, written.piece.bytes_done)
+        if self.sink.resumable:
+            self._history.note(self._report("running", None).told(), now=False)
+
+    def _settle(self, schema: pa.Schema) -> None:
+        self._written = schema
+        self.sink.settle(schema, self.plan.metadata())
+        self._totals.columns = tuple(schema.names)
+        self._settled.set()
+
+    def _typed(self, found: pa.Schema) -> pa.Schema:
+        """The output's columns: as the first chunk has them, but for a column of nulls, which tells no type."""
+        expected = {each.name: each for each in self.schema}
+        return pa.schema(
+            [expected.get(each.name, each) if pa.types.is_null(each.type) else each for each in found],
         )
 
-    def _command(self, count: int) -> str:
-        """The command that accepts the rejects."""
-        options = self.options
-        words = ["bimodal", "predict", self._model_name(), *self._inputs, "-o", self._named or "-"]
-        if options.keep != "auto":
-            words += ["--keep", options.keep if isinstance(options.keep, str) else ",".join(options.keep)]
-        if options.outputs != self.model.resolve_outputs(None):
-            words += ["--outputs", ",".join(options.outputs)]
-        if options.threshold is not None:
-            words += ["--threshold", str(options.threshold)]
-        if options.features is not None:
-            words += ["--features", ",".join(options.features)]
-        for column, feature in (options.rename or {}).items():
-            words += ["--rename", f"{column}={feature}"]
-        if options.target is not None:
-            words += ["--target", options.target]
-        if options.missing is not None:
-            words += ["--na", ",".join(options.missing)]
-        if options.overwrite:
-            words.append("--overwrite")
-        return shlex.join([*words, "--max-rejects", str(count)])
+    def _check_books(self, totals: Totals) -> None:
+        known = self.source.total_rows if self.source.counted else None
+        if totals.read != totals.predicted + totals.rejected or (known is not None and totals.read != known):
+            raise BooksDoNotBalance(
+                f"{known if known is not None else totals.read} rows were there, {totals.predicted} were predicted and "
+                f"{totals.rejected} rejected; nothing was published, please report this"
+            )
 
-    def _model_name(self) -> str:
-        """The model as the user named it."""
-        return self.model.location.given or self.model.location.source.path
+    # -- refusing ---------------------------------------------------------------------------------------------------
+
+    def _refuse_existing(self) -> None:
+        path = self.sink.path
+        if path is not None and self.source.reads(path):
+            raise UsageError(f"{path} is the input itself; name another output")
+        adding = self.sink.table and self.options.mode != "create"
+        if self.sink.exists() and not self.options.overwrite and not adding:
+            raise OutputExists(f"{self.sink.name} is there already; --overwrite replaces it")
+
+    def _too_many(self, count: int, read: int) -> TooManyRejects:
+        place = self.sink.show_rejects()
+        first: list[Reject] = []
+        for block in self.sink.rejects():
+            first += [msgspec.json.decode(line, type=Reject) for line in block.splitlines()[: SHOWN - len(first)]]
+            if len(first) == SHOWN:
+                break
+        shown = "\n".join(f"  {reject}" for reject in first)
+        return TooManyRejects(
+            f"{rows(count)} of {read:,} rejected, nothing was published:\n{shown}\n  all are in {place}\n"
+            f"to publish the other {read - count:,}: {self.options.command(count)}"
+        )
 
     # -- telling ----------------------------------------------------------------------------------------------------
 
@@ -542,49 +587,44 @@ class Run:
             notes.append("missing values in CSV: empty, NA, NaN, null and the others of pandas (--na changes that)")
         return tuple(notes)
 
-    def _finished(self, rejects: Rejects) -> Report:
+    def _finished(self) -> Report:
         self._peak.look(now=True)
-        path = str(rejects.path) if rejects.path and rejects.count else None
-        if self._crew.problem:
-            self.progress.note(self._crew.problem)
-        return replace(self._report("complete", None), rejected=rejects.count, rejects=path)
+        crew = getattr(self, "_crew", None)
+        if crew is not None and crew.problem:
+            self.progress.note(crew.problem)
+        return self._report("complete", None)
 
     def _report(self, status: str, scored: Scored | None) -> Report:
         totals = self._totals
         if scored is not None:
             totals.read, totals.predicted, totals.chunks = scored.chunk.count, scored.table.num_rows, 1
-            totals.columns = tuple(scored.table.column_names)
+            totals.rejected, totals.columns = len(scored.rejects), tuple(scored.table.column_names)
+        crew = getattr(self, "_crew", None)
         return Report(
             status=status,
+            run=self.id,
             model=self.model.name,
             version=self.model.version,
             digest=self.model.digest,
             runtime=self.model.runtime.name,
-            input=self._inputs,
-            output=self._named,
+            input=self.options.input,
+            output=self.options.output,
             read=totals.read,
             predicted=totals.predicted,
-            rejected=totals.read - totals.predicted,
+            rejected=totals.rejected,
+            resumed=totals.before,
             chunks=totals.chunks,
             columns=totals.columns or tuple(self.schema.names),
             seconds=time.monotonic() - self._clock,
             stages=Stages(round(totals.reading, 3), round(totals.predicting, 3), round(totals.writing, 3)),
-            workers=self._crew.size,
+            workers=crew.size if crew is not None else 1,
             memory=self._peak.bytes,
             bytes=self.source.total_bytes,
             notes=self._notes(),
-            started=self._started.isoformat(timespec="seconds"),
+            started=self._started,
             host=socket.gethostname(),
             plan=self.plan.told(),
         )
-
-
-def is_large(source: Source, times: int = 1) -> bool:
-    """Whether the input is known to have LARGE rows, so many times over."""
-    known, weight = source.total_rows, source.total_bytes
-    if known is not None:
-        return known >= times * LARGE
-    return weight is not None and weight >= times * LARGE_BYTES
 
 
 def leave_quietly() -> None:

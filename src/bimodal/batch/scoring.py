@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from bimodal.batch.columns import Columns
 from bimodal.batch.rejects import Reject
 from bimodal.batch.sources.contract import Chunk
+from bimodal.batch.tally import scored_of, wanted
 from bimodal.errors import BimodalError, BooksDoNotBalance, ModelCrashed, ModelFailed, Problem
 from bimodal.model import Model
 from bimodal.rows import Rows
@@ -25,12 +27,16 @@ MOST_GUILTY = 1_000  # rows of one chunk
 
 @dataclass(frozen=True)
 class Scored:
-    """A chunk's output table, its rejects in the order of the rows, and the seconds it took."""
+    """A chunk's output table, its rejects in the order of the rows, and the seconds it took.
+
+    truth: what the measures of quality need of it (empty without a target).
+    """
 
     chunk: Chunk
     table: pa.Table
     rejects: tuple[Reject, ...]
     seconds: float = 0.0
+    truth: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Scorer:
     outputs: tuple[str, ...]
     threshold: float | None = None
     call_rows: int = 0  # rows of one call of the model; 0: a chunk's
+    decimal: str = "."  # the decimal mark of the right answers, where they are text
 
     def score(self, chunk: Chunk, model: Model) -> Scored:
         started = time.perf_counter()
@@ -51,7 +58,8 @@ class Scorer:
             places = np.flatnonzero(good)
             refused += [_failed(chunk, int(places[at]), error) for at, error in guilty.items()]
             good[places[list(guilty)]] = False
-        table = self._beside(chunk, good, flat(answer, model.signature))
+        told = Rows({name: answer[name] for name in self.outputs})
+        table = self._beside(chunk, good, flat(told, model.signature))
         parsed = [Reject(bad.row, chunk.source, bad.column, bad.code, bad.reason, bad.raw) for bad in chunk.rejects]
         rejects = tuple(sorted(parsed + refused, key=lambda reject: reject.row))
         if table.num_rows + len(rejects) != chunk.count:
@@ -59,7 +67,8 @@ class Scorer:
                 f"of {chunk.count} rows of {chunk.source} from row {chunk.first_row} on, {table.num_rows} were "
                 f"predicted and {len(rejects)} rejected; please report this"
             )
-        return Scored(chunk, table, rejects, time.perf_counter() - started)
+        truth = self._truth(chunk, good, answer, model)
+        return Scored(chunk, table, rejects, time.perf_counter() - started, truth)
 
     def judge(self, chunk: Chunk) -> tuple[Rows, NDArray[np.bool_], Sequence[Problem]]:
         """The good rows, which they are, and the problems with the others; rows count from 0 within the chunk."""
@@ -80,21 +89,38 @@ class Scorer:
 
     def _beside(self, chunk: Chunk, good: NDArray[np.bool_], results: pa.Table) -> pa.Table:
         """The results behind the carried columns of the same rows."""
-        kept = chunk.kept
+        kept, truth = chunk.kept, self.columns.truth
+        if truth is not None and truth not in self.columns.kept:
+            kept = kept.drop_columns(truth)
         if kept.num_columns and not good.all():
             kept = kept.filter(pa.array(good))
         if kept.num_columns and kept.num_rows != results.num_rows:
             raise BooksDoNotBalance(f"{results.num_rows} predictions for {kept.num_rows} rows; please report this")
         return pa.table([*kept.columns, *results.columns], schema=pa.schema([*kept.schema, *results.schema]))
 
+    def _truth(self, chunk: Chunk, good: NDArray[np.bool_], answer: Rows, model: Model) -> bytes:
+        """What the measures of quality need of these rows."""
+        if self.columns.truth is None:
+            return b""
+        column = chunk.kept.column(self.columns.truth)
+        right = column if good.all() else column.filter(pa.array(good))
+        missing = self.columns.reading.missing
+        return scored_of(right, answer, model.signature, missing=missing, mark=self.decimal)
+
     # -- predicting -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """The outputs that the model is asked for: for a measure of quality some more."""
+        truth, signature = self.columns.truth, self.columns.binding.signature
+        return self.outputs if truth is None else wanted(signature, self.outputs)
 
     def _run(self, model: Model, rows: Rows) -> Rows:
         if not self.call_rows or rows.count <= self.call_rows:
-            return model.run(rows, self.outputs, threshold=self.threshold)
+            return model.run(rows, self._asked, threshold=self.threshold)
         starts = range(0, rows.count, self.call_rows)
         parts = [rows.slice(start, min(start + self.call_rows, rows.count)) for start in starts]
-        return Rows.concat([model.run(part, self.outputs, threshold=self.threshold) for part in parts])
+        return Rows.concat([model.run(part, self._asked, threshold=self.threshold) for part in parts])
 
     def _predict(self, model: Model, rows: Rows) -> tuple[Rows, dict[int, BimodalError]]:
         """The answers, and the rows on which the model fails when they stand alone (their answers are left out)."""

@@ -22,7 +22,6 @@ from bimodal.cli.options import (
     split,
 )
 from bimodal.errors import UsageError
-from bimodal.model import load
 
 SETTINGS = settings.table(settings.PREDICT)
 
@@ -30,12 +29,19 @@ SETTINGS = settings.table(settings.PREDICT)
 def predict(
     model: ModelPath,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT…", help="A file, a glob, a folder, or - for standard input.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT…",
+            help="A file, a glob, a folder, a URL (s3://, a database's with #table), or - for standard input.",
+        ),
     ],
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where the predictions go; the ending decides the format; - prints."
+            "--output",
+            "-o",
+            metavar="PLACE",
+            help="Where the predictions go: a file (its ending decides the format), a folder/, a URL; - prints.",
         ),
     ] = None,
     keep: Annotated[
@@ -50,9 +56,25 @@ def predict(
         typer.Option("--rename", metavar="COLUMN=FEATURE", help="A column that has another name here."),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", metavar="COLUMN", help="A column that is never a feature.")
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column with the truth: the report says how good it is."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option("--query", metavar="SQL", help="What to read from a database, instead of a table.")
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="TABLE", help="The table to write, where -o is a database.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", help="What happens to the table: create, append, replace or upsert (with --key).")
+    ] = "create",
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="A,B", help="The columns that tell a row, for --mode upsert.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw the progress of an interrupted run away and start anew.")
+    ] = False,
     max_rejects: Annotated[str | None, option(SETTINGS["max_rejects"])] = None,
     na: Annotated[Any, option(SETTINGS["na"])] = None,
     separator: Annotated[
@@ -62,8 +84,13 @@ def predict(
     encoding: Annotated[
         str | None, typer.Option("--encoding", help="The encoding of a CSV file, such as latin-1.")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that predict [measured].")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Threads or processes that predict [measured].")
+    ] = None,
     memory: Annotated[int | None, option(SETTINGS["memory"])] = None,
+    ahead: Annotated[int | None, option(SETTINGS["ahead"])] = None,
+    call_rows: Annotated[int | None, option(SETTINGS["call_rows"])] = None,
+    timeout: Annotated[float | None, option(SETTINGS["timeout"])] = None,
     code: Code = None,
     sample: Sample = None,
     runtime: Runtime = None,
@@ -72,40 +99,51 @@ def predict(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Predict every row of a data set and save the result.
+    """Predict every row of a data set and save the result; interrupted, the same command goes on where it stopped.
 
     \b
     Examples:
         bimodal predict my_model.pkl batch_input.csv -o predicted_output.csv
         bimodal predict my_model.pkl 'parts/*.parquet' -o scored.parquet --proba
+        bimodal predict my_model.pkl 'sqlite:///shop.db#customers' -o 'sqlite:///shop.db#scores'
         bimodal predict my_model.pkl customers.csv --keep id,city -o - | head
         tail -f events.jsonl | bimodal predict my_model.pkl - -o -
         bimodal predict my_model.pkl batch_input.csv            the first ten rows
     """
-    loading: dict[str, Any] = {"code": code or (), "sample": sample, "runtime": runtime, "allow_drift": allow_drift}
-    with load(model, **loading, background=False) as loaded:
-        run.predict_file(
-            loaded,
-            inputs[0] if len(inputs) == 1 else inputs,
-            output,
-            keep=keep if keep in ("auto", "all", "none") else split(keep) or (),
-            proba=proba,
-            outputs=split(outputs),
-            threshold=threshold,
-            features=split(features),
-            rename=renames(rename or []),
-            target=target,
-            overwrite=overwrite,
-            max_rejects=max_rejects,
-            na=na,
-            separator=separator,
-            decimal=decimal,
-            encoding=encoding,
-            workers=workers,
-            memory=memory,
-            dry_run=dry_run,
-            progress="quiet" if quiet else "json" if as_json else "auto",
-        )
+    run.predict_file(
+        model,
+        inputs[0] if len(inputs) == 1 else inputs,
+        output,
+        keep=keep if keep in ("auto", "all", "none") else split(keep) or (),
+        proba=proba,
+        outputs=split(outputs),
+        threshold=threshold,
+        features=split(features),
+        rename=renames(rename or []),
+        target=target,
+        query=query,
+        into=into,
+        mode=mode,
+        key=split(key) or (),
+        overwrite=overwrite,
+        fresh=fresh,
+        max_rejects=max_rejects,
+        na=na,
+        separator=separator,
+        decimal=decimal,
+        encoding=encoding,
+        workers=workers,
+        memory=memory,
+        ahead=ahead,
+        call_rows=call_rows,
+        timeout=timeout,
+        code=code or (),
+        sample=sample,
+        runtime=runtime,
+        allow_drift=allow_drift,
+        dry_run=dry_run,
+        progress="quiet" if quiet else "json" if as_json else "auto",
+    )
 
 
 def renames(pairs: list[str]) -> dict[str, str]:

@@ -118,7 +118,8 @@ class Sink(ABC):
     name: str
     kind: str  # the format, or a database's name: it decides the bytes, so it is part of the plan
     resumable: bool = True
-    table: bool = False  # of a database
+    table: bool = False  # of a `database`
+    database: Any = None
     path: Path | None = None  # where the output is a file or folder of this machine
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:  # noqa: B027 - standard output is nobody's

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 32 << 20  # of text: a chunk of very wide rows ends earlier
+LONGEST_RAW = 1_000_000  # characters of a refused row that are kept; a longer one cannot be run again
 
 # What pandas' read_csv takes for a missing value.
 MISSING = (
@@ -67,7 +68,8 @@ class Chunk:
     raw: from a place in the tables to the row as it stands in the source. bytes_done: how much of the source's bytes
     was read when the chunk was complete. text: the source is a text file, so numbers may still stand as text.
     records: the features as Python values, a list for each row, where they had to be read one by one; the table is
-    then as long, and holds nothing.
+    then as long, and holds nothing. form: what the rejects file must tell so that its raw rows can be run again: of CSV
+    the columns, separator and decimal mark, of tables the types; None where the raw row tells all.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Chunk:
     bytes_done: int = 0
     text: bool = False
     records: list[list[Any]] | None = field(default=None, repr=False)
+    form: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def count(self) -> int:
@@ -127,6 +130,7 @@ class Source(ABC):
     counted: bool = True  # total_rows is exact, where it is known
     notes: tuple[str, ...] = ()  # what was recognised, in sentences to print
     index: str | None = None  # a nameless first column, as pandas writes its index
+    decimal: str = "."  # the decimal mark of its numbers, where they are text
     hint: str | None = None  # what to say as well where the columns do not fit
     live: bool = False  # rows come as somebody writes them; a chunk is what is there
 
@@ -157,6 +161,9 @@ class Source(ABC):
         fingerprint says so; a database is read again.
         """
         return True
+
+    def keep_clear(self, database: Any) -> None:  # noqa: B027 - a file stands in nobody's way
+        """The sink writes to that Database: do not keep its writer waiting, where it is the one that is read."""
 
     def reads(self, path: Path) -> bool:
         """Whether this file is (part of) the source."""

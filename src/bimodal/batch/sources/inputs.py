@@ -28,15 +28,13 @@ MAGIC = {
 __all__ = ["Named", "open_input"]
 
 
-def open_input(
-    named: Named, overrides: Overrides | None = None, *, query: str | None = None, target: str | None = None
-) -> Source:
+def open_input(named: Named, overrides: Overrides | None = None, *, query: str | None = None) -> Source:
     """The source behind the name; several files are one source, in the plain order of their names.
 
-    query: what to read of a database, instead of a table. target: the output, which may be in the same database.
+    query: what to read of a database, instead of a table.
     """
     if isinstance(named, str) and is_address(named):
-        source: Source = library("bimodal.batch.databases.source").open_source(named, query, target)
+        source: Source = library("bimodal.batch.databases.opening").open_source(named, query)
         return source
     if query is not None:
         raise UsageError("--query reads from a database; the input is none")
