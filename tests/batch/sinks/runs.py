@@ -39,16 +39,16 @@ def beside(number: int) -> Beside:
 
 def opened(folder: Path, kind: str, *, overwrite: bool = False) -> Sink:
     """The sink `out.KIND` in a folder (`out.KIND/` is a folder of parts)."""
-    return output_of(f"{folder}/out.{kind}").new_sink(overwrite=overwrite)
+    return output_of(f"{folder}/out.{kind}").sink(overwrite=overwrite)
 
 
 def go(sink: Sink, *, chunks: int = CHUNKS, after: Callable[[str], None] = lambda step: None) -> Begun | None:
     """Everything that is not done yet, up to publication. after: called after each step. Gives what stood there."""
     sink.hold(0, lambda told: None)
     try:
-        if sink.published() is not None:
+        done, begun = sink.published(), sink.begun()
+        if done is not None and begun is None:
             return None
-        begun = sink.begun()
         sink.resume(begun) if begun else sink.start(PLAN, "run 1")
         after("started")
         if begun is None or not begun.complete:

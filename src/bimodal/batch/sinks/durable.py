@@ -63,9 +63,11 @@ def sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def put(path: Path, data: bytes) -> None:
-    """A small file, whole or not at all, and durable. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def put(path: Path, data: bytes, within: Path | None = None) -> None:
+    """A small file, whole or not at all, and durable. within: a folder of the same file system where it may be in the
+    making, so that a kill leaves nothing beside the file. Raises OSError.
+    """
+    temporary = (within or path.parent) / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
@@ -86,7 +88,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def link_over(source: Path, target: Path) -> None:
     """Show a file under a second name, which it takes over from what stands there; the first name stays. Durable."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = source.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         _second(source, temporary)
         os.replace(temporary, target)

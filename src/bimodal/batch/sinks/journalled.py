@@ -193,6 +193,8 @@ class JournalledSink(Sink):
 
     def check(self, schema: pa.Schema | None = None) -> tuple[str, ...]:
         self._see_place()
+        if self._lock.held:  # then the work folder could be made
+            return ()
         trial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
         with writable(self.name):
             trial.touch()

@@ -13,9 +13,9 @@ from bimodal.batch.sinks.durable import put
 
 
 def write_record(place: Path, report: Mapping[str, Any], output: Path, run: str) -> None:
-    """The record of a finished output that is still under another name. Raises OSError."""
+    """The record of a finished output that is still in the work folder. Raises OSError."""
     told = {**report, "output_file": {"run": run, **stamp(output)}}
-    put(place, msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    put(place, msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n", output.parent)
 
 
 def read_record(place: Path, output: Path) -> dict[str, Any] | None:
