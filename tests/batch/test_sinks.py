@@ -1,4 +1,4 @@
-"""What every sink and encoder keeps: whole or nothing, the same bytes for the same tables, values that round-trip."""
+"""Values come back from every text format as they were, and a name decides the format."""
 
 from __future__ import annotations
 
@@ -14,67 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bimodal.batch.sinks.csv import CsvEncoder
-from bimodal.batch.sinks.file import FileSink
 from bimodal.batch.sinks.jsonl import lines
 from bimodal.batch.sinks.outputs import Output, output_of
 from bimodal.errors import UsageError
-from tests.batch.places import read
-
-KINDS = ["csv", "csv.gz", "csv.zst", "tsv", "jsonl", "jsonl.gz", "parquet", "arrow", "arrows"]
-TABLE = pa.table({"a": [1, 2, 3], "b": ["x", "y", "z"]})
-
-
-@pytest.mark.parametrize("kind", KINDS)
-class TestEverySink:
-    """The contract of a file sink, for each format."""
-
-    def sink(self, folder: Path, kind: str) -> FileSink:
-        made = output_of(folder / f"out.{kind}").sink(overwrite=True)
-        assert isinstance(made, FileSink)
-        made.open()
-        made.begin(TABLE.schema, {"who": "me"})
-        return made
-
-    def test_nothing_can_be_seen_before_it_is_published(self, kind: str, tmp_path: Path) -> None:
-        sink = self.sink(tmp_path, kind)
-        sink.write(TABLE)
-        sink.finish()
-        assert not (tmp_path / f"out.{kind}").exists()
-        sink.publish()
-        assert read(tmp_path / f"out.{kind}")["a"].tolist() == [1, 2, 3]
-        assert len(list(tmp_path.iterdir())) == 1
-
-    @pytest.mark.parametrize("moment", ["begun", "written", "finished"])
-    def test_abort_leaves_nothing(self, moment: str, kind: str, tmp_path: Path) -> None:
-        (tmp_path / f"out.{kind}").write_text("old")
-        sink = self.sink(tmp_path, kind)
-        if moment != "begun":
-            sink.write(TABLE)
-        if moment == "finished":
-            sink.finish()
-        sink.abort()
-        sink.abort()
-        assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
-
-    def test_abort_after_publishing_changes_nothing(self, kind: str, tmp_path: Path) -> None:
-        sink = self.sink(tmp_path, kind)
-        sink.finish()
-        sink.publish()
-        sink.abort()
-        assert (tmp_path / f"out.{kind}").exists()
-
-    def test_the_same_tables_give_the_same_bytes(self, kind: str, tmp_path: Path) -> None:
-        written = []
-        for _ in range(2):
-            sink = self.sink(tmp_path, kind)
-            sink.write(TABLE)
-            sink.write(TABLE.slice(1))
-            sink.finish()
-            sink.publish()
-            written.append((tmp_path / f"out.{kind}").read_bytes())
-        assert written[0] == written[1]
-        assert read(tmp_path / f"out.{kind}")["b"].tolist() == ["x", "y", "z", "y", "z"]
-
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8), min_size=1, max_size=6)
 

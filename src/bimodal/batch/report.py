@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 
 @dataclass(frozen=True)
@@ -75,41 +72,6 @@ class Report:
     def told(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "rate": round(self.rate, 1)}
-
-
-@dataclass(frozen=True)
-class Record:
-    """The run record, read again. size, changed: of the output when it was finished, in bytes and nanoseconds."""
-
-    plan: str
-    size: int
-    changed: int
-    told: dict[str, Any]
-
-    @classmethod
-    def load(cls, path: Path) -> Record | None:
-        """The record, or None where there is none that can be read."""
-        try:
-            told = msgspec.json.decode(path.read_bytes())
-            stamp = told["output_file"]
-            return cls(str(told["plan"]["key"]), int(stamp["size"]), int(stamp["changed"]), told)
-        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
-            return None
-
-    def fits(self, file: Path) -> bool:
-        """Whether the file is still the one that the record was written for."""
-        try:
-            status = file.stat()
-        except OSError:
-            return False
-        return (status.st_size, status.st_mtime_ns) == (self.size, self.changed)
-
-
-def record(report: Report, file: Path) -> bytes:
-    """The run record for a finished output file, as it will be named."""
-    status = file.stat()
-    told = {**report.told(), "output_file": {"size": status.st_size, "changed": status.st_mtime_ns}}
-    return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
 
 
 def rows(count: int) -> str:

@@ -29,4 +29,4 @@ def open_output(named: str | os.PathLike[str] | None, options: Options, *, like:
     if store.is_stored(text):
         remote: Sink = library("bimodal.batch.sinks.remote").open_remote(text, like=like, overwrite=options.overwrite)
         return remote
-    return output_of(text, like=like).new_sink(overwrite=options.overwrite)
+    return output_of(text, like=like).sink(overwrite=options.overwrite)

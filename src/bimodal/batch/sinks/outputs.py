@@ -7,14 +7,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from bimodal.batch.options import Options
 from bimodal.batch.sinks.arrow import ArrowEncoder
-from bimodal.batch.sinks.contract import Encoder, OldSink, Sink
+from bimodal.batch.sinks.contract import Encoder, Sink
 from bimodal.batch.sinks.csv import CsvEncoder
-from bimodal.batch.sinks.file import FileSink as OldFileSink
 from bimodal.batch.sinks.folder import FolderSink
 from bimodal.batch.sinks.jsonl import JsonlEncoder
-from bimodal.batch.sinks.old import OldStandardOutput, OldStyle
 from bimodal.batch.sinks.parquet import ParquetEncoder
 from bimodal.batch.sinks.single import FileSink
 from bimodal.batch.sinks.standard import StandardOutput
@@ -57,12 +54,7 @@ class Output:
         assert self.path is not None, "standard output has nothing beside it"
         return self.path.with_name(self.path.name + ending)
 
-    def sink(self, *, overwrite: bool) -> OldSink:
-        if self.path is None or self.device:
-            return OldStandardOutput(OldStyle(self.encoder()), self.path)
-        return OldFileSink(self.path, OldStyle(self.encoder()), overwrite=overwrite)
-
-    def new_sink(self, *, overwrite: bool) -> Sink:
+    def sink(self, *, overwrite: bool) -> Sink:
         """The place, for a run."""
         encoder = self.encoder()
         if self.path is None or self.device:
@@ -78,11 +70,6 @@ class Output:
         if self.kind == "jsonl":
             return JsonlEncoder(self.codec)
         return ParquetEncoder() if self.kind == "parquet" else ArrowEncoder(stream=self.kind == "arrows")
-
-
-def open_output(named: str | os.PathLike[str], options: Options, *, like: str = "csv") -> Sink:
-    """The sink of that name. like: the format of the input, for a name that tells none."""
-    return output_of(named, like=like).new_sink(overwrite=options.overwrite)
 
 
 def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
