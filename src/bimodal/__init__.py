@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bimodal.agreement import verify
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
+    from bimodal.comparison import compare
     from bimodal.field import Field
     from bimodal.model import Model, load
     from bimodal.packing import pack
@@ -31,6 +32,7 @@ __all__ = [
     "Signature",
     "__version__",
     "asgi",
+    "compare",
     "load",
     "pack",
     "predict_batches",
@@ -46,6 +48,7 @@ _HOMES = {
     "Rows": "bimodal.rows",
     "Signature": "bimodal.signature",
     "asgi": "bimodal.realtime.mount",
+    "compare": "bimodal.comparison",
     "load": "bimodal.model",
     "pack": "bimodal.packing",
     "predict_batches": "bimodal.batch",
