@@ -455,13 +455,11 @@ class MySQLSession(Session):
     def __init__(self, name: str, connection: Any) -> None:
         self._name = name
         self._connection = connection
-        self._within = False
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         with self._writing():
             self._connection.begin()
-        self._within = True
         try:
             yield
             with self._writing():
@@ -470,8 +468,6 @@ class MySQLSession(Session):
             with contextlib.suppress(pymysql.MySQLError, OSError):  # a connection that is lost has rolled back
                 self._connection.rollback()
             raise
-        finally:
-            self._within = False
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
         with self._writing():
@@ -504,8 +500,8 @@ class MySQLSession(Session):
             return
         except (pymysql.MySQLError, OSError) as error:
             number, reason = _number(error), _reason(error)
-        if self._within and (number is None or number in LOST):
-            raise CommitUnknown(f"the connection to {self._name} was lost within a transaction") from None
+        if number is None or number in LOST:
+            raise CommitUnknown(f"the connection to {self._name} was lost") from None
         raise SinkError(f"{self._name} cannot be written: {reason}") from None
 
 

@@ -474,14 +474,17 @@ class TableSink(Sink):
         run = self._known()
         staging = self._staging(run)
         if self._books.status(session, run) == COMPLETE:
-            moves = self._moves(session)
+            moves, mine = self._moves(session), f"{PUBLISHING} {secrets.token_hex(6)}"
             with session.transaction():
-                self._books.tell(session, run, told)
-                self._books.turn(session, run, PUBLISHING, COMPLETE)
-                if not moves:
-                    for statement in self._merged(session, staging):
-                        session.execute(statement)
-                    self._books.finish(session, run)
+                self._books.turn(session, run, mine, COMPLETE)  # waits for an earlier connection of ours, as above
+                if self._books.status(session, run) == mine:
+                    self._books.tell(session, run, told)
+                    if moves:
+                        self._books.turn(session, run, PUBLISHING, mine)
+                    else:
+                        for statement in self._merged(session, staging):
+                            session.execute(statement)
+                        self._books.finish(session, run)
         self._step(session, run)
         self._repair(session)
 
@@ -493,6 +496,8 @@ class TableSink(Sink):
         try:
             session.execute(self._moved(session, staging)[0])
         except SinkError:
+            if self.database.columns(session, staging) is None:
+                return  # an earlier connection of ours, of which no answer came, has done it meanwhile
             with session.transaction():
                 self._books.turn(session, run, COMPLETE, PUBLISHING)
             raise

@@ -1,0 +1,186 @@
+"""MariaDB, a real one: types both ways, modes, and every row once however the writer or the server is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bimodal.batch.databases import sink
+from tests.batch.databases.mariadb import Proxy, Server, die_at, expected, served, write
+
+FORKS = multiprocessing.get_context("forkserver")
+OLD = [(-1, "old", 0.5), (3, "old", 0.5)]
+MODES = {
+    "create": [],
+    "append": OLD,
+    "replace": OLD,
+    "upsert": OLD,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    FORKS.set_forkserver_preload(["tests.batch.databases.mariadb"])
+    with served() as running:
+        yield running
+
+
+def made(server: Server, mode: str) -> None:
+    """A target as the mode wants it, and nothing of an earlier run."""
+    for (name,) in server.ask("SHOW TABLES"):
+        server.ask(f"DROP TABLE `{name}`")
+    if MODES[mode]:
+        server.ask(
+            "CREATE TABLE scores (id INT PRIMARY KEY, word VARCHAR(60) CHARACTER SET utf8mb4, score DOUBLE)",
+            "INSERT INTO scores VALUES (-1, 'old', 0.5), (3, 'old', 0.5)" if mode != "append" else
+            "INSERT INTO scores VALUES (-1, 'old', 0.5)",
+        )  # fmt: skip
+
+
+def holds(server: Server, mode: str) -> None:
+    """The target has what an undisturbed run leaves, and nothing else is left."""
+    kept = [OLD[0]] if mode in ("append", "upsert") else []
+    assert server.ask("SELECT * FROM scores ORDER BY id") == kept + expected(), mode
+    assert {name for (name,) in server.ask("SHOW TABLES")} == {
+        "scores", "bimodal_runs", "bimodal_chunks", "bimodal_rejects",
+    }  # fmt: skip
+    assert server.ask("SELECT COUNT(*) FROM bimodal_chunks") == [(0,)]
+    assert server.ask("SELECT status FROM bimodal_runs") == [("published",)]
+
+
+def key(mode: str) -> tuple[str, ...]:
+    return ("id",) if mode == "upsert" else ()
+
+
+def start(server: Server, mode: str, *death: Any) -> tuple[Any, Any]:
+    """A writer in a process of its own. death: at what command of its publication it kills itself."""
+    told = FORKS.Value("i", -1)
+    words = (server.address("scores"), mode, key(mode), told)
+    process = FORKS.Process(target=die_at if death else write, args=(*death, *words))
+    process.start()
+    return process, told
+
+
+def undisturbed(server: Server, mode: str) -> float:
+    """How long a run takes in a process of its own."""
+    made(server, mode)
+    began = time.monotonic()
+    process, _ = start(server, mode)
+    process.join()
+    assert process.exitcode == 0
+    return time.monotonic() - began
+
+
+def killed(server: Server, mode: str, after: float) -> None:
+    """A run that is killed after so long, and the one that goes on."""
+    made(server, mode)
+    process, _ = start(server, mode)
+    process.join(after)
+    process.kill()
+    process.join()
+    write(server.address("scores"), mode, key(mode))
+    holds(server, mode)
+
+
+def dies(server: Server, mode: str, place: int, sent: bool) -> bool:
+    """A run that kills itself at a command of its publication, and the one that goes on. Whether there was such a
+    command.
+    """
+    made(server, mode)
+    process, _ = start(server, mode, place, sent)
+    process.join()
+    write(server.address("scores"), mode, key(mode))
+    holds(server, mode)
+    return bool(process.exitcode != 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_that_nothing_disturbs(server: Server, mode: str) -> None:
+    made(server, mode)
+    write(server.address("scores"), mode, key(mode))
+    holds(server, mode)
+    write(server.address("scores"), mode, key(mode))  # again: nothing is doubled
+    holds(server, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_writer_that_is_killed_at_any_moment_is_gone_on_with(server: Server, mode: str) -> None:
+    chance, whole = random.Random(mode), undisturbed(server, mode)
+    for _ in range(3):
+        killed(server, mode, chance.uniform(0, whole))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", MODES)
+def test_a_writer_that_is_killed_often_is_gone_on_with(server: Server, mode: str) -> None:
+    chance, whole = random.Random(), undisturbed(server, mode)
+    for _ in range(75):
+        killed(server, mode, chance.uniform(0, whole))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_writer_that_dies_within_its_publication_is_gone_on_with(server: Server, mode: str) -> None:
+    chance = random.Random(mode)
+    for sent in (False, True):
+        assert dies(server, mode, chance.randrange(12, 30), sent)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_writer_may_die_at_each_command_of_its_publication(server: Server, mode: str, sent: bool) -> None:
+    place = 0
+    while dies(server, mode, place, sent):
+        place += 1
+    assert place > 25
+
+
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_a_server_that_is_killed_and_comes_back_is_gone_on_with(server: Server, mode: str) -> None:
+    made(server, mode)
+    process, told = start(server, mode)
+    while told.value < 3:
+        assert process.is_alive()
+    server.kill()
+    server.start()
+    process.join()
+    write(server.address("scores"), mode, key(mode))
+    holds(server, mode)
+
+
+def cuts(server: Server, mode: str, cut: str, odd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose connection is cut at every other COMMIT."""
+    monkeypatch.setattr(sink, "PAUSE", 0.01)
+    made(server, mode)
+    proxy = Proxy(server, lambda number: cut if number % 2 == odd else None)
+    try:
+        through = server.address("scores").replace(str(server.socket), str(proxy.socket))
+        write(through, mode, key(mode))
+    finally:
+        proxy.close()
+    assert proxy.cuts > 3
+    holds(server, mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "cut"), [("create", "after"), ("append", "late"), ("replace", "before"), ("upsert", "after")]
+)
+def test_a_commit_of_unknown_fate_happens_once(
+    server: Server, mode: str, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts(server, mode, cut, 0, monkeypatch)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("cut", ["before", "after", "late"])
+def test_every_commit_of_unknown_fate_happens_once(
+    server: Server, mode: str, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for odd in (0, 1):
+        cuts(server, mode, cut, odd, monkeypatch)
