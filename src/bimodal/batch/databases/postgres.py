@@ -91,7 +91,7 @@ class PostgreSQL(Database):
     def __init__(self, address: Address) -> None:
         self.address = address
         self.name = address.at(None).name
-        self._known: dict[Relation, tuple[TableName | Query, list[Column]]] = {}
+        self._known: dict[Relation, tuple[str, list[Column]]] = {}
 
     # -- connections ------------------------------------------------------------------------------------------------
 
@@ -129,12 +129,12 @@ class PostgreSQL(Database):
 
     def rows(self, relation: Relation) -> int | None:
         place, _ = self._described(relation)
-        if isinstance(place, Query):
+        if isinstance(relation, Query):
             return None
         with self.connect(SourceError) as connection:
             row = connection.execute(
                 "SELECT c.reltuples, pg_stat_get_live_tuples(c.oid) FROM pg_class c WHERE c.oid = to_regclass(%s)",
-                (self.spell(place),),
+                (place,),
             ).fetchone()
         known = max(row[0] or 0, row[1] or 0) if row else 0
         return int(known) if known > 0 else None
@@ -144,10 +144,8 @@ class PostgreSQL(Database):
         by_name = {each.name: each for each in known}
         wanted = [by_name[name] for name in columns]
         chosen = ", ".join(f"{each.sql.format(self._asked(each.name))} AS {self._asked(each.name)}" for each in wanted)
-        text = place.text.strip().rstrip(";") if isinstance(place, Query) else ""
-        source = f"(\n{text}\n)" if isinstance(place, Query) else self.spell(place)
         with self._reading(relation):
-            yield from self._read(f"SELECT {chosen} FROM {source} AS bimodal_rows", wanted, relation)  # noqa: S608 - names quoted
+            yield from self._read(f"SELECT {chosen} FROM {place} AS bimodal_rows", wanted, relation)  # noqa: S608 - names quoted
 
     def _asked(self, name: str) -> str:
         """The name of a column that is there; a query may give it any name up to the server's limit."""
@@ -177,13 +175,15 @@ class PostgreSQL(Database):
         except psycopg.Error as error:
             raise SourceError(f"{relation} in {self.name} cannot be read: {_reason(error)}") from None
 
-    def _described(self, relation: Relation) -> tuple[TableName | Query, list[Column]]:
-        """Where the rows are, and their columns, as the server describes them without running anything."""
+    def _described(self, relation: Relation) -> tuple[str, list[Column]]:
+        """What stands behind FROM, and its columns as the server describes them, without running anything."""
         if relation not in self._known:
             with self.connect(SourceError) as connection, self._reading(relation):
-                place = relation if isinstance(relation, Query) else self._found(connection, relation)
-                text = place.text if isinstance(place, Query) else f"SELECT * FROM {self.spell(place)}"  # noqa: S608 - names quoted
-                described = _describe(connection, text)
+                if isinstance(relation, Query):
+                    place, described = _nested(connection, relation)
+                else:
+                    place = self.spell(self._found(connection, relation))
+                    described = _describe(connection, f"SELECT * FROM {place}")  # noqa: S608 - names quoted
                 refuse_twice([name for name, _, _ in described], relation)
                 if not described:
                     raise SourceError(f"{relation} gives no columns: it has to be a SELECT")
@@ -410,6 +410,21 @@ def _describe(connection: psycopg.Connection[Any], statement: str) -> list[tuple
         if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
             raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return [((result.fname(i) or b"").decode(), result.ftype(i), result.fmod(i)) for i in range(result.nfields)]
+
+
+def _nested(connection: psycopg.Connection[Any], query: Query) -> tuple[str, list[tuple[str, int, int]]]:
+    """The query in parentheses, without the semicolon that ends it (a comment may stand behind it)."""
+    described = _describe(connection, query.text)
+    if not described:
+        raise SourceError("the query gives no columns: it has to be a SELECT")
+    text = query.text.rstrip().rstrip(";")
+    shorter = re.sub(r";\s*(--[^\n]*\s*)*$", "", text)
+    try:
+        _describe(connection, f"SELECT * FROM (\n{text}\n) AS bimodal_rows")  # noqa: S608 - it is the user's own
+    except psycopg.Error:
+        _describe(connection, f"SELECT * FROM (\n{shorter}\n) AS bimodal_rows")  # noqa: S608 - it is the user's own
+        text = shorter
+    return f"(\n{text}\n)", described
 
 
 def _columns(connection: psycopg.Connection[Any], described: Sequence[tuple[str, int, int]]) -> list[Column]:
