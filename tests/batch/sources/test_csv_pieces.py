@@ -104,7 +104,7 @@ FAULTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.one_of(GOOD, GOOD, FAULTS), max_size=14),
     blank=st.sets(st.integers(0, 14)),

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from bimodal.batch.sources.contract import BadRow, Chunk, Cursor, Piece, Reading, Source
+from bimodal.batch.sources.contract import LONGEST_RAW, BadRow, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.lines import LINE_FEED, RETURN, Places
@@ -42,7 +42,6 @@ from bimodal.errors import SourceError
 
 EXACT = float(2**53)
 TEXT = pa.dictionary(pa.int32(), pa.string())
-LONGEST_RAW = 10_000  # characters of a refused row that are kept
 
 
 class CsvSource(Source):
@@ -157,7 +156,9 @@ class CsvSource(Source):
             block = replace(block, data=codecs.charmap_decode(block.data, "replace", self._letters)[0].encode())
         chunk = parser.parse(block)
         rejects = tuple(replace(bad, row=bad.row + row) for bad in chunk.rejects)
-        return replace(chunk, number=number, source=self.name, first_row=row, rejects=rejects, bytes_done=done)
+        form = {"columns": self.columns, "separator": self.dialect.separator, "decimal": self.dialect.decimal}
+        chunk = replace(chunk, number=number, source=self.name, first_row=row, bytes_done=done)
+        return replace(chunk, rejects=rejects, form=form)
 
     @property
     def _seeks(self) -> bool:

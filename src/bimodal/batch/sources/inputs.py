@@ -15,6 +15,7 @@ from bimodal.batch.sources.hive import Constant, Partitioned, partitions
 from bimodal.batch.sources.jsonl import JsonlSource
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.series import Files
+from bimodal.batch.sources.rejects import RejectsSource, is_rejects
 from bimodal.batch.sources.stream import StandardInput
 from bimodal.dialect import Overrides
 from bimodal.errors import SourceError, UsageError
@@ -78,5 +79,5 @@ def _plain(file: InputFile, overrides: Overrides | None) -> Source:
     if kind == "csv":
         return CsvSource(file, overrides)
     if kind == "jsonl":
-        return JsonlSource(file)
+        return RejectsSource(file) if is_rejects(file) else JsonlSource(file)
     return ParquetSource(file) if kind == "parquet" else ArrowSource(file)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
 from bimodal.batch.sinks.text import floats
-from bimodal.batch.sources.contract import BadRow, Chunk, Cursor, Piece, Reading, Source
+from bimodal.batch.sources.contract import LONGEST_RAW, BadRow, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.lines import Places
@@ -31,7 +31,6 @@ from bimodal.field import Field
 EXACT = 2**53
 HEAD = 1 << 20
 SPOTS, SPOT = 8, 1 << 17  # places further on that are looked at for the types, and how many bytes of each
-LONGEST_RAW = 10_000
 NESTED = {b"bimodal": b"json"}  # a text column that holds JSON
 
 
@@ -50,17 +49,15 @@ class JsonlSource(Source):
         records = self._look()
         self.lists = bool(records) and isinstance(records[0], list)
         records += [each for each in self._spots() if not self.lists or len(each) == len(records[0])]
-        self.columns = _columns(records)
-        self._read = {name: _kept_field(name, [_cell(record, name) for record in records]) for name in self.columns}
+        self.columns = columns_of(records)
+        self._read = {name: kept_field(name, [cell(record, name) for record in records]) for name in self.columns}
         self._types = dict(self._read)
         if self.live:
             self.carry_as_text()  # the first line tells no type for all that come
 
     def carry_as_text(self) -> None:
         """The output is text: what is carried and is no text becomes JSON, which has a place for any value."""
-        for name, kind in self._read.items():
-            if not pa.types.is_string(kind.type):
-                self._types[name] = pa.field(name, pa.string(), metadata=NESTED)
+        self._types = {name: as_text(kind) for name, kind in self._read.items()}
 
     def _spots(self) -> list[Any]:
         """Values from further on in a large file."""
@@ -100,7 +97,7 @@ class JsonlSource(Source):
         values, reason = [], ""
         for line in lines:
             try:
-                values.append(_decode(line))
+                values.append(decode(line))
             except ValueError as error:
                 reason = reason or str(error)
         if lines and not values:
@@ -182,7 +179,7 @@ class _Absent(ValueError):
 def _plausible(line: bytes, kind: type) -> Any:
     """A line's value; None for a line that is broken, or cut off."""
     try:
-        value = _decode(line)
+        value = decode(line)
     except ValueError:
         return None
     return value if isinstance(value, kind) else None
@@ -206,7 +203,7 @@ def _constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
-def _decode(line: bytes) -> Any:
+def decode(line: bytes) -> Any:
     """A line's value; a ValueError says, without the line's data, why there is none."""
     try:
         return json.loads(line, object_pairs_hook=_pairs, parse_constant=_constant)
@@ -218,20 +215,20 @@ def _decode(line: bytes) -> Any:
         raise ValueError("JSON that is nested too deep") from None
 
 
-def _columns(records: Sequence[Any]) -> tuple[str, ...]:
+def columns_of(records: Sequence[Any]) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for record in records:
         names.update(dict.fromkeys(record if isinstance(record, dict) else map(str, range(len(record)))))
     return tuple(names)
 
 
-def _cell(record: Any, name: str) -> Any:
+def cell(record: Any, name: str) -> Any:
     if isinstance(record, dict):
         return record.get(name)
     return record[int(name)] if int(name) < len(record) else None
 
 
-def _kept_field(name: str, values: Sequence[Any]) -> pa.Field:
+def kept_field(name: str, values: Sequence[Any]) -> pa.Field:
     """As what to carry a column with these values, so that nothing is lost."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds == {bool}:
@@ -243,6 +240,11 @@ def _kept_field(name: str, values: Sequence[Any]) -> pa.Field:
     if kinds <= {str}:
         return pa.field(name, pa.string())
     return pa.field(name, pa.string(), metadata=NESTED)
+
+
+def as_text(kind: pa.Field) -> pa.Field:
+    """The column as text: JSON, where it was none."""
+    return kind if pa.types.is_string(kind.type) else pa.field(kind.name, pa.string(), metadata=NESTED)
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ class Parser:
         return Chunk(0, "", 0, features, kept, rejects, chosen, _Raw(block, chosen), records=values)
 
     def _record(self, line: bytes) -> Any:
-        record = _decode(line)
+        record = decode(line)
         if not isinstance(record, list if self.lists else dict):
             raise ValueError(
                 "every line must be a list, as the first is" if self.lists else "every line must be an object"
@@ -358,9 +360,9 @@ class Parser:
         columns = {}
         for name in self.reading.kept:
             kind = self.types[name]
-            cells = [_as_carried(_cell(record, name), kind) for record in records]
-            for at, cell in enumerate(cells):
-                if cell is _Misfit:
+            cells = [_as_carried(cell(record, name), kind) for record in records]
+            for at, value in enumerate(cells):
+                if value is _Misfit:
                     cells[at] = None
                     if good[at]:
                         reason = (
@@ -372,9 +374,7 @@ class Parser:
             columns[name] = pa.array(cells, kind.type)
         kept = pa.table(columns, schema=pa.schema([self.types[name] for name in columns])) if columns else pa.table({})
         features = list(self.reading.features)
-        values = [
-            [_cell(record, name) for name in features] for record, fine in zip(records, good, strict=True) if fine
-        ]
+        values = [[cell(record, name) for name in features] for record, fine in zip(records, good, strict=True) if fine]
         return values, (kept.filter(pa.array(good)) if columns else kept), good
 
 

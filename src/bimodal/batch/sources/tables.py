@@ -16,7 +16,8 @@ def chunk_of(table: pa.Table, reading: Reading, *, number: int, source: str, fir
     """The table's columns, shared out between the model and the output."""
     features = table.select(list(reading.features))
     kept = table.select(list(reading.kept))
-    return Chunk(number, source, first_row, features, kept, raw=RawRow(table), bytes_done=bytes_done)
+    form = {"types": {field.name: str(field.type) for field in table.schema}}
+    return Chunk(number, source, first_row, features, kept, raw=RawRow(table), bytes_done=bytes_done, form=form)
 
 
 def behind(after: Cursor | None, name: str) -> tuple[int, int]:
