@@ -10,6 +10,7 @@ are understood there too.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import os
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from glob import has_magic
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -126,6 +128,11 @@ class Store:
             if info.type == fs.FileType.File and info.path != prefix:
                 yield StoredFile(self, info, tuple(info.path[len(prefix) + 1 :].split("/")[:-1]))
 
+    def bucket(self) -> bool:
+        """Whether the bucket is there."""
+        with readable(self.url):
+            return bool(self.system.get_file_info(self.key.partition("/")[0]).type == fs.FileType.Directory)
+
     # -- whole objects ----------------------------------------------------------------------------------------------
 
     def read(self) -> bytes | None:
@@ -140,6 +147,47 @@ class Store:
         """What tells this object from another one in its place: size and tag; None: it is not there."""
         file = self.file()
         return None if file is None else file.fingerprint()
+
+    def put(self, data: Path | bytes) -> None:
+        """Write the object: it appears, and takes the place of another, when the last byte is there. Raises OSError."""
+        stream = self.system.open_output_stream(self.key)
+        try:
+            size = _fill(stream, data)
+        except BaseException:
+            _abandon(stream)
+            raise
+        stream.close()
+        found = self.system.get_file_info(self.key)
+        if found.size != size:
+            raise OSError(f"of {size:,} bytes the store kept {found.size or 0:,}")
+
+    def try_out(self) -> None:
+        """Begin to write the object, and leave it at that: no object appears. Raises OSError."""
+        _abandon(self.system.open_output_stream(self.key))
+
+    def delete(self) -> None:
+        """Take the object away, if it is there. Raises OSError."""
+        if self.file() is not None:
+            self.system.delete_file(self.key)
+
+
+def _abandon(stream: Any) -> None:
+    """Let an upload come to nothing. pyarrow cannot abort one, and closes it at its end, which would make an object of
+    the part that was sent: so it is never ended. The store forgets such uploads by the rules of the bucket.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+
+
+def _fill(stream: Any, data: Path | bytes) -> int:
+    if isinstance(data, bytes):
+        stream.write(data)
+        return len(data)
+    size = 0
+    with open(data, "rb") as file:
+        while block := file.read(REACH):
+            stream.write(block)
+            size += len(block)
+    return size
 
 
 class StoredFile(InputFile):
@@ -256,6 +304,7 @@ def _s3(bucket: str, options: Mapping[str, str]) -> Any:
         region=region or ("us-east-1" if server else fs.resolve_s3_region(bucket)),
         anonymous=_asked(options),
         connect_timeout=PATIENCE,
+        background_writes=False,  # they would hold all that the network has not taken yet
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         **server,
     )
