@@ -14,8 +14,8 @@ from bimodal.batch.sources.find import Named, find, kind_of
 from bimodal.batch.sources.hive import Constant, Partitioned, partitions
 from bimodal.batch.sources.jsonl import JsonlSource
 from bimodal.batch.sources.parquet import ParquetSource
-from bimodal.batch.sources.series import Files
 from bimodal.batch.sources.rejects import RejectsSource, is_rejects
+from bimodal.batch.sources.series import Files
 from bimodal.batch.sources.stream import StandardInput
 from bimodal.dialect import Overrides
 from bimodal.errors import SourceError, UsageError
