@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,9 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Reject:
-    """A refused row: `row` counts from 1 within `source`; `raw` is the row as it stands there."""
+    """A refused row: `row` counts from 1 within `source`; `raw` is the row as it stands there, `form` how that is
+    written (a chunk's `form`), so that it can be run again.
+    """
 
     row: int
     source: str
@@ -22,6 +25,7 @@ class Reject:
     code: str
     reason: str
     raw: object = None
+    form: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         column = f", column {self.column!r}" if self.column is not None else ""
@@ -30,7 +34,11 @@ class Reject:
 
 def lines_of(rejects: Sequence[Reject]) -> bytes:
     """The refused rows as JSON Lines."""
-    return b"".join(msgspec.json.encode(reject) + b"\n" for reject in rejects)
+    return b"".join(msgspec.json.encode(_told(reject)) + b"\n" for reject in rejects)
+
+
+def _told(reject: Reject) -> dict[str, Any]:
+    return {name: value for name, value in vars(reject).items() if name != "form" or value is not None}
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,8 @@ def predict_file(
         sink = open_output("-" if output is None and into is None else output, options, like=source.kind)
         if sink.table:
             source.keep_clear(sink.database)
+        elif sink.kind.startswith(("csv", "tsv", "jsonl")):
+            source.carry_as_text()
         run = Run(model, source, sink, options, told)
         if dry_run:
             return run.try_out()

@@ -60,7 +60,10 @@ class Scorer:
             good[places[list(guilty)]] = False
         told = Rows({name: answer[name] for name in self.outputs})
         table = self._beside(chunk, good, flat(told, model.signature))
-        parsed = [Reject(bad.row, chunk.source, bad.column, bad.code, bad.reason, bad.raw) for bad in chunk.rejects]
+        parsed = [
+            Reject(bad.row, chunk.source, bad.column, bad.code, bad.reason, bad.raw, chunk.form)
+            for bad in chunk.rejects
+        ]
         rejects = tuple(sorted(parsed + refused, key=lambda reject: reject.row))
         if table.num_rows + len(rejects) != chunk.count:
             raise BooksDoNotBalance(
@@ -168,8 +171,9 @@ def _first_of_each_row(problems: Sequence[Problem]) -> list[Problem]:
 
 def _rejected(chunk: Chunk, problem: Problem) -> Reject:
     place = problem.row or 0
-    return Reject(chunk.row(place), chunk.source, problem.column, problem.code, problem.message, chunk.raw(place))
+    raw = chunk.raw(place)
+    return Reject(chunk.row(place), chunk.source, problem.column, problem.code, problem.message, raw, chunk.form)
 
 
 def _failed(chunk: Chunk, place: int, error: BimodalError) -> Reject:
-    return Reject(chunk.row(place), chunk.source, None, error.code, str(error), chunk.raw(place))
+    return Reject(chunk.row(place), chunk.source, None, error.code, str(error), chunk.raw(place), chunk.form)

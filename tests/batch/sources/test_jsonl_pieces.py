@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bimodal
 from bimodal.batch.sources import jsonl as module
 from bimodal.batch.sources.contract import Reading
 from bimodal.batch.sources.cutter import cut
 from bimodal.batch.sources.files import LocalFile
 from bimodal.batch.sources.jsonl import JsonlSource
-from bimodal.errors import SourceChanged
+from bimodal.errors import SourceChanged, SourceError
 from tests.batch.sources.test_csv_pieces import resumed
 
 READING = Reading({"x": pa.float64()}, ("id", "more"))
@@ -133,3 +134,25 @@ def test_a_file_that_has_no_line_end_there_was_changed(tmp_path: Path) -> None:
     path.write_text('{"x":1,"id":1,"more":1}\n' * 3)
     with pytest.raises(SourceChanged, match=r"in\.jsonl is no longer what it was"):
         list(JsonlSource(LocalFile(path)).pieces(READING, {"chunk": 0, "row": 2, "offset": 20}))
+
+
+def test_a_late_value_of_another_kind_comes_through_a_run(
+    model: bimodal.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HEAD", 200)
+    monkeypatch.setattr(module, "SPOTS", 0)
+    good = '{"age":30,"spent":50.5,"plan":"pro","visits":1}\n'
+    late = ['"many"', "1.5", "true", "[1]", "123456789012345678901"]
+    (tmp_path / "in.jsonl").write_text(good * 5 + "".join(good.replace("1}", f"{value}}}") for value in late))
+    report = bimodal.predict_file(model, [tmp_path / "in.jsonl", tmp_path / "in.jsonl"], tmp_path / "out.jsonl")
+    assert report.rejected == 0
+    visits = [json.loads(line)["visits"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert visits == [*[1] * 5, *map(json.loads, late)] * 2
+
+
+def test_files_that_carry_text_and_json_under_one_name_are_told_apart(model: bimodal.Model, tmp_path: Path) -> None:
+    good = '{"age":30,"spent":50.5,"plan":"pro","visits":1}\n'
+    (tmp_path / "a.jsonl").write_text(good)
+    (tmp_path / "b.jsonl").write_text(good.replace(":1}", ':"x"}'))
+    with pytest.raises(SourceError, match=r"b\.jsonl: column 'visits' is string, in a\.jsonl it is JSON"):
+        bimodal.predict_file(model, tmp_path / "*.jsonl", tmp_path / "out.jsonl")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bimodal
 from bimodal.batch.sources import rejects
 from bimodal.batch.sources.contract import LONGEST_RAW, Chunk, Reading, Source
 from bimodal.batch.sources.csv import CsvSource
@@ -241,3 +242,24 @@ def test_a_long_row_is_kept_whole(tmp_path: Path) -> None:
     (bad,) = chunk.rejects
     assert isinstance(bad.raw, str)
     assert len(bad.raw) == 50_006
+
+
+def test_a_run_writes_what_it_takes_to_run_again(model: bimodal.Model, tmp_path: Path) -> None:
+    rows = ["id;age;spent;plan;note", "1;30;5,5;pro;a", "2;30;x;pro;b", "3;30;5,5", "4;30;5,5;gold;d"]
+    (tmp_path / "in.csv").write_text("\n".join(rows))
+    bimodal.predict_file(model, tmp_path / "in.csv", tmp_path / "out.csv", max_rejects=3, decimal=",")
+    (tmp_path / "in.csv").unlink()
+    path = tmp_path / "out.csv.rejects.jsonl"
+    again = bimodal.predict_file(model, path, tmp_path / "again.csv", max_rejects=3)
+    assert (again.read, again.rejected) == (3, 3)
+    second = tmp_path / "again.csv.rejects.jsonl"
+    assert second.read_text() == path.read_text()
+    second.write_text(second.read_text().replace("2;30;x;", "2;30;5,5;").replace('3;30;5,5"', '3;30;5,5;pro;c"'))
+    last = bimodal.predict_file(model, second, tmp_path / "last.csv", max_rejects=1)
+    assert (last.read, last.rejected) == (3, 1)
+    assert [line.split(",")[:2] for line in (tmp_path / "last.csv").read_text().splitlines()[1:]] == [
+        ["2", "b"],
+        ["3", "c"],
+    ]
+    (left,) = [json.loads(line) for line in (tmp_path / "last.csv.rejects.jsonl").read_text().splitlines()]
+    assert (left["row"], left["source"], left["column"]) == (4, "in.csv", "plan")

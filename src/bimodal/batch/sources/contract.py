@@ -142,6 +142,9 @@ class Source(ABC):
     def kept_schema(self, names: tuple[str, ...]) -> pa.Schema:
         """The types of these columns when they are carried untouched; known before anything is read."""
 
+    def carry_as_text(self) -> None:  # noqa: B027 - most sources know the types of all that comes
+        """The output is text, so a source that cannot be sure of a column's type may carry it as JSON text."""
+
     @abstractmethod
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         """All chunks, in order. May be called once more after it ended, for a source that is a file."""

@@ -112,6 +112,9 @@ class Partitioned(Source):
             ]
         )
 
+    def carry_as_text(self) -> None:
+        self._source.carry_as_text()
+
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         return (self._with(chunk, reading) for chunk in self._source.chunks(self._own(reading)))
 

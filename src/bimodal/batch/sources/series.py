@@ -27,6 +27,7 @@ class Files(Source):
 
     def __init__(self, files: Sequence[InputFile], opened: Callable[[InputFile], Source]) -> None:
         self._files, self._open = list(files), opened
+        self._as_text = False
         self._sources = _first(self._files[:OPENED], opened)
         first = self._sources[0]
         for each in self._sources[1:]:
@@ -51,11 +52,18 @@ class Files(Source):
             self._agree(schema, each, names)
         return schema
 
+    def carry_as_text(self) -> None:
+        for each in self._sources:
+            each.carry_as_text()
+        self._as_text = True
+
     def _agree(self, schema: pa.Schema, other: Source, names: tuple[str, ...]) -> None:
         for mine, theirs in zip(schema, other.kept_schema(names), strict=True):
-            if mine.type != theirs.type:
+            if _kind(mine) != _kind(theirs):
                 first = self._sources[0].name
-                raise SourceError(f"{other.name}: column {mine.name!r} is {theirs.type}, in {first} it is {mine.type}")
+                raise SourceError(
+                    f"{other.name}: column {mine.name!r} is {_kind(theirs)}, in {first} it is {_kind(mine)}"
+                )
 
     def chunks(self, reading: Reading) -> Iterator[Chunk]:
         return (piece.load() for piece in self.pieces(reading))
@@ -86,6 +94,8 @@ class Files(Source):
         if place < len(self._sources):
             return self._sources[place]
         source = self._open(self._files[place])
+        if self._as_text:
+            source.carry_as_text()
         _same(self._sources[0], source)
         self._agree(self._sources[0].kept_schema(reading.kept), source, reading.kept)
         return source
@@ -99,6 +109,11 @@ class Files(Source):
     def close(self) -> None:
         for each in self._sources:
             each.close()
+
+
+def _kind(field: pa.Field) -> str:
+    """As what a column is carried: text that holds JSON is another kind than text."""
+    return "JSON" if b"bimodal" in (field.metadata or {}) else str(field.type)
 
 
 def _first(files: Sequence[InputFile], opened: Callable[[InputFile], Source]) -> list[Source]:
