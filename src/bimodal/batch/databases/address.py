@@ -55,9 +55,6 @@ class Secret:
     def __repr__(self) -> str:
         return "***"
 
-    def __deepcopy__(self, _: object) -> Secret:
-        return self
-
     def __reduce__(self) -> NoReturn:
         raise TypeError("a password is not pickled")
 
@@ -140,6 +137,9 @@ class Address:
             module, adapter = "general", "General"
         database: Database = getattr(library(f"bimodal.batch.databases.{module}"), adapter)(self)
         return database
+
+    def __deepcopy__(self, _: object) -> Address:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.text is None:
