@@ -13,7 +13,7 @@ import pyarrow.parquet as arrow_parquet
 from bimodal.batch.sinks import thrift
 from bimodal.batch.sinks.contract import Encoded, Encoder
 from bimodal.batch.sinks.text import decoded
-from bimodal.batch.sinks.thrift import I16, I64, LIST, STRUCT, Sequence, Tree, Value
+from bimodal.batch.sinks.thrift import I64, LIST, STRUCT, Sequence, Tree, Value
 
 MAGIC = b"PAR1"
 LOOKED_AT = 1024  # values at three places of a column, to see whether they repeat
@@ -126,8 +126,8 @@ def shift(group: Tree, by: int, place: int) -> None:
     for column in group[COLUMNS].value.values:
         _move(column, CHUNK_OFFSETS, by)
         _move(column[META].value, META_OFFSETS, by)
-    if place < ORDINALS:
-        group[ORDINAL] = Value(I16, place)
+    if ORDINAL in group and place < ORDINALS:
+        group[ORDINAL].value = place
     else:
         group.pop(ORDINAL, None)
 
