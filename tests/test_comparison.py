@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,14 @@ def trained() -> Models:
 
 @pytest.fixture(scope="module")
 def saved(trained: Models, folder: Path) -> Iterator[dict[str, bimodal.Model]]:
-    loaded = {}
     for name, estimator in vars(trained).items():
         joblib.dump(estimator, folder / f"{name}.pkl")
-        loaded[name] = bimodal.load(folder / f"{name}.pkl", background=False)
+
+    def load(name: str) -> bimodal.Model:
+        return bimodal.load(folder / f"{name}.pkl", background=False)
+
+    with ThreadPoolExecutor(3) as pool:  # each starts a process of its own
+        loaded = dict(zip(vars(trained), pool.map(load, vars(trained)), strict=True))
     yield loaded
     for each in loaded.values():
         each.close()
