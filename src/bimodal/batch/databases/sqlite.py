@@ -11,7 +11,6 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,8 +21,10 @@ from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.affinity import loss
 from bimodal.batch.databases.contract import Database, Mode, Query, Relation, Session, TableName
 from bimodal.batch.databases.filelock import hold
+from bimodal.batch.databases.source import refuse_twice
 from bimodal.batch.databases.storage import Misfit, declared, field_of, read_as, stored
 from bimodal.errors import SinkError, SourceError, UsageError
+from bimodal.field import listed, nearest
 
 WAIT = 30.0  # seconds for another program's lock
 SMALLEST_ROW = 4  # bytes
@@ -137,7 +138,7 @@ class SQLite(Database):
         BY decides.
         """
         if isinstance(relation, Query):
-            return _trimmed(relation), [schema.get_field_index(name) for name in columns]
+            return relation.text, [schema.get_field_index(name) for name in columns]
         listed = ", ".join(self.quote(name) for name in columns) or "1"
         return f"SELECT {listed} FROM {self.spell(relation)}", range(len(columns))  # noqa: S608 - quoted
 
@@ -173,7 +174,9 @@ class SQLite(Database):
     def _schema(self, connection: sqlite3.Connection, relation: Relation) -> pa.Schema:
         declarations = self._columns(connection, relation)
         statement, _ = self._select(relation, list(declarations), pa.schema([]))
-        rows = self._fetched(connection, connection.execute(statement), statement, 0, SAMPLE)
+        cursor = connection.execute(statement)
+        refuse_twice([each[0] for each in cursor.description], relation)
+        rows = self._fetched(connection, cursor, statement, 0, SAMPLE)
         samples = list(zip(*rows, strict=True)) or [()] * len(declarations)
         fields = []
         for (name, declaration), values in zip(declarations.items(), samples, strict=True):
@@ -190,7 +193,7 @@ class SQLite(Database):
         """
         if isinstance(relation, Query):
             try:
-                connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {VIEW} AS {_trimmed(relation)}")
+                connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {VIEW} AS {relation.text}")
                 found = connection.execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
             except (sqlite3.Error, sqlite3.Warning) as error:
                 raise SourceError(f"{self.name}: the query is none that only reads: {_reason(error)}") from None
@@ -206,8 +209,8 @@ class SQLite(Database):
     def _absent(self, connection: sqlite3.Connection, table: TableName) -> SourceError:
         kinds = "SELECT name FROM main.sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
         names = [row[0] for row in connection.execute(kinds)]
-        near = get_close_matches(table.name, names, n=1, cutoff=0.5)
-        hint = f"; is it {near[0]}?" if near else f"; there are {', '.join(sorted(names)[:10])}" if names else ""
+        near = nearest(table.name, names)
+        hint = f"; did you mean {near}?" if near else f"; there are {listed(sorted(names)[:10])}" if names else ""
         return SourceError(f"{self.name}: there is no table {table.name}{hint}")
 
     def _first(self, connection: sqlite3.Connection, relation: Relation, column: str) -> tuple[Any, ...]:
@@ -382,10 +385,6 @@ class SQLiteSession(Session):
 def _connected(path: Path, options: str) -> sqlite3.Connection:
     uri = f"file:{quote(os.fsencode(path.absolute()))}?{options}"
     return sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
-
-
-def _trimmed(query: Query) -> str:
-    return query.text.strip().rstrip(";").rstrip()
 
 
 def _broken(connection: sqlite3.Connection, statement: str) -> int:
