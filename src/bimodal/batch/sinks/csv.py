@@ -14,7 +14,7 @@ import pyarrow.csv as arrow_csv
 
 from bimodal.batch.sinks.compression import compressed
 from bimodal.batch.sinks.contract import Encoded, Encoder
-from bimodal.batch.sinks.text import any_whole, decoded, floats, joined_bytes, nested_as_text
+from bimodal.batch.sinks.text import any_whole, counted, decoded, floats, joined_bytes, nested_as_text
 
 
 class CsvEncoder(Encoder):
@@ -75,7 +75,7 @@ class CsvEncoder(Encoder):
 
 
 def _column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    column = nested_as_text(decoded(column))
+    column = counted(nested_as_text(decoded(column)))
     return floats(column) if pa.types.is_floating(column.type) and any_whole(column) else column
 
 

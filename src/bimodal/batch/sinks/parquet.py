@@ -108,8 +108,8 @@ def repeating(column: pa.ChunkedArray) -> bool:
     that a chunk has the same bytes whoever writes it.
     """
     kind, count = column.type, len(column)
-    if pa.types.is_nested(kind):
-        return True
+    if pa.types.is_nested(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return True  # Arrow cannot count these
     if pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return False
     if count <= 3 * LOOKED_AT:

@@ -19,6 +19,11 @@ def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
+def counted(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of half precision in single: Arrow computes with no smaller one."""
+    return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
+
+
 def floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Floating point numbers as text; a whole one has its `.0`, so that it is read as a float again."""
     texts = column.cast(pa.string())
@@ -33,7 +38,7 @@ def any_whole(column: pa.ChunkedArray) -> bool:
 
 def as_json(column: pa.ChunkedArray, *, holds_json: bool = False) -> pa.ChunkedArray:
     """Each value as JSON text; null is the text `null`. holds_json: the text is JSON already."""
-    column = decoded(column)
+    column = counted(decoded(column))
     kind = column.type
     if pa.types.is_null(kind):
         texts = pa.chunked_array([pa.nulls(len(column), pa.string())])
@@ -81,6 +86,7 @@ def nested_as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         pa.types.is_binary(column.type)
         or pa.types.is_large_binary(column.type)
         or pa.types.is_fixed_size_binary(column.type)
+        or pa.types.is_binary_view(column.type)
     ):
         cells = [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
         return pa.chunked_array([pa.array(cells, pa.string())])

@@ -123,7 +123,7 @@ def _one_kind(found: Iterable[InputFile], folder: str) -> list[InputFile]:
 
 def _deeper(folder: str) -> str:
     """What to say where the files lie in folders that tell no value."""
-    if is_stored(folder) or not any(entry.is_dir() for entry in os.scandir(folder)):
+    if is_stored(folder) or not any(each.is_dir() for each in Path(folder).iterdir()):
         return ""
     return f"; for the files of the folders in it name a pattern, as in '{folder.rstrip('/')}/**/*.parquet'"
 

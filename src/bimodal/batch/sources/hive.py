@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +18,6 @@ import pyarrow as pa
 
 from bimodal.batch.sources.contract import Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.files import InputFile
-from bimodal.batch.sources.tables import plain
 from bimodal.errors import SourceError
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -146,7 +148,9 @@ class Partitioned(Source):
             features=chunk.features if chunk.records is not None else pa.table(features, list(reading.features)),
             kept=pa.table(kept, list(reading.kept)),
             records=None if chunk.records is None else self._records(chunk.records, reading),
-            raw=partial(self._raw, chunk),
+            rejects=tuple(replace(bad, raw=self._raw(bad.raw, chunk.form)) for bad in chunk.rejects),
+            raw=lambda place: self._raw(chunk.raw(place), chunk.form),
+            form=self._form(chunk.form),
         )
 
     def _records(self, records: list[list[Any]], reading: Reading) -> list[list[Any]]:
@@ -156,11 +160,37 @@ class Partitioned(Source):
             [{**values, **dict(zip(own, record, strict=True))}[name] for name in reading.features] for record in records
         ]
 
-    def _raw(self, chunk: Chunk, place: int) -> object:
-        """A row that is told by names has these among them."""
-        raw = chunk.raw(place)
-        told = {name: plain(each.value) for name, each in self._constants.items()}
-        return {**raw, **told} if isinstance(raw, dict) else raw
+    # -- refused rows ------------------------------------------------------------------------------------------------
+
+    def _form(self, form: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """How `_raw` is written: the columns of the folders come last."""
+        if form is None:
+            return None
+        if "types" in form:
+            return {**form, "types": {**form["types"], **{name: str(each.kind) for name, each in self._each}}}
+        return {**form, "columns": (*form["columns"], *self._constants)}
+
+    def _raw(self, raw: object, form: Mapping[str, Any] | None) -> object:
+        """A refused row with the folders' values behind its own, so that it can be run again from anywhere."""
+        if isinstance(raw, dict):
+            return {**raw, **{name: each.value for name, each in self._each}}
+        if not isinstance(raw, str):
+            return raw
+        if form is not None:
+            cells = io.StringIO()
+            texts = ["" if each.text is None else each.text for _, each in self._each]
+            csv.writer(cells, delimiter=form["separator"], lineterminator="").writerow(texts)
+            return raw.rstrip("\r\n") + str(form["separator"]) + cells.getvalue()
+        line = raw.rstrip()
+        if not (line.startswith("{") and line.endswith("}")):
+            return raw
+        members = [f"{json.dumps(name)}: {json.dumps(each.value)}" for name, each in self._each]
+        own = line[:-1].rstrip()
+        return ", ".join([own, *members] if own != "{" else [own + members[0], *members[1:]]) + "}"
+
+    @property
+    def _each(self) -> list[tuple[str, Constant]]:
+        return list(self._constants.items())
 
     def unchanged(self, end: Cursor | None) -> bool:
         return self._source.unchanged(end)
