@@ -17,6 +17,7 @@ Array = NDArray[np.uint8]
 Words = NDArray[np.uint64]  # bit i of word w stands for byte 64 * w + i
 WORD = np.dtype("<u8")
 ONE, TOP = np.uint64(1), np.uint64(63)
+STEP = 256  # quotes
 SET = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
 
 
@@ -159,11 +160,15 @@ def _quoted(array: Array, separator: int, marks: Words, before: int, *, inside: 
     """
     quotes = _words(array == QUOTE)
     borders = _words(array == separator) | marks | quotes  # a second quote doubles the first
+    starts = _moved_up(borders, before in (separator, LINE_FEED, RETURN))
     within = _odd(quotes, inside)
-    opening = quotes & within
-    if np.any(opening & ~_moved_up(borders, before in (separator, LINE_FEED, RETURN))):
-        quotes = _field_quotes(array, separator, before, inside=inside)
+    if np.any(quotes & within & ~starts):
+        plain = quotes & ~starts & ~_moved_down(borders)  # amid a field: outside quotes it is a character
+        quotes &= ~plain
         within = _odd(quotes, inside)
+        if np.any((quotes & ~starts | plain) & within):
+            quotes = _field_quotes(array, separator, before, inside=inside)
+            within = _odd(quotes, inside)
     loose = quotes & ~within & ~_moved_down(borders)
     if _last(loose, len(array)):  # the text ends there, and so does the field
         loose[-1] ^= ONE << np.uint64((len(array) - 1) % 64)
@@ -171,22 +176,53 @@ def _quoted(array: Array, separator: int, marks: Words, before: int, *, inside: 
 
 
 def _field_quotes(array: Array, separator: int, before: int, *, inside: bool) -> Words:
-    """The quotes that open and close fields, where some quotes are plain characters: found quote by quote."""
-    quotes = np.flatnonzero(array == QUOTE)
-    ahead = array[np.maximum(quotes - 1, 0)].tolist()
-    places = quotes.tolist()
-    if places and places[0] == 0:
+    """The quotes that open and close fields, where some quotes are plain characters: these are looked for in ever
+    larger steps, and around each of them quote by quote.
+    """
+    places = np.flatnonzero(array == QUOTE)
+    ahead = array[np.maximum(places - 1, 0)]
+    if len(places) and places[0] == 0:
         ahead[0] = before
-    found: list[int] = []
-    at = 0
+    border = (ahead == separator) | (ahead == LINE_FEED) | (ahead == RETURN)
+    doubling = np.concatenate((places[1:] == places[:-1] + 1, [False]))  # another follows at once
+    kept = np.ones(len(places), bool)
+    at, step = 0, STEP
     while at < len(places):
-        if inside and at + 1 < len(places) and places[at + 1] == places[at] + 1:
-            at += 2  # doubled
-            continue
-        if inside or ahead[at] in (separator, LINE_FEED, RETURN):
-            found.append(places[at])
-            inside = not inside
-        at += 1
+        stop = _apart(doubling, min(at + step, len(places)))
+        opening = border[at + inside : stop : 2] | (ahead[at + inside : stop : 2] == QUOTE)
+        if opening.all():
+            inside ^= bool((stop - at) % 2)
+            at, step = stop, 2 * step
+        else:
+            at += inside + 2 * int(np.argmin(opening))
+            at, inside = _walk(border, doubling, kept, at, _apart(doubling, min(at + STEP // 8, len(places))))
+            step = STEP
     marked = np.zeros(len(array), bool)
-    marked[found] = True
+    marked[places[kept]] = True
     return _words(marked)
+
+
+def _apart(doubling: NDArray[np.bool_], stop: int) -> int:
+    """The next place from here on that does not part two quotes that stand together."""
+    while 0 < stop < len(doubling) and doubling[stop - 1]:
+        stop += 1
+    return stop
+
+
+def _walk(
+    border: NDArray[np.bool_], doubling: NDArray[np.bool_], kept: NDArray[np.bool_], at: int, stop: int
+) -> tuple[int, bool]:
+    """From a place outside quotes quote by quote; plain ones are taken from those kept. Where it ends, and whether
+    inside quotes.
+    """
+    inside = False
+    while at < stop:
+        if inside and doubling[at]:
+            at += 2
+            continue
+        if inside or border[at]:
+            inside = not inside
+        else:
+            kept[at] = False
+        at += 1
+    return at, inside
