@@ -149,7 +149,7 @@ def test_a_large_run_waits_for_the_proof_a_small_one_does_not(tmp_path: Path, mo
     joblib.dump(model, tmp_path / "trees.pkl")
     pd.DataFrame(np.tile(IRIS, (4, 1))).rename(columns=str).to_parquet(tmp_path / "in.parquet")
     small = bimodal.predict_file(tmp_path / "trees.pkl", tmp_path / "in.parquet", tmp_path / "small.parquet")
-    monkeypatch.setattr("bimodal.batch.run.LARGE", 100)
+    monkeypatch.setattr("bimodal.batch.bounds.LARGE", 100)
     large = bimodal.predict_file(tmp_path / "trees.pkl", tmp_path / "in.parquet", tmp_path / "large.parquet")
     assert (small.runtime, large.runtime) == ("native", "exact")
     assert pq.read_table(tmp_path / "small.parquet").equals(pq.read_table(tmp_path / "large.parquet"))

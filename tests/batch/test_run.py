@@ -104,7 +104,9 @@ def test_columns_that_are_no_features_stay_what_they_are(model: bimodal.Model, t
     predict_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet")
     answer = arrow_parquet.read_table(tmp_path / "out.parquet")
     for name in table.column_names[:8]:
-        assert answer.column(name).equals(table.column(name)), name
+        kind = table.column(name).type  # a category is written as its values: the next chunk may have others
+        plain = table.column(name).cast(kind.value_type) if name == "kind" else table.column(name)
+        assert answer.column(name).equals(plain), name
     predict_file(model, tmp_path / "in.parquet", tmp_path / "out.jsonl")
     first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert first["key"] == 2**63 - 1

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from bimodal.batch import preview, quality
+from bimodal.batch import dry, preview, quality
 from bimodal.batch.bounds import Bounds, is_large, quickest_call
 from bimodal.batch.columns import Columns, Keep
 from bimodal.batch.crew import Crew
@@ -44,7 +44,6 @@ from bimodal.settings import seconds, size
 from bimodal.table import flat_schema
 
 PROOF = 4  # as many times as large: from there on a run waits for the proof of a compiled form
-TRIED = 1000  # rows that a dry run predicts
 PATIENCE = 30.0  # seconds that a run waits for another one that holds the output
 
 
@@ -270,22 +269,27 @@ class Run:
         return self._report("preview", scored)
 
     def try_out(self) -> Report:
-        """Say what a run would do, and predict a few rows."""
+        """Say what a run would do, from the first chunk; write nothing."""
+        self.progress.stage("trying a sample")
         self._take(None)
         self._tell_notes()
         self._refuse_existing()
-        notes = self.sink.check(self.schema)
-        scored = self._first(TRIED)
         note = self.progress.note
-        for each in notes:
+        for each in self.sink.check(self.schema):
             note(each)
         note(f"the output has the columns {', '.join(self.schema.names)}")
-        total = self.source.total_rows
-        if scored and scored.chunk.count and total:
-            note(f"{rows(total)} in about {scored.seconds / scored.chunk.count * total:.0f} s with one process")
-        for reject in scored.rejects if scored else ():
+        first = dry.sample(self.source, self._scorer(0), self.model, self.sink)
+        bounds = Bounds(self.options, self.source, self.model, Crew(self.model), self._peak)
+        for each in dry.told(self.source, first, bounds.workers):
+            note(each)
+        if self.options.key:
+            note(dry.twice(self.source, self.options.key))
+        for reject in first.scored.rejects[:SHOWN] if first else ():
             note(f"would be rejected: {reject}")
-        return self._report("dry run", scored)
+        if first and first.scored.rejects:
+            share = len(first.scored.rejects) / first.scored.chunk.count
+            note(f"{share:.1%} of the first {first.scored.chunk.count:,} rows would be rejected")
+        return self._report("dry run", first.scored if first else None)
 
     def _first(self, count: int) -> Scored | None:
         """The first rows of the first chunk, predicted."""
@@ -446,8 +450,8 @@ class Run:
     def _all(self, after: Cursor | None) -> Cursor | None:
         """Read and predict ahead, write in order. Gives the cursor after the last chunk."""
         source, totals = self.source, self._totals
-        self.progress.begin(source.total_rows, source.total_bytes)
         self.progress.stage("predicting")
+        self.progress.begin(source.total_rows, source.total_bytes, totals.read)
         self._crew = Crew(self.model)
         self._bounds = Bounds(self.options, source, self.model, self._crew, self._peak)
         self._call_rows = self.options.call_rows or 0

@@ -89,6 +89,10 @@ class Sink(ABC):
         worth telling (a dry run prints them); what makes writing impossible is a SinkError.
         """
 
+    def weigh(self, table: pa.Table) -> int | None:
+        """How many bytes these rows will take, for a dry run; None: not known. Nothing is begun by it."""
+        return None
+
     @abstractmethod
     def start(self, plan: Mapping[str, Any], run: str) -> None:
         """Begin a new journal."""

@@ -244,6 +244,10 @@ class JournalledSink(Sink):
         self._rejects.open(story.ends[1])
         self._scored.open(story.ends[2])
 
+    def weigh(self, table: pa.Table) -> int | None:
+        self._encoder.begin(table.schema, {})
+        return len(self._encoder.encode(table).data)
+
     def settle(self, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
         story = self._known()
         with self._failing():
