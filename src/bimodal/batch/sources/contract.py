@@ -114,6 +114,13 @@ class Piece:
     load: Callable[[], Chunk] = field(repr=False)
 
 
+def stands_in(file: Path, place: Path) -> bool:
+    """Whether the file is that file, or lies in that folder."""
+    if place.is_dir():
+        return place.resolve() in file.resolve().parents
+    return place.exists() and file.samefile(place)
+
+
 class Source(ABC):
     """Rows in chunks. Opening one reads its head only: the names of its columns, and how it is written.
 
@@ -169,9 +176,9 @@ class Source(ABC):
         """The sink writes to that Database: do not keep its writer waiting, where it is the one that is read."""
 
     def reads(self, path: Path) -> bool:
-        """Whether this file is (part of) the source."""
+        """Whether this file is (part of) the source, or part of it lies in this folder."""
         mine = getattr(self, "path", None)
-        return isinstance(mine, Path) and path.exists() and mine.samefile(path)
+        return isinstance(mine, Path) and stands_in(mine, path)
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open between reads
         """Let go of what is open."""

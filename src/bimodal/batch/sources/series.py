@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bimodal.batch.sources.contract import Chunk, Cursor, Piece, Reading, Source
+from bimodal.batch.sources.contract import Chunk, Cursor, Piece, Reading, Source, stands_in
 from bimodal.batch.sources.files import InputFile
 from bimodal.errors import SourceChanged, SourceError
 
@@ -101,10 +100,7 @@ class Files(Source):
         return source
 
     def reads(self, path: Path) -> bool:
-        if not path.exists():
-            return False
-        sought = path.stat()
-        return any(each.path and os.path.samestat(sought, os.stat(each.path)) for each in self._files)
+        return any(each.path is not None and stands_in(each.path, path) for each in self._files)
 
     def close(self) -> None:
         for each in self._sources:
