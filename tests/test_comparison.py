@@ -15,6 +15,8 @@ from scipy.stats import ks_2samp
 from sklearn import metrics
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.preprocessing import StandardScaler
 
 import bimodal
 from bimodal.batch.rejects import Allowed
@@ -269,6 +271,37 @@ def test_refused_rows_are_counted_apart(saved: dict[str, bimodal.Model], tmp_pat
         ("both", "b", 1), ("new", "age", 1), ("old", "a", 1)
     ]  # fmt: skip
     assert all("null where a number is needed" in each.reason for each in found.refused)
+
+
+def test_transformers_are_compared_by_what_they_give(folder: Path, tmp_path: Path) -> None:
+    one, other = StandardScaler().fit(PEOPLE[FEATURES]), StandardScaler().fit(PEOPLE[FEATURES] * [1, 1, 3])
+    found = bimodal.compare(one, other, folder / "people.parquet", output=tmp_path / "moved.csv", keep=["id"])
+    assert (found.kind, found.changed, [each.name for each in found.shifts]) == ("numbers", 3_000, FEATURES)
+    assert [each.largest == 0 for each in found.shifts] == [True, True, False]
+    assert list(pd.read_csv(tmp_path / "moved.csv").columns) == [
+        "id",
+        "old_a",
+        "old_b",
+        "old_c",
+        "new_a",
+        "new_b",
+        "new_c",
+    ]
+
+
+def test_several_targets_are_one_label_and_measured_one_by_one(folder: Path, tmp_path: Path) -> None:
+    features, left = PEOPLE[FEATURES], (PEOPLE["left"] == "yes").astype(int)
+    both = np.column_stack([left, left + (PEOPLE["a"] > 0)])
+    one = MultiOutputClassifier(LogisticRegression()).fit(features[:60], both[:60])
+    other = MultiOutputClassifier(LogisticRegression()).fit(features, both)
+    PEOPLE.assign(both=both.tolist()).to_parquet(tmp_path / "both.parquet")
+    found = bimodal.compare(one, other, tmp_path / "both.parquet", target="both")
+    assert found.changed == int((one.predict(features) != other.predict(features)).any(axis=1).sum())
+    assert found.quality is not None
+    told = found.quality.new.told()["targets"]
+    expected = (other.predict(features) == both).mean(axis=0)
+    assert [each["accuracy"] for each in told] == pytest.approx(expected.tolist(), rel=1e-15)
+    assert (found.quality.better, found.quality.worse) == (None, None)
 
 
 def test_a_sample_is_spread_evenly_over_a_source_that_knows_its_rows(

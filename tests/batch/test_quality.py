@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import decimal
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -326,3 +328,36 @@ def test_many_classes_have_no_curves_and_say_so() -> None:
     assert found.auc is None
     assert found.log_loss == pytest.approx(np.log(30))
     assert "no AUC: it is computed for up to 16 classes, this model has 30" in found.notes
+
+
+@pytest.mark.soak
+def test_ten_million_rows_are_measured_in_bounded_memory(tmp_path: Path) -> None:
+    count, size = 10_000_000, 65_536
+    random = np.random.default_rng(9)
+    targets, scores, lengths = [], [], []
+    place = tmp_path / "scored"
+    with open(place, "wb") as file:
+        for at in range(0, count, size):
+            target = random.integers(0, 2, min(size, count - at))
+            second = 1 / (1 + np.exp(-random.normal(size=len(target)) - target))
+            answer = Rows(
+                {"prediction": (second > 0.5).astype(int), "probability": np.column_stack([1 - second, second])}
+            )
+            lengths.append(file.write(scored_of(pa.array(target), answer, BINARY)))
+            targets.append(target.astype(bool))
+            scores.append(second)
+
+    def again() -> Iterator[bytes]:
+        with open(place, "rb") as file:
+            for length in lengths:
+                yield file.read(length)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = measure(again, BINARY, "y")
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert found is not None
+    (only,) = found.measured
+    assert isinstance(only, Labelled)
+    assert only.auc == pytest.approx(metrics.roc_auc_score(np.concatenate(targets), np.concatenate(scores)), abs=1e-12)
+    assert grown < 160e6
+    assert sum(lengths) < 6 * count

@@ -126,8 +126,10 @@ def _array(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def _scores(signature: Signature) -> tuple[str, ...]:
-    """The outputs whose numbers are compared beside the prediction: probabilities, else scores."""
+    """The outputs whose numbers are compared beside the prediction: probabilities, else scores; without one, all."""
     names = [each.name for each in signature.outputs]
+    if "prediction" not in names:
+        return tuple(names)
     found = tuple(name for name in names if name.startswith("probability"))
     return found or tuple(name for name in names if name == "score")
 
