@@ -50,7 +50,8 @@ class Server:
             self._process = subprocess.Popen(
                 [program, "--no-defaults", f"--datadir={self.folder / 'data'}", f"--socket={self.socket}",
                  "--skip-networking", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M",
-                 "--innodb-flush-log-at-trx-commit=2", *self._user()],
+                 "--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=64M",
+                 "--character-set-server=utf8mb4", *self._user()],
                 stdout=log, stderr=log,
             )  # fmt: skip
         until = time.monotonic() + 30

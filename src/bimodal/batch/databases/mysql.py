@@ -99,7 +99,7 @@ TOLD = (
     1248,
     1318,
 )  # the server's words hold no data: the query's
-COLUMN = re.compile(r"(?:column|Column|Field) ['`]([^'`]+)['`]")
+COLUMN = re.compile(r"(?:column|Column|Field) (?:`[^`]+`\.)*['`]([^'`]+)['`]")
 ENDED = re.compile(r"[;\s]+\Z")
 
 
