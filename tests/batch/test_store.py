@@ -112,6 +112,22 @@ class TestInput:
         upload(s3, "data.csv", shop(20)[::-1], tmp_path)
         assert open_input("s3://shop/data.csv").fingerprint() != before
 
+    @pytest.mark.parametrize("ahead", [0, 1 << 30])
+    def test_row_groups_come_alike_however_they_are_asked_for(
+        self, ahead: int, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bimodal.batch.sources.parquet.AHEAD", ahead)
+        path = tmp_path / "in.parquet"
+        table = pa.table({"age": np.arange(150_000) / 7, "plan": ["free", "pro", "team"] * 50_000})
+        arrow_parquet.write_table(table, path, row_group_size=140_000)
+        s3.upload_file(str(path), "shop", "in.parquet")
+        reading = Reading({"age": None, "plan": None})
+        here = [chunk.features for chunk in open_input(path).chunks(reading)]
+        pieces = list(open_input("s3://shop/in.parquet").pieces(reading))
+        assert [piece.load().features for piece in pieces] == here
+        (last,) = open_input("s3://shop/in.parquet").pieces(reading, pieces[-2].cursor)
+        assert last.load().features == here[-1]
+
     def test_what_is_not_there_is_told_in_a_sentence(self, s3: Any) -> None:
         with pytest.raises(SourceError, match=r"^s3://shop/none\.csv does not exist: there is no such object"):
             open_input("s3://shop/none.csv")

@@ -20,6 +20,7 @@ from bimodal.errors import SourceError
 WIDEST = 64 << 20  # bytes of a chunk, as the file holds them before compression
 FEWEST = 1024  # rows
 BUFFER = 1 << 20  # bytes read at a time from a column of a row group
+AHEAD = 128 << 20  # bytes of row groups up to which their columns are asked for at once, where each read is a request
 
 
 class ParquetSource(Source):
@@ -43,23 +44,22 @@ class ParquetSource(Source):
         self.columns = tuple(self._schema.names)
         self.total_bytes = file.size
 
-    def _open(self, texts: Sequence[str] = ()) -> arrow_parquet.ParquetFile:
+    def _open(self, texts: Sequence[str] = (), *, ahead: bool = False) -> arrow_parquet.ParquetFile:
         known = getattr(self, "_metadata", None)
+        buffer = BUFFER if self.path else 8 * BUFFER
         with readable(self.name):
             try:
                 return arrow_parquet.ParquetFile(
                     self.file.random(),
                     metadata=known,
                     read_dictionary=list(texts),
-                    buffer_size=BUFFER,
-                    pre_buffer=False,
+                    buffer_size=0 if ahead else buffer,
+                    pre_buffer=ahead,
                 )
             except pa.ArrowInvalid as error:
-                raise SourceError(
-                    f"{self.name} is no Parquet file, or ends in the middle"
-                    if self.file.size
-                    else f"{self.name} is empty"
-                ) from error
+                empty = f"{self.name} is empty"
+                broken = f"{self.name} is no Parquet file, or ends in the middle"
+                raise SourceError(broken if self.file.size else empty) from error
 
     def fingerprint(self) -> str:
         return self.file.fingerprint()
@@ -101,8 +101,18 @@ class ParquetSource(Source):
             name for name in reading.features if _is_text(self._schema.field(name).type) and name not in reading.kept
         ]
         wanted = list(dict.fromkeys([*reading.features, *reading.kept]))
-        with self._open(texts) as file:
+        with self._open(texts, ahead=self._far(group, wanted)) as file:
             yield from whole(self._decoded(file, group, wanted), self._rows)
+
+    def _far(self, group: Sequence[int], wanted: Sequence[str]) -> bool:
+        """Whether it is worth asking for all that is wanted of these row groups at once."""
+        if self.path:
+            return False
+        size = 0
+        for part in map(self._metadata.row_group, group):
+            columns = map(part.column, range(part.num_columns))
+            size += sum(each.total_compressed_size for each in columns if each.path_in_schema.split(".")[0] in wanted)
+        return size <= AHEAD
 
     def _decoded(self, file: arrow_parquet.ParquetFile, group: Sequence[int], wanted: list[str]) -> Iterator[pa.Table]:
         batches = file.iter_batches(self._rows, row_groups=group, columns=wanted, use_threads=False)
