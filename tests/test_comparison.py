@@ -273,6 +273,19 @@ def test_refused_rows_are_counted_apart(saved: dict[str, bimodal.Model], tmp_pat
     assert all("null where a number is needed" in each.reason for each in found.refused)
 
 
+def test_a_decimal_comma_is_understood_in_targets_and_segments(
+    saved: dict[str, bimodal.Model], folder: Path, tmp_path: Path
+) -> None:
+    PEOPLE.to_csv(tmp_path / "comma.csv", index=False, sep=";", decimal=",")
+    found = bimodal.compare(saved["line"], saved["trees"], tmp_path / "comma.csv", target="spent", by="a")
+    assert found.quality is not None
+    told = found.quality.old.told()
+    expected = metrics.mean_absolute_error(PEOPLE["spent"], joblib.load(folder / "line.pkl").predict(PEOPLE[FEATURES]))
+    assert (told["rows"], told["unlabelled"]) == (3_000, 0)
+    assert told["mae"] == pytest.approx(expected, rel=1e-9)
+    assert len(found.segments) == 10
+
+
 def test_transformers_are_compared_by_what_they_give(folder: Path, tmp_path: Path) -> None:
     one, other = StandardScaler().fit(PEOPLE[FEATURES]), StandardScaler().fit(PEOPLE[FEATURES] * [1, 1, 3])
     found = bimodal.compare(one, other, folder / "people.parquet", output=tmp_path / "moved.csv", keep=["id"])

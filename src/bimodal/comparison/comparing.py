@@ -100,7 +100,7 @@ def compare(
             if source.live:
                 raise UsageError("the models read different columns, so the input is read twice: give a file")
             again = stack.enter_context(contextlib.closing(open_input(data, overrides, query=query)))
-        run = _Comparing(sides[0], sides[1], by=by, target=target, tolerance=tolerance, mark=_mark(source))
+        run = _Comparing(sides[0], sides[1], by=by, target=target, tolerance=tolerance, mark=source.decimal)
         stack.callback(run.close)
         if output is not None:
             run.write_to(output, source, carried, proba=proba, overwrite=overwrite)
@@ -126,12 +126,6 @@ def _reading(side: Side) -> list[tuple[str, Any]]:
     return list(side.columns.reading.features.items())
 
 
-def _mark(source: Source) -> str:
-    """The decimal mark of numbers that are text."""
-    dialect = getattr(source, "dialect", None)
-    return str(getattr(dialect, "decimal", "."))
-
-
 @contextlib.contextmanager
 def _shown(progress: Progress, source: Source) -> Iterator[Progress]:
     progress.begin(source.total_rows, source.total_bytes)
@@ -151,7 +145,7 @@ class _Comparing:
         self._clock = time.monotonic()
         self._predictions = _predictions(old, new)
         self._labels = old.kind == "labels"
-        self._moves, self._segments = Moves(), Segments()
+        self._moves, self._segments = Moves(), Segments(mark)
         self._numbers = _numbers(old, new)
         self._moving = [Moving(name) for name in self._numbers]
         self._judged = Judged(target, old, new, mark) if target is not None else None

@@ -40,7 +40,8 @@ class Segments:
     chunk's deciles; any other by its values, as they stand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str = ".") -> None:
+        self._mark = mark  # the decimal mark of numbers that are text
         self._bounds: NDArray[np.float64] | None = None
         self._settled = False
         self._counts: dict[str, list[Any]] = {}
@@ -48,7 +49,7 @@ class Segments:
     def add(self, column: pa.ChunkedArray, changed: NDArray[np.bool_], steps: NDArray[np.float64] | None) -> None:
         """column: of the rows compared. steps: how far the first number moved, NaN where it is not known."""
         if not self._settled and len(column):
-            self._bounds, self._settled = _bounds(column), True
+            self._bounds, self._settled = _bounds(column, self._mark), True
         places, names = self._named(column)
         known = np.zeros(len(places)) if steps is None else np.nan_to_num(steps, posinf=0, neginf=0)
         sound = np.zeros(len(places)) if steps is None else np.isfinite(steps)
@@ -72,7 +73,7 @@ class Segments:
     def _named(self, column: pa.ChunkedArray) -> tuple[NDArray[np.intp], list[str]]:
         """For each row the place of its segment's name."""
         if self._bounds is not None:
-            values = numbers_of(column, MISSING).values
+            values = numbers_of(column, MISSING, self._mark).values
             places = np.searchsorted(self._bounds, values, "right")
             places[np.isnan(values)] = len(self._bounds) + 1
             return places, [*_ranges(self._bounds), ABSENT]
@@ -81,9 +82,9 @@ class Segments:
         return np.asarray(array.indices.fill_null(len(names))).astype(np.intp), [*names, ABSENT]
 
 
-def _bounds(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
+def _bounds(column: pa.ChunkedArray, mark: str) -> NDArray[np.float64] | None:
     """Between the ranges, or None for a column that is taken by its values."""
-    numbers = numbers_of(column, MISSING)
+    numbers = numbers_of(column, MISSING, mark)
     values = numbers.values[~np.isnan(numbers.values)]
     if numbers.unreadable or numbers.kind == "booleans" or len(np.unique(values)) <= FEW:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Side:
         self.model = model.in_bulk(wait=False)
         self.signature: Signature = model.signature
         model.check_threshold(threshold)
-        self.columns = Columns.find(
+        columns = Columns.find(
             model.signature,
             source,
             keep=tuple(kept),
@@ -71,6 +71,7 @@ class Side:
             target=target,
             missing=missing,
         )
+        self.columns = replace(columns, truth=None)  # measured here, on the rows that both models predict
         self.compared = model.resolve_outputs(outputs) if outputs is not None else _scores(model.signature)
         base = model.resolve_outputs(None)
         asked = tuple(dict.fromkeys([*base, *self.compared]))

@@ -71,6 +71,7 @@ class CsvSource(Source):
         self.dialect = recognise(lines, self._overrides, encoding=self._encoding, separator=separator)
         self.columns = columns_of(text, self.dialect)
         self.index = index_of(self.columns)
+        self.decimal = self.dialect.decimal
         if not self.dialect.header:
             self.hint = f"the first row of {self.name} {HEADLESS}"
         self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
