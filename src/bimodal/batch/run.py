@@ -328,7 +328,8 @@ class Run:
     def _note_failure(self, error: BaseException) -> None:
         """In the history, if this execution had begun to write."""
         if self._totals.chunks:
-            self._history.note({**self._report("failed", None).told(), "error": str(error).splitlines()[0]})
+            said = str(error) or type(error).__name__
+            self._history.note({**self._report("failed", None).told(), "error": said.splitlines()[0]})
 
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""

@@ -7,7 +7,7 @@ each written in the transaction of its chunk's rows. bimodal_rejects: the refuse
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -188,14 +188,19 @@ class Books:
         place, *counts = rows[0]
         return Mark(number, msgspec.json.decode(place), *(int(each) for each in counts))
 
-    def beside(self, session: Session, run: str, what: str) -> Iterator[bytes]:
-        """`rejects` or `scored` of each chunk, in order, one by one; of a published run its rejects."""
-        table, column = (CHUNKS, what) if self.status(session, run) != PUBLISHED else (REJECTS, "lines")
-        numbers = sorted(int(row[0]) for row in self._select(session, table, ("number",), run=run))
-        for number in numbers:
-            ((value,),) = self._select(session, table, (column,), run=run, number=number)
-            if value:
-                yield value.encode() if isinstance(value, str) else bytes(value)
+    def numbers(self, session: Session, run: str) -> list[int]:
+        """Of the chunks that have something beside them, in order; of a published run those with rejects."""
+        table, _ = self._column(session, run, "rejects")
+        return sorted(int(row[0]) for row in self._select(session, table, ("number",), run=run))
+
+    def beside(self, session: Session, run: str, what: str, number: int) -> bytes:
+        """`rejects` or `scored` of a chunk; of a published run its rejects."""
+        table, column = self._column(session, run, what)
+        ((value,),) = self._select(session, table, (column,), run=run, number=number)
+        return value.encode() if isinstance(value, str) else bytes(value or b"")
+
+    def _column(self, session: Session, run: str, what: str) -> tuple[str, str]:
+        return (CHUNKS, what) if self.status(session, run) != PUBLISHED else (REJECTS, "lines")
 
     # -- statements -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ transaction, and to open its file past it would undo them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,9 @@ class FileLock(Lock):
     def leave(self) -> None:
         """Let go of it, and take the folder away."""
         if self.held:
-            (self.folder / "holder").unlink(missing_ok=True)
-            self.folder.rmdir()
+            with contextlib.suppress(OSError):  # an empty folder that nobody holds is in nobody's way
+                (self.folder / "holder").unlink(missing_ok=True)
+                self.folder.rmdir()
             self.free()
 
 

@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,8 @@ class TableSink(Sink):
     def __init__(
         self, database: Database, target: TableName, mode: Mode | None = None, *, overwrite: bool = False
     ) -> None:
-        self.database, self.kind = database, database.kind
+        self.database: Database = database
+        self.kind = database.kind
         self.mode = mode or Mode()
         if overwrite and self.mode.word == "create":
             self.mode = Mode("replace")
@@ -123,8 +125,17 @@ class TableSink(Sink):
                 waiting = True
             time.sleep(POLLED)
         self._free = holder
+        self._look(self._wait_for_earlier)
         if self.database.ddl_commits:
             self._look(self._repair)
+
+    def _wait_for_earlier(self, session: Session) -> None:
+        """A process that was killed has let go of the lock, but the server may be about to do its last COMMIT. What
+        became of it is known once the run's row can be written.
+        """
+        for each in self._runs(session):
+            if each.status != PUBLISHED:
+                self._books.turn(session, each.run, each.status, each.status)
 
     def published(self, plan_key: str | None = None) -> Published | None:
         """plan_key: of a run with this plan alone, where several have appended to one table."""
@@ -159,6 +170,8 @@ class TableSink(Sink):
         if not open_:
             return None
         begun = self._books.begun(session, open_[-1])
+        if begun.last is None and not begun.complete:
+            return None  # it has done nothing; `start` throws it away
         if begun.schema is not None and self.database.columns(session, self._staging(begun.run)) is None:
             raise SinkError(
                 f"the staging table {self._staging(begun.run)} of the unfinished run is gone; --fresh throws the run "
@@ -272,6 +285,7 @@ class TableSink(Sink):
     def start(self, plan: Mapping[str, Any], run: str) -> None:
         self._run, self._rows, self._types, self._schema = run, 0, {}, None
         self._look(self._books_made)
+        self._look(self._drop)
         target = self.database.spell(self._target)
         self._once(
             lambda session: self._books.begin(session, run, target, self.mode.word, plan),
@@ -361,10 +375,18 @@ class TableSink(Sink):
             )
 
     def scored(self) -> Iterator[bytes]:
-        return self._books.beside(self._session, self._known(), "scored")
+        return self._beside("scored")
 
     def rejects(self) -> Iterator[bytes]:
-        return self._books.beside(self._session, self._known(), "rejects")
+        return self._beside("rejects")
+
+    def _beside(self, what: str) -> Iterator[bytes]:
+        """Of each chunk, one by one: the connection may be lost at any of them."""
+        run = self._known()
+        for number in self._look(lambda session: self._books.numbers(session, run)):
+            found = self._look(partial(self._books.beside, run=run, what=what, number=number))
+            if found:
+                yield found
 
     # -- publication ------------------------------------------------------------------------------------------------
 
@@ -372,6 +394,15 @@ class TableSink(Sink):
         run = self._known()
         if self._look(lambda session: self._books.status(session, run)) == PUBLISHED:
             return self._look(lambda session: self._books.report(session, run))
+        try:
+            return self._published_now(report)
+        except SinkError:
+            if self._look(lambda session: self._books.status(session, run)) != PUBLISHED:
+                raise
+            return self._look(lambda session: self._books.report(session, run))  # an earlier COMMIT came late
+
+    def _published_now(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        run = self._known()
         last = self._look(lambda session: self._books.begun(session, self._row(session)).last)
         told = {**report, "rejects": self.show_rejects() or None}
         told.setdefault("end", None if last is None else last.cursor)
@@ -532,11 +563,11 @@ class TableSink(Sink):
         earlier run is taken away, and there is none to name.
         """
         path = self.rejects_path
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{path.name}.tmp")  # one name: what a kill leaves, the next run takes away
         with writable(str(path), "the run stays where it is"):
             try:
-                with open(temporary, "xb") as file:
-                    for lines in self._look(lambda session: self._books.beside(session, self._known(), "rejects")):
+                with open(temporary, "wb") as file:
+                    for lines in self._beside("rejects"):
                         file.write(lines if lines.endswith(b"\n") else lines + b"\n")
                     file.flush()
                     os.fsync(file.fileno())

@@ -33,7 +33,7 @@ BATCH_ROWS = 4096
 BATCH_BYTES = 4 << 20
 STATEMENT_VALUES = 2048  # in one INSERT of many rows: the interpreter's lock is let go once a statement
 VIEW = "bimodal_query"
-FULL = 2  # PRAGMA synchronous: a commit is on the disk when it returns
+EXTRA = 3  # PRAGMA synchronous: a commit is on the disk when it returns; at FULL a power cut may undo the last one
 
 
 class SQLite(Database):
@@ -331,7 +331,7 @@ class SQLiteSession(Session):
 
     def _prepare(self) -> None:
         (level,) = self.connection.execute("PRAGMA synchronous").fetchone()
-        self.connection.execute(f"PRAGMA synchronous = {max(level, FULL)}")
+        self.connection.execute(f"PRAGMA synchronous = {max(level, EXTRA)}")
         # A view on the table that is being replaced would otherwise keep the staging table from taking its name.
         self.connection.execute("PRAGMA legacy_alter_table = ON")
         self.connection.execute("PRAGMA schema_version")
