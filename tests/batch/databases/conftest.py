@@ -11,6 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.batch.databases.zygote import Zygote
+
+pytest.register_assert_rewrite("tests.batch.databases.contract_sink", "tests.batch.databases.contract_source")
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
@@ -31,3 +35,11 @@ def postgres_server() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Starts processes that are killed."""
+    made = Zygote()
+    yield made
+    made.close()

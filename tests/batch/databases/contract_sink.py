@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,10 @@ from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.marks import Beside
 from bimodal.errors import OutputExists, OutputHeld, SinkError
 from tests.batch.databases.place import Place
-from tests.batch.databases.writing import PLAN, ROWS, SCHEMA, chunk, expected, mark, run_all, write
+from tests.batch.databases.writing import PLAN, ROWS, SCHEMA, chunk, expected, mark, run_all
+from tests.batch.databases.zygote import Zygote
 
 MODES = ("create", "append", "replace", "upsert")
-SPAWN = multiprocessing.get_context("forkserver")
-SPAWN.set_forkserver_preload(["tests.batch.databases.writing"])  # a process starts in milliseconds
-forkserver.ensure_running()  # while the working directory is still the one that `tests` is in
 
 
 class SinkContract:
@@ -376,31 +372,36 @@ class SinkContract:
     # -- killed -----------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_killed_before_each_of_its_acts(self, place: Place, mode: str, tmp_path: Path) -> None:
+    def test_killed_before_each_of_its_acts(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         """Each statement that changes something, each COMMIT: killed before it, and run to the end."""
         at, done = 0, False
         while not done:
             kept = prepared(place, mode)
-            done = spawned(place, mode, 2, ROWS, at, tmp_path) == 0
-            assert spawned(place, mode, 2, ROWS, None, tmp_path) == 0
+            done = spawned(zygote, place, mode, 2, ROWS, at, tmp_path) == 0
+            assert spawned(zygote, place, mode, 2, ROWS, None, tmp_path) == 0
             assert place.all("made") == [*kept, *expected(2)], at
             assert left_over(place) == (0, 0), at
             cleared(place)
             at += 1
         assert at > 8
 
+    @pytest.mark.soak
     @pytest.mark.parametrize("mode", MODES)
-    def test_killed_at_any_time(self, place: Place, mode: str, tmp_path: Path) -> None:
-        self.kill_often(place, mode, tmp_path, self.kills)
+    def test_killed_two_hundred_and_fifty_times(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
+        self.kill_often(zygote, place, mode, tmp_path, 250)
 
-    def kill_often(self, place: Place, mode: str, folder: Path, kills: int) -> None:
+    @pytest.mark.parametrize("mode", MODES)
+    def test_killed_at_any_time(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
+        self.kill_often(zygote, place, mode, tmp_path, self.kills)
+
+    def kill_often(self, zygote: Zygote, place: Place, mode: str, folder: Path, kills: int) -> None:
         """Killed at random times until there were so many kills; after each publication the table is looked at."""
         random_ = random.Random(mode)
         length, killed = 1.0, 0
         while killed < kills:
             kept = prepared(place, mode)
             started = time.monotonic()
-            while (code := spawned(place, mode, 6, 2000, None, folder, random_.uniform(0, length))) != 0:
+            while (code := spawned(zygote, place, mode, 6, 2000, None, folder, random_.uniform(0, length))) != 0:
                 assert code == -9
                 killed += 1
                 if killed % 10 == 0:
@@ -449,16 +450,15 @@ def left_over(place: Place) -> tuple[int, int]:
 
 
 def spawned(
-    place: Place, mode: str, chunks: int, rows: int, at: int | None, folder: Path, after: float | None = None
-) -> int | None:
+    zygote: Zygote,
+    place: Place,
+    mode: str,
+    chunks: int,
+    rows: int,
+    at: int | None,
+    folder: Path,
+    after: float | None = None,
+) -> int:
     """The exit code of a run in a process of its own. at: the act before which it is killed; after: or the seconds."""
     key = ("id",) if mode == "upsert" else ()
-    process = SPAWN.Process(target=write, args=(f"{place.url}#made", mode, key, chunks, rows, at, str(folder)))
-    process.start()
-    process.join(after)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    code = process.exitcode
-    process.close()
-    return code
+    return zygote.run(f"{place.url}#made", mode, key, chunks, rows, at, str(folder), after=after)

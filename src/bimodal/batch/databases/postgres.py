@@ -65,6 +65,8 @@ NATIVE: dict[str, pa.DataType] = {
     "timestamptz": pa.timestamp("us", "UTC"),
 }  # fmt: skip
 LISTS = ("bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar")
+SEVERAL = "bimodal: a list of several dimensions"  # what the server cannot make an array of, to find it in its words
+AGAIN = {"bit": "varbit", "char": "text"}  # of which the plain name is another type, or one of another length
 FIRST, LAST = -719_162, 2_932_896  # days: years 1 to 9999
 DAY = 86_400_000_000  # microseconds
 
@@ -174,6 +176,8 @@ class PostgreSQL(Database):
             raise SourceError(f"{relation} in {self.name} cannot be read: {_adbc_reason(error)}") from None
         except psycopg.Error as error:
             raise SourceError(f"{relation} in {self.name} cannot be read: {_reason(error)}") from None
+        except OSError as error:  # of Arrow's stream, while the rows come
+            raise SourceError(f"{relation} in {self.name} cannot be read: {_streamed_reason(error)}") from None
 
     def _described(self, relation: Relation) -> tuple[str, list[Column]]:
         """What stands behind FROM, and its columns as the server describes them, without running anything."""
@@ -447,14 +451,16 @@ def _column(name: str, kind: tuple[str, bool, str | None, str], modifier: int) -
     if type_ == "numeric":
         return _numeric(name, modifier)
     if category == "A" and element in LISTS:
-        problem = "'{{bimodal: a list of several dimensions' || array_ndims({0})"
+        problem = f"'{{{{{SEVERAL}' || array_ndims({{0}})"
         plain = "coalesce(array_ndims({0}), 1) = 1 AND coalesce(array_lower({0}, 1), 1) = 1"
         guarded = f"CASE WHEN {plain} THEN {{0}} ELSE ({problem})::{element}[] END"
         return Column(name, pa.field(name, pa.list_(NATIVE[element])), guarded)
     if type_ == "oid":
         return Column(name, pa.field(name, pa.int64()), "{}::bigint")
     text = "{}::numeric::text" if type_ == "money" else "{}::text"
-    declared = f"{element}[]" if category == "A" and element else type_
+    listed = category == "A" and element is not None
+    plain = element if listed and element is not None else type_
+    declared = AGAIN.get(plain, plain) + ("[]" if listed else "")
     return Column(name, text_field(name, PostgreSQL.kind, declared), text)
 
 
@@ -538,17 +544,19 @@ def _reason(error: psycopg.Error) -> str:
 
 def _adbc_reason(error: AdbcError) -> str:
     state = error.sqlstate or ""
-    if "bimodal: a list of several dimensions" in str(error):
+    return _words(state) if state.startswith(DATA) else _streamed_reason(error)
+
+
+def _streamed_reason(error: Exception) -> str:
+    """The server's first line, without what it quotes: that may be data."""
+    text = str(error)
+    if SEVERAL in text:
         return (
             "a column of lists has a list of several dimensions, or one that does not begin at 1; read it with --query "
             "and column::text"
         )
-    if not state or state == "00000":
-        return _first_line(error)
-    if state.startswith(DATA):
-        return _words(state)
-    found = re.search(r"(?:ERROR|FATAL):\s*(.*)", str(error))
-    return found[1] if found else _words(state)
+    found = re.search(r"(?:ERROR|FATAL|PANIC):\s*(.*)", text)
+    return re.sub(r'"[^"]*"', "…", found[1] if found else _first_line(error))
 
 
 def _words(state: str) -> str:
