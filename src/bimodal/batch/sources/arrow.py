@@ -77,9 +77,10 @@ class ArrowSource(Source):
     # -- the file format --------------------------------------------------------------------------------------------
 
     def _seeking(self, reading: Reading, wanted: list[int], first: int, done: int) -> Iterator[Piece]:
-        size, readers = self.total_bytes or 0, Readers(self, wanted)
         with self._sound():
-            counts = self._counts()
+            fields = None if self._in_place() else wanted
+            counts = self._counts(fields)
+        size, readers = self.total_bytes or 0, Readers(self, fields)
         total = max(sum(counts), 1)
         if done > total or (done < first * CHUNK_ROWS and done != sum(counts)):
             raise SourceChanged(f"{self.name} is another than the unfinished run read; --fresh starts anew")
@@ -90,10 +91,25 @@ class ArrowSource(Source):
             load = partial(self._load, readers, parts, reading, number, done - count + 1, share)
             yield Piece(number, done - count + 1, {"chunk": number, "row": done}, share, load)
 
-    def _counts(self) -> list[int]:
-        """The rows of each batch: told by its head, for which one column is asked."""
+    def _in_place(self) -> bool:
+        """Whether columns are used where they stand in the file, which is mapped and not compressed: to leave some out
+        would copy the others.
+        """
+        if self.path is None:
+            return False
         with self._opened() as opened:
-            reader = self._reader(opened, [_smallest(self._schema)] if len(self._schema) else None)
+            reader = self._reader(opened)
+            if not reader.num_record_batches:
+                return False
+            opened.seek(0)
+            whole = opened.read_buffer(opened.size())
+            parts = [part for column in reader.get_batch(0).columns for part in column.buffers() if part and part.size]
+            return all(whole.address <= part.address < whole.address + whole.size for part in parts)
+
+    def _counts(self, fields: list[int] | None) -> list[int]:
+        """The rows of each batch: told by its head, for which one column is asked where it is copied."""
+        with self._opened() as opened:
+            reader = self._reader(opened, fields and [_smallest(self._schema)])
             return [reader.get_batch(place).num_rows for place in range(reader.num_record_batches)]
 
     def _load(self, readers: Readers, parts: list[Part], reading: Reading, number: int, row: int, done: int) -> Chunk:
@@ -128,7 +144,7 @@ class ArrowSource(Source):
 class Readers:
     """Readers of one file, lent to a thread at a time: each knows the file's dictionaries once it was used."""
 
-    def __init__(self, source: ArrowSource, fields: list[int]) -> None:
+    def __init__(self, source: ArrowSource, fields: list[int] | None) -> None:
         self._source, self._fields = source, fields
         self._free: queue.SimpleQueue[pa.ipc.RecordBatchFileReader] = queue.SimpleQueue()
 
