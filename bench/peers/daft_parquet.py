@@ -17,7 +17,9 @@ class Predict:
         self.model = joblib.load(model_path)
 
     def __call__(self, *columns):
-        frame = pd.DataFrame({name: column.to_arrow().to_pandas() for name, column in zip(FEATURES, columns, strict=True)})
+        frame = pd.DataFrame(
+            {name: column.to_arrow().to_pandas() for name, column in zip(FEATURES, columns, strict=True)}
+        )
         return self.model.predict(frame)
 
 

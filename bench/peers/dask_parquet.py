@@ -17,4 +17,6 @@ def predict(frame):
 if __name__ == "__main__":
     data = dd.read_parquet(source)
     meta = {"id": "int64", "prediction": "int64"}
-    data.map_partitions(predict, meta=meta).to_parquet(output, write_index=False, compute_kwargs={"scheduler": "processes"})
+    data.map_partitions(predict, meta=meta).to_parquet(
+        output, write_index=False, compute_kwargs={"scheduler": "processes"}
+    )

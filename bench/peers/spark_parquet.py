@@ -1,5 +1,6 @@
 """The nightly run in Spark on this machine."""
 
+import os
 import sys
 
 import joblib
@@ -14,6 +15,7 @@ def predict(batches):
         yield batch.assign(prediction=model.predict(batch))[["id", "prediction"]]
 
 
+os.environ["PYSPARK_PYTHON"] = sys.executable
 spark = SparkSession.builder.master("local[*]").config("spark.driver.memory", "4g").getOrCreate()
 spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 65_536)
 spark.read.parquet(source).mapInPandas(predict, "id long, prediction long").write.parquet(output)

@@ -62,8 +62,8 @@ class Published:
 class Beside:
     """What a chunk gives beside its predictions, durable together with them.
 
-    rejects: the refused rows as JSON Lines. scored: what the report's measures of quality need of the rows, as an
-    Arrow IPC stream (empty without a target).
+    rejects: the refused rows as JSON Lines. scored: what the report's measures of quality need of the rows (empty
+    without a target).
     """
 
     rejects: bytes = b""
