@@ -563,8 +563,8 @@ class Run:
 
     def _refuse_existing(self) -> None:
         path = self.sink.path
-        if path is not None and self.source.reads(path):
-            raise UsageError(f"{path} is the input itself; name another output")
+        if (path is not None and self.source.reads(path)) or self.options.output in self.options.input:
+            raise UsageError(f"{self.options.output} is the input itself; name another output")
         adding = self.sink.table and self.options.mode != "create"
         if self.sink.exists() and not self.options.overwrite and not adding:
             raise OutputExists(f"{self.sink.name} is there already; --overwrite replaces it")
