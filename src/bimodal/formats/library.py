@@ -26,6 +26,7 @@ INSTALL = {
     "psycopg": "bimodal[postgres]",
     "adbc_driver_manager": "bimodal[postgres]",
     "adbc_driver_postgresql": "bimodal[postgres]",
+    "duckdb": "bimodal[duckdb]",
     "pymysql": "bimodal[sql]",
     "sqlalchemy": "bimodal[sql]",
 }

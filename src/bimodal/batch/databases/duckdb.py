@@ -20,6 +20,7 @@ from bimodal.batch.databases.contract import Database, Mode, Query, Relation, Se
 from bimodal.batch.databases.duckdb_types import carried, declared, finite, fitted, read_as
 from bimodal.batch.databases.filelock import hold
 from bimodal.batch.databases.source import refuse_twice
+from bimodal.batch.sinks.durable import appear, writable
 from bimodal.errors import BimodalError, OutputHeld, SinkError, SourceError, UsageError
 from bimodal.field import listed, nearest
 
@@ -61,6 +62,9 @@ class DuckDB(Database):
 
     def connect(self, error: type[BimodalError], *, reading: bool = False) -> duckdb.DuckDBPyConnection:
         """A connection. Raises `error`, or OutputHeld where another process keeps the file for over `wait` seconds."""
+        if not reading and not self.path.exists() and self.path.parent.is_dir():
+            with writable(self.name):
+                self._make()
         until = time.monotonic() + self.wait
         while True:
             try:
@@ -75,6 +79,13 @@ class DuckDB(Database):
                         "close it there and run the same command again"
                     ) from None
             time.sleep(POLLED)
+
+    def _make(self) -> None:
+        """A new file has its name when it is whole: DuckDB opens none that a kill left half made."""
+        with tempfile.TemporaryDirectory(prefix="bimodal-") as folder:
+            empty = Path(folder) / "empty.duckdb"
+            duckdb.connect(str(empty)).close()
+            appear(self.path, empty.read_bytes())
 
     def _connected(self, reading: bool) -> duckdb.DuckDBPyConnection:
         """All connections of a process share what was opened first: as it was set up, or not at all."""
@@ -145,7 +156,7 @@ class DuckDB(Database):
     def _relation(self, connection: duckdb.DuckDBPyConnection, relation: Relation) -> Any:
         """The rows, not asked for yet. A query runs as it was written."""
         if isinstance(relation, Query):
-            return connection.sql(relation.text)
+            return connection.sql(_unended(relation.text))
         return connection.sql(f"SELECT * FROM {self.spell(relation)}")  # noqa: S608 - names quoted
 
     def _only_reads(self, query: Query) -> None:
@@ -296,6 +307,17 @@ class DuckDBSession(Session):
             yield
         except duckdb.Error as error:
             raise SinkError(f"{self.name}: {_reason(error)}") from None
+
+
+def _unended(query: str) -> str:
+    """Without the semicolon at its end and the comments behind it, where it becomes part of a statement."""
+    text = query.encode()
+    for place, kind in reversed(duckdb.tokenize(query)):  # places are bytes
+        if text[place : place + 1] == b";" and kind == duckdb.token_type.operator:
+            text = text[:place]
+        elif kind != duckdb.token_type.comment:
+            break
+    return text.decode() + "\n"  # a comment may end it
 
 
 def _reader(relation: Any) -> pa.RecordBatchReader:
