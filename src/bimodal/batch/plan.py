@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from bimodal.batch.sources.contract import CHUNK_ROWS
 from bimodal.errors import PlanChanged
@@ -30,14 +31,15 @@ NAMED = {
     "key_columns": "--key",
     "target": "--target",
     "call_rows": "--call-rows",
-    "rules": "the version of Bimodal",
     "rows": "the chunks",
+    "rules": "the version of Bimodal",
+    "arrow": "the version of pyarrow",
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Two runs of equal plans write the same bytes.
+    """Two runs of equal plans write the same bytes, under the same versions of Bimodal and of pyarrow.
 
     source: the fingerprint of the input's content (empty for standard input, which has no second reading).
     features: the columns that feed the model, in order. kept: the columns that are carried. missing: what stands for
@@ -60,7 +62,6 @@ class Plan:
     key_columns: tuple[str, ...] = ()
     target: str | None = None
     call_rows: int = 0
-    rules: int = RULES
     rows: int = CHUNK_ROWS
 
     @cached_property
@@ -82,9 +83,11 @@ class Plan:
         }
 
     def told(self) -> dict[str, Any]:
-        """For the journal and the run record."""
+        """For the journal and the run record. The versions are no part of the key: a job that runs again after an
+        upgrade still finds its output complete.
+        """
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, as it will be read again
-        return {**plain, "key": self.key}
+        return {**plain, "rules": RULES, "arrow": pa.__version__, "key": self.key}
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What another run's plan (as it was told) has otherwise, in the words of the user."""
@@ -93,7 +96,7 @@ class Plan:
         told = []
         for what in dict.fromkeys(NAMED[name] for name in unlike):
             name = next(each for each in unlike if NAMED[each] == what)
-            told.append(what if name in ("source", "rules", "rows") else f"{what} (was {_short(other.get(name))})")
+            told.append(what if name in ("source", "rows", "rules") else f"{what} (was {_short(other.get(name))})")
         return told
 
     def outdates(self, other: Mapping[str, Any]) -> bool:

@@ -434,6 +434,7 @@ class Run:
             self._tell_notes()
             self._all(None)
             self.sink.complete()
+            report = self._measured(self._finished())
             self.sink.publish({})
         except BrokenPipeError:
             leave_quietly()
@@ -442,7 +443,8 @@ class Run:
         except BaseException:
             self.progress.end(None)
             raise
-        report = self._measured(self._finished())
+        finally:
+            self.sink.release()
         self.progress.end(report)
         if not self.options.allowed.accepts(report.rejected, report.read):
             raise TooManyRejects(f"{rows(report.rejected)} of {report.read:,} rejected; the others were predicted")
