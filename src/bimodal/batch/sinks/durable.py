@@ -110,6 +110,27 @@ def _second(source: Path, name: Path) -> None:
             os.fsync(new.fileno())
 
 
+def appear(path: Path, data: bytes) -> None:
+    """A new file, whole or not at all, and durable; one that is there stays. A kill leaves nothing. Raises OSError."""
+    nameless = getattr(os, "O_TMPFILE", 0)
+    try:
+        number = os.open(path.parent, nameless | os.O_WRONLY, 0o666) if nameless else -1
+    except OSError:  # a file system that knows only files with names
+        number = -1
+    if number < 0:
+        put(path, data)
+        return
+    try:
+        write_all(number, data)
+        os.fsync(number)
+        with contextlib.suppress(FileExistsError):
+            # Python follows the link in /proc only where a folder's number is given; the path is absolute all the same.
+            os.link(f"/proc/self/fd/{number}", path, src_dir_fd=number, follow_symlinks=True)
+    finally:
+        os.close(number)
+    sync_folder(path.parent)
+
+
 def move_new(source: Path, target: Path) -> None:
     """Rename, unless something stands there: OutputExists."""
     try:
