@@ -348,7 +348,7 @@ class SinkContract:
 
     @pytest.mark.parametrize("mode", ["create", "append", "replace", "upsert"])
     def test_hostile_names_are_names(self, place: Place, sink: Callable[..., TableSink], mode: str) -> None:
-        table, column = 'a "b"; DROP TABLE made; -- é%s{0}', 'x"; y % {} 🦉 select'
+        table, column = 'a "b"; DROP TABLE made; -- é%s{0}', f'x"; y % {{}} {place.sign} select'
         schema = pa.schema([(column, pa.int64()), ("SELECT", pa.string())])
         key = (column,) if mode == "upsert" else ()
         if mode != "create":
@@ -371,15 +371,23 @@ class SinkContract:
 
     # -- killed -----------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        "mode",
+        [
+            "append",
+            "replace",
+            pytest.param("create", marks=pytest.mark.soak),
+            pytest.param("upsert", marks=pytest.mark.soak),
+        ],
+    )
     def test_killed_before_each_of_its_acts(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         """Each statement that changes something, each COMMIT: killed before it, and run to the end."""
         at, done = 0, False
         while not done:
             kept = prepared(place, mode)
-            done = spawned(zygote, place, mode, 2, ROWS, at, tmp_path) == 0
-            assert spawned(zygote, place, mode, 2, ROWS, None, tmp_path) == 0
-            assert place.all("made") == [*kept, *expected(2)], at
+            done = spawned(zygote, place, mode, 1, ROWS, at, tmp_path) == 0
+            assert spawned(zygote, place, mode, 1, ROWS, None, tmp_path) == 0
+            assert place.all("made") == [*kept, *expected(1)], at
             assert left_over(place) == (0, 0), at
             cleared(place)
             at += 1
