@@ -128,7 +128,7 @@ class SourceContract:
             opened(table, TableName("othre"))
 
     def test_hostile_names_are_names(self, place: Place) -> None:
-        name, column = 'a "b"; DROP TABLE other; -- é%s{0}', 'x"; y % {} 🦉 select'
+        name, column = 'a "b"; DROP TABLE other; -- é%s{0}', f'x"; y % {{}} {place.sign} select'
         place.do(f"CREATE TABLE {place.quote(name)} ({place.quote(column)} BIGINT, {place.quote('SELECT')} VARCHAR(9))")
         place.do(f"INSERT INTO {place.quote(name)} VALUES (%s, %s)".replace("é%s{0}", "é%%s{0}"), [(1, "a"), (2, "%s")])
         (chunk,) = opened(place, TableName(name)).chunks(Reading({column: None}, ("SELECT",)))

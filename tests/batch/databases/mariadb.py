@@ -77,16 +77,18 @@ class Server:
         more = "".join(f"&{name}={value}" for name, value in options.items())
         return f"mysql://root@localhost/shop?unix_socket={self.socket}{more}" + (f"#{table}" if table else "")
 
-    def ask(self, *statements: str) -> list[tuple[Any, ...]]:
-        """PyMySQL's own values: nothing of ours."""
-        with (
-            contextlib.closing(
-                pymysql.connect(unix_socket=str(self.socket), user="root", charset="utf8mb4", autocommit=True)
-            ) as connection,
-            connection.cursor() as cursor,
-        ):
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Any]:
+        """PyMySQL's own cursor, in `shop`, in autocommit."""
+        connection = pymysql.connect(unix_socket=str(self.socket), user="root", charset="utf8mb4", autocommit=True)
+        with contextlib.closing(connection), connection.cursor() as cursor:
             cursor.execute("CREATE DATABASE IF NOT EXISTS shop")
             cursor.execute("USE shop")
+            yield cursor
+
+    def ask(self, *statements: str) -> list[tuple[Any, ...]]:
+        """PyMySQL's own values: nothing of ours."""
+        with self.connected() as cursor:
             for each in statements:
                 cursor.execute(each)
             return list(cursor.fetchall())

@@ -16,6 +16,7 @@ class Place(ABC):
     url: str
     numeric = "NUMERIC(10, 2)"
     double = "DOUBLE PRECISION"
+    sign = "🦉"  # in names of columns: MySQL has none beyond the first 65,536 characters
     folder: str | None = None  # of a database that is a file
 
     def database(self) -> Database:

@@ -116,7 +116,7 @@ def test_a_later_value_of_another_type_is_told_by_its_row(database: General, pat
         (TableName("customer"), "has no table customer; did you mean customers"),
         (Query("DELETE FROM customers"), "no statement that reads"),
         (Query("SELECT nothing FROM customers"), r"the query of .* cannot be read: OperationalError"),
-        (Query("SELECT 1 AS a, 2 AS a"), "two columns named 'a'"),
+        (Query("SELECT 1 AS a, 2 AS a"), "two columns called 'a'"),
     ],
 )
 def test_what_cannot_be_read_is_told(database: General, path: Path, relation: Any, said: str) -> None:

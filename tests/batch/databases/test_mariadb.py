@@ -5,13 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from bimodal.batch.databases import sink
+from tests.batch.databases.contract_sink import SinkContract
+from tests.batch.databases.contract_source import SourceContract
 from tests.batch.databases.mariadb import Proxy, Server, die_at, expected, served, write
+from tests.batch.databases.place import Place
 
 FORKS = multiprocessing.get_context("forkserver")
 OLD = [(-1, "old", 0.5), (3, "old", 0.5)]
@@ -28,6 +31,43 @@ def server() -> Iterator[Server]:
     FORKS.set_forkserver_preload(["tests.batch.databases.mariadb"])
     with served() as running:
         yield running
+
+
+class MariaDBPlace(Place):
+    """The server's database, emptied."""
+
+    double = "DOUBLE"
+    sign = "☃"
+
+    def __init__(self, server: Server) -> None:
+        self.url, self._server = server.address(), server
+        server.ask("DROP DATABASE shop")
+        server.ask()
+
+    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._server.connected() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    def do(self, statement: str, rows: Sequence[Sequence[Any]] = ((),)) -> None:
+        with self._server.connected() as cursor:
+            for row in rows:
+                cursor.execute(statement, row or None)
+
+    def quote(self, name: str) -> str:
+        return "`" + name.replace("`", "``") + "`"
+
+
+class TestSource(SourceContract):
+    @pytest.fixture
+    def place(self, server: Server) -> MariaDBPlace:
+        return MariaDBPlace(server)
+
+
+class TestSink(SinkContract):
+    @pytest.fixture
+    def place(self, server: Server) -> MariaDBPlace:
+        return MariaDBPlace(server)
 
 
 def made(server: Server, mode: str) -> None:
@@ -66,30 +106,9 @@ def start(server: Server, mode: str, *death: Any) -> tuple[Any, Any]:
     return process, told
 
 
-def undisturbed(server: Server, mode: str) -> float:
-    """How long a run takes in a process of its own."""
-    made(server, mode)
-    began = time.monotonic()
-    process, _ = start(server, mode)
-    process.join()
-    assert process.exitcode == 0
-    return time.monotonic() - began
-
-
-def killed(server: Server, mode: str, after: float) -> None:
-    """A run that is killed after so long, and the one that goes on."""
-    made(server, mode)
-    process, _ = start(server, mode)
-    process.join(after)
-    process.kill()
-    process.join()
-    write(server.address("scores"), mode, key(mode))
-    holds(server, mode)
-
-
 def dies(server: Server, mode: str, place: int, sent: bool) -> bool:
-    """A run that kills itself at a command of its publication, and the one that goes on. Whether there was such a
-    command.
+    """A run that kills itself at a command of its publication (SinkContract kills before acts; here an answer may be
+    lost too), and the one that goes on. Whether there was such a command.
     """
     made(server, mode)
     process, _ = start(server, mode, place, sent)
@@ -106,21 +125,6 @@ def test_a_run_that_nothing_disturbs(server: Server, mode: str) -> None:
     holds(server, mode)
     write(server.address("scores"), mode, key(mode))  # again: nothing is doubled
     holds(server, mode)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_writer_that_is_killed_at_any_moment_is_gone_on_with(server: Server, mode: str) -> None:
-    chance, whole = random.Random(mode), undisturbed(server, mode)
-    for _ in range(3):
-        killed(server, mode, chance.uniform(0, whole))
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("mode", MODES)
-def test_a_writer_that_is_killed_often_is_gone_on_with(server: Server, mode: str) -> None:
-    chance, whole = random.Random(), undisturbed(server, mode)
-    for _ in range(75):
-        killed(server, mode, chance.uniform(0, whole))
 
 
 @pytest.mark.parametrize("mode", MODES)

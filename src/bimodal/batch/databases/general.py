@@ -118,7 +118,7 @@ class General(Database):
                 names, rows = self._first(connection, relation, names)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise SourceError(f"{relation} of {self.name} has two columns named {listed(twice)}: name them apart by AS")
+            raise SourceError(f"{relation} of {self.name} has two columns called {listed(twice)}: use AS")
         return pa.schema(
             [
                 pa.field(name, kind) if kind is not None else self._seen(name, [row[place] for row in rows])

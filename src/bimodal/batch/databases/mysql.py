@@ -204,7 +204,9 @@ class MySQL(Database):
         names = [each.name for each in columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise SourceError(f"{relation} of {self.name} has two columns named {listed(twice)}: name them apart by AS")
+            raise SourceError(
+                f"{relation} of {self.name} has two columns called {listed(twice)}: name them apart by AS"
+            )
         loose = [each.name for each in columns if each.single] if isinstance(relation, Query) else []
         if loose:
             raise SourceError(
@@ -220,7 +222,11 @@ class MySQL(Database):
             yield
             return
         except (pymysql.MySQLError, OSError) as error:
-            number, reason = _number(error), _reason(error)
+            number, reason, words = _number(error), _reason(error), str(error.args[-1:])
+        if number == 1060:
+            twice = re.search("'(.*)'", words)
+            called = f" called {twice[1]!r}" if twice else " of one name"
+            raise SourceError(f"{relation} of {self.name} has two columns{called}: name them apart by AS") from None
         if number == 1146 and connection is not None and isinstance(relation, TableName):
             raise SourceError(self._absent(connection, relation)) from None
         raise SourceError(f"{relation} of {self.name} cannot be read: {reason}") from None
@@ -409,7 +415,8 @@ class MySQL(Database):
 
     def index(self, table: TableName, key: Sequence[str]) -> str:
         columns = ", ".join(self.quote(name) for name in key)
-        return f"ALTER TABLE {self.spell(table)} ADD UNIQUE INDEX ({columns})"
+        name = self.quote("_".join(("by", *key))[:60].strip())
+        return f"CREATE UNIQUE INDEX {name} ON {self.spell(table)} ({columns})"
 
     def quote(self, name: str) -> str:
         if not 0 < len(name) <= 64 or name.endswith(" ") or "\0" in name or any(ord(each) > 0xFFFF for each in name):
