@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Mode, Query, Relation, Session, TableName, Unfit, declared_type, text_field
 from bimodal.batch.databases.duckdb import DuckDB
+from bimodal.batch.databases.sink import TableSink
 from bimodal.errors import OutputHeld, SinkError, SourceError, UsageError
 from tests.batch.databases.contract_sink import SinkContract
 from tests.batch.databases.contract_source import SourceContract
@@ -71,6 +72,13 @@ class TestSink(SinkContract):
     @pytest.fixture
     def place(self, place: DuckDBPlace) -> DuckDBPlace:
         return place
+
+    def test_what_a_replaced_table_loses_is_told(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        place.do("CREATE TABLE made (id BIGINT)")
+        assert sink("replace").check() == ()
+        place.do("CREATE INDEX i ON made (id)")
+        (note,) = sink("replace").check()
+        assert "made has 1 index, which" in note
 
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, 123456)  # noqa: DTZ001 - a moment without a zone is meant

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 import bimodal.batch.databases.sqlite as adapter
 from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Database, Mode, Query, Relation, Session, TableName, Unfit, text_field
+from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.databases.sqlite import SQLite
 from bimodal.errors import SinkError, SourceError, UsageError
 from tests.batch.databases.contract_sink import SinkContract
@@ -73,6 +74,13 @@ class TestSink(SinkContract):
     @pytest.fixture
     def place(self, place: SQLitePlace) -> SQLitePlace:
         return place
+
+    def test_what_a_replaced_table_loses_is_told(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        place.do("CREATE TABLE made (id BIGINT)")
+        assert sink("replace").check() == ()
+        place.do("CREATE INDEX i ON made (id)")
+        (note,) = sink("replace").check()
+        assert "made has 1 index, which" in note
 
 
 MOMENT = datetime.datetime(2024, 2, 29, 23, 59, 59, 123456, tzinfo=datetime.UTC)

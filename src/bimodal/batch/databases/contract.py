@@ -175,6 +175,10 @@ class Database(ABC):
     def unique(self, session: Session, table: TableName, key: Sequence[str]) -> bool:
         """Whether the table has a unique index (or key) on exactly these columns, in any order, and on all rows."""
 
+    def left_behind(self, session: Session, table: TableName) -> str | None:
+        """What a table has that is not there any more when another one takes its name, in words (`2 indexes`)."""
+        return None
+
     @abstractmethod
     def rights(self, session: Session, target: TableName, mode: Mode) -> str | None:
         """What the user lacks to write there so, in one sentence; None where nothing is missing."""

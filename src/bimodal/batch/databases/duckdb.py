@@ -210,10 +210,9 @@ class DuckDB(Database):
         found = _known(session, target, "duckdb_views()", "view_name", "view_name")
         return f"{target} is a view; rows go into a table" if found else None
 
-    def left_behind(self, session: Session, target: TableName) -> str | None:
-        """What a table loses when another one takes its name, in words; None where it has nothing of the kind."""
-        indexes = len(_known(session, target, "duckdb_indexes()", "index_name"))
-        rules = len(_known(session, target, "duckdb_constraints()", "constraint_index"))
+    def left_behind(self, session: Session, table: TableName) -> str | None:
+        indexes = len(_known(session, table, "duckdb_indexes()", "index_name"))
+        rules = len(_known(session, table, "duckdb_constraints()", "constraint_index"))
         parts = [f"{indexes} {'index' if indexes == 1 else 'indexes'}"] if indexes else []
         parts += [f"{rules} constraint{'s' * (rules != 1)}"] if rules else []
         return " and ".join(parts) or None

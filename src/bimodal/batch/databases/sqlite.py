@@ -264,10 +264,9 @@ class SQLite(Database):
         numbered = keys[0] if len(keys) == 1 and sum(1 for row in columns if row[5]) == 1 else None  # the row id
         return tuple(row[1] for row in columns if row[3] and row[4] is None and row[1] != numbered)
 
-    def left_behind(self, session: Session, target: TableName) -> str | None:
-        """What a table loses when another one takes its name, in words; None where it has nothing of the kind."""
+    def left_behind(self, session: Session, table: TableName) -> str | None:
         kinds = "SELECT type, count(*) FROM main.sqlite_master WHERE lower(tbl_name) = lower(?) GROUP BY type"
-        found = dict(session.query(kinds, [target.name]))
+        found = dict(session.query(kinds, [table.name]))
         parts = [
             _counted(found[kind], word) for kind, word in (("index", "index"), ("trigger", "trigger")) if kind in found
         ]
