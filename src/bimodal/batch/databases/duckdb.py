@@ -383,5 +383,5 @@ def _reason(error: Exception) -> str:
             "it as text: CAST(… AS VARCHAR)"
         )
     if isinstance(error, duckdb.OutOfMemoryException):
-        return "DuckDB has not memory enough for this, in the part of it that it may take; read or write fewer rows at a time"
+        return "DuckDB has not memory enough for this in its part of it; read or write fewer rows at a time"
     return text
