@@ -53,6 +53,7 @@ class History:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or state_folder() / "runs"
         self.problem: str | None = None  # why nothing is written
+        self.noted = False
         self._next = 0.0
 
     def note(self, told: Mapping[str, Any], *, now: bool = True) -> None:
@@ -60,20 +61,28 @@ class History:
         if self.problem or not (now or time.monotonic() >= self._next):
             return
         self._next = time.monotonic() + EVERY
-        data = msgspec.json.format(msgspec.json.encode({**told, **_self()}), indent=2) + b"\n"
         path = self.folder / f"{told['run']}.json"
         try:
+            data = msgspec.json.format(msgspec.json.encode({**told, **_self()}), indent=2) + b"\n"
             if not path.exists():
                 self._make_room()
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
+            self._replace(path, data)
+            self.noted = True
         except OSError as error:
             self.problem = f"this run will not stand in `bimodal runs`: {self.folder}: {error.strerror or error}"
 
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
     def _make_room(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(self.folder.glob("*.json"), key=lambda each: each.stat().st_mtime)
+        files = sorted(self.folder.glob("*.json"), key=_age)
         for old in files[: max(0, len(files) - KEPT + 1)]:
             old.unlink(missing_ok=True)
 
@@ -86,7 +95,7 @@ class History:
         """The run of this id (or its beginning), or the latest that wrote this output. Raises NotFound."""
         runs = self.list()
         for entry in runs:
-            if entry.run == named or _same_place(entry.told.get("output"), named):
+            if entry.run == named or _same_place(entry.told, named):
                 return entry
         begin = [entry for entry in runs if entry.run.startswith(named)]
         if len(begin) == 1:
@@ -95,8 +104,20 @@ class History:
         raise NotFound(f"{many}; `bimodal runs list` has them all")
 
 
-def _same_place(output: object, named: str) -> bool:
-    return isinstance(output, str) and (output == named or os.path.abspath(output) == os.path.abspath(named))
+def _same_place(told: Mapping[str, Any], named: str) -> bool:
+    """Whether the run wrote there. A file's name is one of the folder in which the command was given."""
+    output = told.get("output")
+    if not isinstance(output, str) or "://" in output:
+        return output == named
+    return os.path.abspath(os.path.join(str(told.get("folder", "")), output)) == os.path.abspath(named)
+
+
+def _age(path: Path) -> float:
+    """When it was written; 0 if another process has just taken it away."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _read(path: Path) -> Entry | None:
@@ -109,7 +130,8 @@ def _read(path: Path) -> Entry | None:
 
 
 def _self() -> dict[str, Any]:
-    return {"process": os.getpid(), "born": _born(os.getpid()), "host": socket.gethostname()}
+    process = os.getpid()
+    return {"process": process, "born": _born(process), "host": socket.gethostname(), "folder": os.getcwd()}
 
 
 def _alive(told: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -117,3 +117,9 @@ class Pipeline(Generic[Item, Done]):
         except BaseException as error:  # raised again by the one who takes out
             last = error
         self._ahead.put(last)
+        self._leave()
+
+    def _leave(self) -> None:
+        """What the items hold open is closed in the thread that opened it."""
+        if isinstance(self._items, Generator):
+            self._items.close()

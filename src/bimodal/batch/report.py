@@ -61,6 +61,8 @@ class Report:
     def __str__(self) -> str:
         if self.status == "already complete":
             return f"{self.output} is already complete ({rows(self.predicted)}, same model and input); nothing was done"
+        if self.status == "dry run":
+            return "this was a dry run; nothing was written"
         parts = [f"{rows(self.predicted)} predicted"]
         if self.rejected:
             parts.append(f"{self.rejected:,} rejected" + (f" ({self.rejects})" if self.rejects else ""))

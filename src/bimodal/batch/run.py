@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,7 +132,7 @@ def predict_file(
         timeout=seconds(timeout) if isinstance(timeout, str) else timeout,
     )
     options.check()
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, _ended_by_errors(told):
         told.stage("opening the input")
         source = open_input(input, Overrides(separator, decimal, encoding), query=query)
         stack.callback(source.close)
@@ -155,6 +155,16 @@ def predict_file(
         if dry_run:
             return run.try_out()
         return run.show() if show_few else run.execute()
+
+
+@contextlib.contextmanager
+def _ended_by_errors(told: Progress) -> Iterator[None]:
+    """Whatever ends a run early ends its progress, or a terminal would stay without its cursor."""
+    try:
+        yield
+    except BaseException:
+        told.end(None)
+        raise
 
 
 def _wanted(outputs: Sequence[str] | None, proba: bool, model: Model) -> tuple[str, ...] | None:
@@ -262,6 +272,7 @@ class Run:
         self._take(None)
         self._tell_notes()
         scored = self._first(preview.ROWS)
+        self.progress.end(None)
         for reject in scored.rejects if scored else ():
             self.progress.note(f"rejected: {reject}")
         preview.show(scored.table if scored else self.schema.empty_table())
@@ -289,7 +300,9 @@ class Run:
         if first and first.scored.rejects:
             share = len(first.scored.rejects) / first.scored.chunk.count
             note(f"{share:.1%} of the first {first.scored.chunk.count:,} rows would be rejected")
-        return self._report("dry run", first.scored if first else None)
+        report = self._report("dry run", first.scored if first else None)
+        self.progress.end(report)
+        return report
 
     def _first(self, count: int) -> Scored | None:
         """The first rows of the first chunk, predicted."""
@@ -312,12 +325,12 @@ class Run:
             report = self._already() or self._resumed_or_new()
         except KeyboardInterrupt:
             self.progress.end(None)
+            self._note_end("interrupted")
             if self._totals.chunks and self.plan.repeatable:
                 self.progress.note(f"{rows(self._totals.read)} are done and kept; the same command goes on there")
             raise
         except BaseException as error:
-            self.progress.end(None)
-            self._note_failure(error)
+            self._note_end("failed", error)
             raise
         finally:
             self.sink.release()
@@ -325,11 +338,11 @@ class Run:
         self.progress.end(report)
         return report
 
-    def _note_failure(self, error: BaseException) -> None:
-        """In the history, if this execution had begun to write."""
-        if self._totals.chunks:
-            said = str(error) or type(error).__name__
-            self._history.note({**self._report("failed", None).told(), "error": said.splitlines()[0]})
+    def _note_end(self, status: str, error: BaseException | None = None) -> None:
+        """In the history, if it knows of this execution."""
+        if self._history.noted:
+            said = {} if error is None else {"error": (str(error) or type(error).__name__).splitlines()[0]}
+            self._history.note({**self._report(status, None).told(), **said})
 
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""
@@ -440,9 +453,6 @@ class Run:
             leave_quietly()
             self.progress.end(None)
             return self._report("stopped", None)
-        except BaseException:
-            self.progress.end(None)
-            raise
         finally:
             self.sink.release()
         self.progress.end(report)
