@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from tests.batch.databases.contract_sink import SinkContract
 from tests.batch.databases.contract_source import SourceContract
 from tests.batch.databases.mariadb import Proxy, Server, die_at, expected, served, write
 from tests.batch.databases.place import Place
+from tests.batch.databases.zygote import Zygote
 
 FORKS = multiprocessing.get_context("forkserver")
 OLD = [(-1, "old", 0.5), (3, "old", 0.5)]
@@ -68,6 +69,11 @@ class TestSink(SinkContract):
     @pytest.fixture
     def place(self, server: Server) -> MariaDBPlace:
         return MariaDBPlace(server)
+
+    @pytest.mark.soak  # a server's connections take their time; below it dies at some of them
+    @pytest.mark.parametrize("mode", MODES)
+    def test_killed_before_each_of_its_acts(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
+        super().test_killed_before_each_of_its_acts(place, zygote, mode, tmp_path)
 
 
 def made(server: Server, mode: str) -> None:

@@ -100,7 +100,9 @@ TOLD = (
     1318,
 )  # the server's words hold no data: the query's
 COLUMN = re.compile(r"(?:column|Column|Field) (?:`[^`]+`\.)*['`]([^'`]+)['`]")
-ENDED = re.compile(r"[;\s]+\Z")
+TOKEN = re.compile(  # of a query; the group is what may stand behind its end
+    r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`[^`]*`|(--(?=\s|\Z)[^\n]*|#[^\n]*|/\*.*?\*/|[;\s])|.""", re.DOTALL
+)
 
 
 class MySQL(Database):
@@ -197,7 +199,7 @@ class MySQL(Database):
 
     def _columns(self, connection: Any, relation: Relation) -> list[Column]:
         """What the server says of the columns of a table or a query."""
-        inner = self.spell(relation) if isinstance(relation, TableName) else f"({ENDED.sub('', relation.text)}\n) AS q"
+        inner = self.spell(relation) if isinstance(relation, TableName) else f"({_whole(relation.text)}\n) AS q"
         with self._reading(relation, connection):
             connection.query(f"SELECT * FROM {inner} LIMIT 0")
         columns = [column_of(each, str(relation), self.kind) for each in connection._result.fields]
@@ -287,8 +289,8 @@ class MySQL(Database):
             )
             if told:
                 return f"process {told[0][0]} on {str(host).partition(':')[0]}, since {since}"
-        where = f" on {str(host).partition(':')[0]}" if host else ""
-        return f"connection {number} of {user}{where}" + (f", since {since}" if since else "")
+        where = f" on {str(host).partition(':')[0]}, since {since}" if since else ""
+        return f"the process of connection {number}, user {user}{where}"
 
     def columns(self, session: Session, table: TableName) -> dict[str, str] | None:
         found = session.query(
@@ -566,6 +568,11 @@ def _is(table: TableName) -> str:
 
 def _hexed(text: str) -> str:
     return f"CONVERT(X'{text.encode().hex()}' USING utf8mb4)"
+
+
+def _whole(query: str) -> str:
+    """A query without what stands behind its end: semicolons, comments."""
+    return query[: max((found.end() for found in TOKEN.finditer(query) if found[1] is None), default=0)]
 
 
 def _number(error: BaseException) -> int | None:
