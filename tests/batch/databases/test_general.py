@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Mode, Query, TableName, Unfit
 from bimodal.batch.databases.general import General, arrow_type
 from bimodal.errors import OutputExists, SinkError, SourceError, UsageError
+from tests.batch.databases.contract_source import SourceContract
 from tests.batch.databases.mariadb import expected, write
+from tests.batch.databases.place import Place
 
 T = TableName("t")
 VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {
@@ -33,6 +36,30 @@ VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {
     "clock": (pa.time64("us"), [datetime.time(23, 59, 59, 999999), None, datetime.time(0)]),
     'a "b".%s?:c': (pa.string(), ["x", None, "y"]),
 }
+
+
+class FilePlace(Place):
+    """A file behind SQLAlchemy's dialect."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.folder = path, str(path.parent)
+        self.url = f"sqlite+pysqlite:///{path}"
+
+    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self._path)) as connection:
+            return connection.execute(statement.replace("%s", "?") if values else statement, values).fetchall()
+
+    def do(self, statement: str, rows: Sequence[Sequence[Any]] = ((),)) -> None:
+        asked = statement.replace("%s", "?").replace("%%", "%") if rows[0] else statement
+        asked = asked.replace("é%?", "é%s").replace("é?", "é%s")
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            connection.executemany(asked, rows)
+
+
+class TestSource(SourceContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> FilePlace:
+        return FilePlace(tmp_path / "contract.db")
 
 
 @pytest.fixture

@@ -497,8 +497,7 @@ READ: tuple[tuple[Any, pa.DataType], ...] = (  # a type before those that it is 
     (sa.Boolean, pa.bool_()),
     (sa.SmallInteger, pa.int16()),
     (sa.Integer, pa.int64()),
-    (sa.REAL, pa.float32()),
-    (sa.Float, pa.float64()),
+    (sa.Float, pa.float64()),  # REAL too: some databases hold a double in it
     (sa.Date, pa.date32()),
     (sa.Time, pa.time64("us")),
     (sa.Interval, pa.duration("us")),
