@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
 from bimodal import settings
@@ -110,6 +113,7 @@ def predict(
         tail -f events.jsonl | bimodal predict my_model.pkl - -o -
         bimodal predict my_model.pkl batch_input.csv            the first ten rows
     """
+    leave_pandas_out()
     run.predict_file(
         model,
         inputs[0] if len(inputs) == 1 else inputs,
@@ -144,6 +148,28 @@ def predict(
         dry_run=dry_run,
         progress="quiet" if quiet else "json" if as_json else "auto",
     )
+
+
+class NoPandas(MetaPathFinder):
+    """Says that pandas is not installed."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is left out here", name=fullname)
+
+
+def leave_pandas_out() -> None:
+    """pyarrow imports pandas with its first array, where it is installed, only to know whether it was given a frame:
+    a quarter of a second. This command gives it none, so it is told that there is no pandas.
+    """
+    if "pandas" in sys.modules:
+        return
+    finder = NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def renames(pairs: list[str]) -> dict[str, str]:

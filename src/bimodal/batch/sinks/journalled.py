@@ -183,6 +183,7 @@ class JournalledSink(Sink):
             return None
         if self._lock.held and self._run_here() == run_of(record):  # killed while it cleared up
             with self._failing():
+                sync_folder(self.path.parent)  # the name may not be durable yet
                 self._empty()
         return Published(record, record.get("end"))
 
