@@ -364,6 +364,22 @@ def test_a_table_without_transactions_is_refused(server: Server) -> None:
     server.ask("DROP VIEW t")
 
 
+def test_what_a_replaced_table_loses_is_told(server: Server, database: MySQL) -> None:
+    server.ask("DROP TABLE IF EXISTS other", "CREATE TABLE t (a BIGINT PRIMARY KEY, b INT, KEY (b))")
+    server.ask("CREATE TRIGGER watch BEFORE INSERT ON t FOR EACH ROW SET NEW.b = 1")
+    session = database.session()
+    assert database.left_behind(session, T) == "2 indexes, 1 trigger"
+    run(open_sink(server.address("t"), mode="replace"), pa.table({"a": [7]}))
+    assert server.ask("SELECT * FROM t") == [(7,)]
+    assert database.left_behind(session, T) is None
+    server.ask("ALTER TABLE t ADD PRIMARY KEY (a)", "CREATE TABLE other (a BIGINT, FOREIGN KEY (a) REFERENCES t (a))")
+    assert database.left_behind(session, TableName("other")) == "1 index, 1 foreign key"
+    with pytest.raises(SinkError, match="a foreign key of the table other refers to shop.t"):
+        run(open_sink(server.address("t"), mode="replace"), pa.table({"a": [8]}))
+    session.close()
+    server.ask("DROP TABLE other")
+
+
 def test_rights_that_are_missing_are_told_before_anything(server: Server, database: MySQL) -> None:
     server.ask("CREATE TABLE t (a BIGINT)", "CREATE OR REPLACE USER ann IDENTIFIED BY 'hunter2'")
     given = server.address().replace("root@", "ann:env:ANN@")

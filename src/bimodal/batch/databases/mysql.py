@@ -300,7 +300,33 @@ class MySQL(Database):
         return {str(name): str(kind) for name, kind in found} or None
 
     def rights(self, session: Session, target: TableName, mode: Mode) -> str | None:
-        return self._unfit(session, target) or self._forbidden(session, target, mode)
+        return (
+            self._unfit(session, target)
+            or self._referred(session, target, mode)
+            or self._forbidden(session, target, mode)
+        )
+
+    def _referred(self, session: Session, target: TableName, mode: Mode) -> str | None:
+        """A foreign key on the table would go along with the old one when they change places, and keep it there."""
+        where = _is(target).replace("table_", "referenced_table_")
+        query = f"SELECT table_name FROM information_schema.key_column_usage WHERE {where} LIMIT 1"
+        found = session.query(query) if mode.word == "replace" else []
+        if not found:
+            return None
+        return f"a foreign key of the table {found[0][0]} refers to {target}, which cannot be replaced: --mode upsert"
+
+    def left_behind(self, session: Session, table: TableName) -> str | None:
+        counted = {
+            "index": "SELECT COUNT(DISTINCT index_name) FROM information_schema.statistics WHERE " + _is(table),
+            "foreign key": "SELECT COUNT(DISTINCT constraint_name) FROM information_schema.key_column_usage WHERE "
+            f"{_is(table)} AND referenced_table_name IS NOT NULL",
+            "trigger": "SELECT COUNT(*) FROM information_schema.triggers WHERE "
+            + _is(table).replace("table_schema", "event_object_schema").replace("table_name", "event_object_table"),
+        }
+        found = {word: int(session.query(query)[0][0]) for word, query in counted.items()}
+        plural = {"index": "indexes", "foreign key": "foreign keys", "trigger": "triggers"}
+        told = [f"{count} {plural[word] if count > 1 else word}" for word, count in found.items() if count]
+        return ", ".join(told) or None
 
     def _unfit(self, session: Session, target: TableName) -> str | None:
         """What is wrong with the table there."""
