@@ -374,7 +374,7 @@ def test_what_a_replaced_table_loses_is_told(server: Server, database: MySQL) ->
     assert database.left_behind(session, T) is None
     server.ask("ALTER TABLE t ADD PRIMARY KEY (a)", "CREATE TABLE other (a BIGINT, FOREIGN KEY (a) REFERENCES t (a))")
     assert database.left_behind(session, TableName("other")) == "1 index, 1 foreign key"
-    with pytest.raises(SinkError, match="a foreign key of the table other refers to shop.t"):
+    with pytest.raises(SinkError, match=r"a foreign key of the table other refers to shop\.t"):
         run(open_sink(server.address("t"), mode="replace"), pa.table({"a": [8]}))
     session.close()
     server.ask("DROP TABLE other")
