@@ -66,7 +66,8 @@ def told(source: Source, first: Sample | None, workers: int) -> list[str]:
     chunks = max(1, math.ceil(count / many))
     seconds = first.seconds / many * count / workers
     written = f", {_bytes(first.size / many * count)} written" if first.size else ""
-    return [f"{known}{rows(count)} in {chunks:,} chunks: about {_duration(seconds)} with {workers} at work{written}"]
+    pieces = "1 chunk" if chunks == 1 else f"{chunks:,} chunks"
+    return [f"{known}{rows(count)} in {pieces}: about {_duration(seconds)} with {workers} at work{written}"]
 
 
 def twice(source: Source, key: Sequence[str]) -> str:

@@ -8,9 +8,11 @@ says so. Where a CREATE or RENAME ends the transaction (MySQL), renaming is the 
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -185,7 +187,13 @@ class TableSink(Sink):
         return self._books.runs(session, self.database.spell(self._target))
 
     def exists(self) -> bool:
-        return self._look(lambda session: self.database.columns(session, self._target) is not None)
+        return not self._unmade and self._look(lambda session: self.database.columns(session, self._target) is not None)
+
+    @property
+    def _unmade(self) -> bool:
+        """Whether the database is a file that the first connection would make."""
+        path = self.database.path
+        return self._opened is None and path is not None and not path.exists()
 
     def _staging(self, run: str) -> TableName:
         known = re.sub(r"[^0-9a-z]", "", run.lower())[:12]
@@ -194,7 +202,26 @@ class TableSink(Sink):
     # -- whether it will go -----------------------------------------------------------------------------------------
 
     def check(self, schema: pa.Schema | None = None) -> tuple[str, ...]:
+        if self._unmade:
+            return self._check_elsewhere(schema)
         return self._look(lambda session: self._check(session, schema))
+
+    def _check_elsewhere(self, schema: pa.Schema | None) -> tuple[str, ...]:
+        """In another empty file, so that a dry run makes none."""
+        path = self.database.path
+        assert path is not None, "it is a file that is not made yet"
+        if not path.parent.is_dir():
+            raise SinkError(f"{self.name} cannot be written: there is no folder {path.parent}; make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise SinkError(f"{self.name} cannot be written: the folder {path.parent} is not writable")
+        with tempfile.TemporaryDirectory(prefix="bimodal-") as folder:
+            database = copy.copy(self.database)
+            database.path = Path(folder) / path.name
+            other = TableSink(database, self._asked, self.mode)
+            try:
+                return other._look(lambda session: other._check(session, schema))
+            finally:
+                other._close()
 
     def _check(self, session: Session, schema: pa.Schema | None) -> tuple[str, ...]:
         self.database.spell(self._target)
@@ -207,6 +234,12 @@ class TableSink(Sink):
             notes.append(f"there is a table {self._target} already; --mode append, replace or upsert writes to it")
         if there is None and self.mode.word == "append":
             notes.append(f"there is no table {self._target} yet: it will be created")
+        if (
+            there is not None
+            and self.mode.word == "replace"
+            and (lost := self.database.left_behind(session, self._target))
+        ):
+            notes.append(f"the table {self._target} has {lost}, which the one that takes its place will not have")
         if self.mode.word == "upsert":
             self._check_key(session, there, schema)
         if schema is not None:
