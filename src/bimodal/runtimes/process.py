@@ -195,7 +195,7 @@ class ProcessRuntime(Runtime):
             except TimeoutError as error:
                 self._child.process.kill()
                 self._child.end()
-                raise ModelHung(f"the model gave no answer within {allowed:.0f} s") from error
+                raise ModelHung(f"the model gave no answer within {allowed:.3g} s") from error
             except (EOFError, OSError) as error:
                 raise self._crashed() from error
             if self.limit is not None:
