@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 from bimodal.batch.bounds import is_large
 from bimodal.batch.columns import Columns, Keep
 from bimodal.batch.crew import processors
+from bimodal.batch.options import asked
 from bimodal.batch.pipeline import Bound, Pipeline
 from bimodal.batch.rejects import Reject
 from bimodal.batch.scoring import Scorer
@@ -47,13 +49,15 @@ def predict_batches(
     """
     loaded = model if isinstance(model, Model) else load(model)
     try:
-        asked = outputs if not proba else tuple(dict.fromkeys([*(outputs or ("prediction",)), "probability"]))
-        names = loaded.resolve_outputs(asked)
+        names = loaded.resolve_outputs(asked(outputs, proba, loaded))
         loaded.check_threshold(threshold)
         if is_named(source):
-            opened = open_input(source, query=query)
-            columns = Columns.find(loaded.signature, opened, keep=keep, features=features, rename=rename, target=target)
-            yield from _of_source(loaded, opened, Scorer(columns, names, threshold, decimal=opened.decimal), on_reject)
+            with closing(open_input(source, query=query)) as opened:
+                columns = Columns.find(
+                    loaded.signature, opened, keep=keep, features=features, rename=rename, target=target
+                )
+                scorer = Scorer(columns, names, threshold, decimal=opened.decimal)
+                yield from _of_source(loaded, opened, scorer, on_reject)
             return
         bulk = loaded.in_bulk(wait=False)
         row = 1
@@ -86,13 +90,10 @@ def _of_source(
     threads = processors() if bulk.runtime.proven and is_large(source) else 1
     pieces = source.pieces(scorer.columns.reading)
     work = Pipeline(pieces, lambda piece: scorer.score(piece.load(), bulk), threads=threads, bound=Bound(threads + 1))
-    try:
-        with work as done:
-            for scored in done:
-                _tell(scored.rejects, on_reject)
-                yield from scored.table.combine_chunks().to_batches()
-    finally:
-        source.close()
+    with work as done:
+        for scored in done:
+            _tell(scored.rejects, on_reject)
+            yield from scored.table.combine_chunks().to_batches()
 
 
 def _tell(rejects: Sequence[Reject], on_reject: Callable[[Reject], None] | None) -> None:

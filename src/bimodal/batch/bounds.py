@@ -85,11 +85,11 @@ class Bounds:
 
     def told(self) -> str:
         """One sentence."""
-        what = "threads" if self._proven else "processes"
-        many = f"{self.workers} {what}" if self.workers > 1 else f"one {what.removesuffix('es').removesuffix('s')}"
-        if not self._proven and self.workers > 1:
-            many = f"up to {many}"
-        return f"{many}, {self.ahead.limit} chunks at once, {self.measured.call_rows:,} rows a call"
+        many = f"{self.workers} threads" if self._proven else f"up to {self.workers} processes"
+        if self.workers == 1:
+            many = "one thread" if self._proven else "one process"
+        chunks = "1 chunk" if self.ahead.limit == 1 else f"{self.ahead.limit} chunks"
+        return f"{many}, {chunks} at once, {self._options.call_rows or self.measured.call_rows:,} rows a call"
 
 
 def quickest_call(model: Model, rows: Rows, outputs: tuple[str, ...]) -> int:

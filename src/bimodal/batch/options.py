@@ -6,12 +6,13 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bimodal.batch.columns import Keep
+from bimodal.batch.databases.address import spoken
 from bimodal.batch.rejects import Allowed
 from bimodal.batch.sources.inputs import Named
 from bimodal.errors import UsageError
+from bimodal.model import Model
 
 MODES = ("create", "append", "replace", "upsert")
 
@@ -83,9 +84,19 @@ class Options:
 
 
 def named(given: Named) -> tuple[str, ...]:
-    """The inputs as the user wrote them."""
-    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(each) for each in given)
+    """The inputs as the user wrote them, without a secret."""
+    many = (given,) if isinstance(given, str | os.PathLike) else given
+    return tuple(spoken(os.fspath(each)) for each in many)
 
 
 def as_path(given: str | os.PathLike[str] | None) -> str | None:
-    return None if given is None else str(Path(given)) if isinstance(given, Path) else os.fspath(given)
+    """The output as the user wrote it, without a secret."""
+    return None if given is None else spoken(os.fspath(given))
+
+
+def asked(outputs: Sequence[str] | None, proba: bool, model: Model) -> tuple[str, ...] | None:
+    """The outputs asked for; with proba the probabilities too, of a model with several targets those of each."""
+    if not proba:
+        return None if outputs is None else tuple(outputs)
+    names = [each.name for each in model.signature.outputs if each.name.startswith("probability")]
+    return tuple(dict.fromkeys([*(outputs or ("prediction",)), *(names or ["probability"])]))

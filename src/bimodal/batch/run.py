@@ -25,7 +25,7 @@ from bimodal.batch.crew import Crew
 from bimodal.batch.history import History
 from bimodal.batch.marks import Begun, Beside, Mark, Published
 from bimodal.batch.memory import Peak
-from bimodal.batch.options import Options, as_path, named
+from bimodal.batch.options import Options, as_path, asked, named
 from bimodal.batch.pipeline import Pipeline
 from bimodal.batch.plan import Plan
 from bimodal.batch.progress import Progress, chosen
@@ -144,11 +144,13 @@ def predict_file(
         options = replace(
             options,
             model=model.location.given or model.location.source.path,
-            outputs=model.resolve_outputs(_wanted(outputs, proba, model)),
+            outputs=model.resolve_outputs(asked(outputs, proba, model)),
         )
         sink = open_output("-" if output is None and into is None else output, options, like=source.kind)
         if sink.table:
             source.keep_clear(sink.database)
+            if options.memory is not None and hasattr(sink.database, "memory"):
+                sink.database.memory = min(sink.database.memory, options.memory // 4)
         elif sink.kind.startswith(("csv", "tsv", "jsonl")):
             source.carry_as_text()
         run = Run(model, source, sink, options, told)
@@ -165,14 +167,6 @@ def _ended_by_errors(told: Progress) -> Iterator[None]:
     except BaseException:
         told.end(None)
         raise
-
-
-def _wanted(outputs: Sequence[str] | None, proba: bool, model: Model) -> tuple[str, ...] | None:
-    """The outputs asked for; with proba the probabilities too, of a model with several targets those of each."""
-    if not proba:
-        return None if outputs is None else tuple(outputs)
-    names = [each.name for each in model.signature.outputs if each.name.startswith("probability")]
-    return tuple(dict.fromkeys([*(outputs or ("prediction",)), *(names or ["probability"])]))
 
 
 @dataclass
@@ -601,7 +595,7 @@ class Run:
             self.progress.note(note)
 
     def _notes(self) -> tuple[str, ...]:
-        notes = [*self.source.notes, *self.columns.notes]
+        notes = [*self.source.notes, *self.sink.notes, *self.columns.notes]
         if self.source.kind == "csv" and self.columns.reading.missing == MISSING:
             notes.append("missing values in CSV: empty, NA, NaN, null and the others of pandas (--na changes that)")
         return tuple(notes)
