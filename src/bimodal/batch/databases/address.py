@@ -158,6 +158,14 @@ def is_address(text: str) -> bool:
     return "+" in scheme or kind in (*SCHEMES, *DIALECTS) or kind in _installed() or nearest(kind, SCHEMES) is not None
 
 
+def spoken(text: str) -> str:
+    """A place as it may be told and recorded: of a database's address with a secret in it, only where that is."""
+    if not is_address(text):
+        return text
+    address = Address.parse(text)
+    return address.text if address.text is not None else address.name
+
+
 @cache
 def _installed() -> frozenset[str]:
     """The dialects that other packages add to SQLAlchemy."""

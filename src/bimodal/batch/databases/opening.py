@@ -16,7 +16,9 @@ def open_source(text: str, query: str | None = None) -> DatabaseSource:
     address = Address.parse(text)
     if query is not None and address.table is not None:
         raise UsageError(f"{address.name} names a table, and --query says what to read too: choose one of them")
-    return DatabaseSource(address.open(), address.named if query is None else Query(query))
+    source = DatabaseSource(address.open(), address.named if query is None else Query(query))
+    source.notes = address.notes
+    return source
 
 
 def open_sink(
@@ -38,4 +40,6 @@ def open_sink(
     if key and mode != "upsert":
         raise UsageError(f"--key is for --mode upsert; --mode {mode} tells no rows apart")
     target: TableName = address.named
-    return TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite)
+    sink = TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite)
+    sink.notes = address.notes
+    return sink

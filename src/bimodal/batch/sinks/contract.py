@@ -64,6 +64,7 @@ class Sink(ABC):
     resumable: bool = True
     table: bool = False  # of a `database`
     database: Any = None
+    notes: tuple[str, ...] = ()  # worth telling when the run begins
     path: Path | None = None  # where the output is a file or folder of this machine
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:  # noqa: B027 - standard output is nobody's
