@@ -209,7 +209,9 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     null = _nulls(array)
     if not each.nullable:
         _fault(faults, null, each.null())
-    if pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+    if pa.types.is_decimal(kind):  # by way of text: Arrow's own conversion may miss the nearest number
+        array = array.cast(pa.string()).cast(pa.float64())
+    elif pa.types.is_boolean(kind) or pa.types.is_null(kind):
         array = array.cast(pa.float64())
     elif pa.types.is_integer(kind):
         values = np.asarray(array.fill_null(0)) if array.null_count else array.to_numpy(zero_copy_only=False)

@@ -40,7 +40,7 @@ from bimodal.dialect import Overrides
 from bimodal.errors import BooksDoNotBalance, OutputExists, TooManyRejects, UsageError
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Limit, ProcessRuntime
-from bimodal.settings import seconds, size
+from bimodal.settings import RUNTIMES, seconds, size
 from bimodal.table import flat_schema
 
 PROOF = 4  # as many times as large: from there on a run waits for the proof of a compiled form
@@ -340,14 +340,16 @@ class Run:
 
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""
-        done = self.sink.published()
-        if done is None or self.options.overwrite or self.options.fresh:
+        latest = self.sink.published()
+        if latest is None or self.options.overwrite or self.options.fresh:
             return None
-        plan = self._plan(str(done.plan.get("runtime", "")) if self._open_choice else self.model.runtime.name)
-        if not plan.repeatable or plan.key != done.plan.get("key") or not self.source.unchanged(done.end):
-            return None
-        self.plan = plan
-        return self._again(done)
+        names = (str(latest.plan.get("runtime", "")), *RUNTIMES) if self._open_choice else (self.model.runtime.name,)
+        for plan in map(self._plan, dict.fromkeys(names)):
+            done = self.sink.published(plan.key)
+            if done is not None and plan.repeatable and self.source.unchanged(done.end):
+                self.plan = plan
+                return self._again(done)
+        return None
 
     @property
     def _open_choice(self) -> bool:
@@ -569,7 +571,8 @@ class Run:
 
     def _refuse_existing(self) -> None:
         path = self.sink.path
-        if (path is not None and self.source.reads(path)) or self.options.output in self.options.input:
+        same = not self.sink.table and self.options.output in self.options.input
+        if same or (path is not None and self.source.reads(path)):
             raise UsageError(f"{self.options.output} is the input itself; name another output")
         adding = self.sink.table and self.options.mode != "create"
         if self.sink.exists() and not self.options.overwrite and not adding:
@@ -621,7 +624,7 @@ class Run:
             digest=self.model.digest,
             runtime=self.model.runtime.name,
             input=self.options.input,
-            output=self.options.output,
+            output=self.sink.name if self.sink.table else self.options.output,
             read=totals.read,
             predicted=totals.predicted,
             rejected=totals.rejected,

@@ -72,8 +72,10 @@ class Sink(ABC):
         raises OutputHeld naming the process, its host and since when.
         """
 
-    def published(self) -> Published | None:
-        """The finished output, if it still stands as a run left it."""
+    def published(self, plan_key: str | None = None) -> Published | None:
+        """The finished output, if it still stands as a run left it; the latest, or that of the plan with this key (to
+        a table many runs may have been appended).
+        """
         return None
 
     def begun(self) -> Begun | None:

@@ -177,9 +177,9 @@ class JournalledSink(Sink):
         with writable(self.name):
             self._lock.take(wait, told)
 
-    def published(self) -> Published | None:
+    def published(self, plan_key: str | None = None) -> Published | None:
         record = read_record(self._record_path, self.path)
-        if record is None:
+        if record is None or (plan_key is not None and Published(record).plan.get("key") != plan_key):
             return None
         if self._lock.held and self._run_here() == run_of(record):  # killed while it cleared up
             with self._failing():

@@ -98,12 +98,14 @@ class Remote(JournalledSink):
     def _there(self) -> bool:
         return self.store.file() is not None
 
-    def published(self) -> Published | None:
+    def published(self, plan_key: str | None = None) -> Published | None:
         with self._sending():
             record = self._record()
             stamp = None if record is None else record["output_file"].get("stamp")
             if record is None or stamp is None or stamp != self._stamp():
                 return None
+        if plan_key is not None and Published(record).plan.get("key") != plan_key:
+            return None
         if self._lock.held and self._run_here() == run_of(record):  # killed while it cleared up
             with self._failing():
                 self._empty()

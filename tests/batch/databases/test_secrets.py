@@ -1,0 +1,50 @@
+"""A password never stands in what a run tells or keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bimodal.batch.databases.address import spoken
+from tests.batch.places import COMMAND, shop, write
+
+PASSWORD = "hunter2-is-secret"
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("postgresql://ann:hunter2@db/shop#a.b", "postgresql://db/shop#a.b"),
+        ("postgresql://ann:env:SHOP@db/shop#t", "postgresql://ann:env:SHOP@db/shop#t"),
+        ("sqlite:///shop.db#t", "sqlite:///shop.db#t"),
+        ("customers.csv", "customers.csv"),
+    ],
+)
+def test_an_address_is_told_without_its_password(written: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP", PASSWORD)
+    assert spoken(written) == told
+
+
+def test_a_run_tells_and_keeps_no_password(saved: Path, tmp_path: Path) -> None:
+    write(shop(5), tmp_path / "in.csv")
+    state = tmp_path / "state"
+    output = f"postgresql://ann:{PASSWORD}@127.0.0.1:9/shop#scores"
+    for words in (["in.csv", "-o", output], [output, "-o", "out.csv"], ["in.csv", "-o", output, "--dry-run", "--json"]):
+        done = subprocess.run(
+            [*COMMAND, "predict", str(saved), *words, "--debug"],
+            cwd=tmp_path,
+            env={**os.environ, "BIMODAL_STATE": str(state)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        assert "127.0.0.1" in done.stderr
+    kept = [path.read_text() for path in state.rglob("*.json")]
+    assert PASSWORD not in json.dumps(kept)
