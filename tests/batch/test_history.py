@@ -63,6 +63,8 @@ def test_a_run_is_found_by_its_id_its_beginning_or_its_output(runs: History, tmp
     runs.note(entry("abef9", output="s3://shop/out/"))
     assert runs.find("abcd").run == runs.find("abc").run == runs.find(f"{tmp_path}/./out.csv").run == "abcd"
     assert runs.find("s3://shop/out/").run == "abef9"
+    runs.note(entry("again", status="already complete", output="s3://shop/out/"))
+    assert runs.find("s3://shop/out/").run == "abef9"  # the one that wrote it
     with pytest.raises(NotFound, match="2 runs begin with 'ab'"):
         runs.find("ab")
     with pytest.raises(NotFound, match="bimodal runs list"):

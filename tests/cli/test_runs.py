@@ -40,7 +40,7 @@ def _known(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_list_has_a_line_a_run(capsys: pytest.CaptureFixture[str], state: Path) -> None:
     assert main(["runs", "list"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["run", "status", "started", "rows", "output"]
+    assert head.split() == ["run", "status", "started", "(UTC)", "rows", "output"]
     assert {(line.split()[1], line.split()[-1]) for line in lines} == {
         ("complete", str(state / "few.parquet")),
         ("complete", str(state / "out.csv")),

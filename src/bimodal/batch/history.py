@@ -94,9 +94,9 @@ class History:
     def find(self, named: str) -> Entry:
         """The run of this id (or its beginning), or the latest that wrote this output. Raises NotFound."""
         runs = self.list()
-        for entry in runs:
-            if entry.run == named or _same_place(entry.told, named):
-                return entry
+        found = [entry for entry in runs if entry.run == named or _same_place(entry.told, named)]
+        if found:
+            return next((entry for entry in found if entry.status != "already complete"), found[0])
         begin = [entry for entry in runs if entry.run.startswith(named)]
         if len(begin) == 1:
             return begin[0]

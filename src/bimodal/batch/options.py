@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bimodal.batch.columns import Keep
 from bimodal.batch.databases.address import spoken
@@ -19,7 +20,10 @@ MODES = ("create", "append", "replace", "upsert")
 
 @dataclass(frozen=True)
 class Options:
-    """What several steps of a run need. input, output, model: as the user named them, for messages and records."""
+    """What several steps of a run need. input, output, model: as the user named them, for messages and records.
+
+    loading, dialect: options of the model and of a CSV file, for the command line alone.
+    """
 
     model: str = ""
     input: tuple[str, ...] = ()
@@ -43,6 +47,8 @@ class Options:
     call_rows: int | None = None
     memory: int | None = None
     timeout: float | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    dialect: Mapping[str, str | None] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise UsageError for what cannot be meant."""
@@ -70,10 +76,12 @@ class Options:
                 words += [f"--{flag}", ",".join(values)]
         for column, feature in (self.rename or {}).items():
             words += ["--rename", f"{column}={feature}"]
-        single = (("threshold", self.threshold), ("target", self.target), ("query", self.query), ("into", self.into))
-        for flag, value in single:
+        single = {"threshold": self.threshold, "target": self.target, "query": self.query, "into": self.into}
+        single |= {"call-rows": self.call_rows, **self.dialect}
+        for flag, value in single.items():
             if value is not None:
                 words += [f"--{flag}", str(value)]
+        words += self._loading()
         if self.mode != "create":
             words += ["--mode", self.mode]
         if self.key:
@@ -81,6 +89,15 @@ class Options:
         if self.overwrite:
             words.append("--overwrite")
         return shlex.join([*words, "--max-rejects", str(rejected)])
+
+    def _loading(self) -> Iterator[str]:
+        """What was said of the model. A sample in memory has no name."""
+        for flag, value in self.loading.items():
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(each, str | os.PathLike):
+                    yield from (f"--{flag}", os.fspath(each))
+        if self.loading.get("allow_drift"):
+            yield "--allow-drift"
 
 
 def named(given: Named) -> tuple[str, ...]:

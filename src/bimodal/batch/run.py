@@ -130,6 +130,8 @@ def predict_file(
         call_rows=call_rows,
         memory=size(memory) if isinstance(memory, str) else memory,
         timeout=seconds(timeout) if isinstance(timeout, str) else timeout,
+        loading={"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift},
+        dialect={"separator": separator, "decimal": decimal, "encoding": encoding},
     )
     options.check()
     with contextlib.ExitStack() as stack, _ended_by_errors(told):
@@ -138,8 +140,7 @@ def predict_file(
         stack.callback(source.close)
         if not isinstance(model, Model):
             told.stage("loading the model")
-            loading: dict[str, Any] = {"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift}
-            model = stack.enter_context(load(model, **loading, background=False))
+            model = stack.enter_context(load(model, **options.loading, background=False))
         model.check_threshold(threshold)
         options = replace(
             options,

@@ -32,13 +32,13 @@ def list_runs(
         print("no batch run yet; `bimodal predict` makes one")
         return
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for name in ("run", "status", "started", "rows", "output"):
-        table.add_column(name, overflow="fold")
+    for name in ("run", "status", "started (UTC)", "rows"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("output", overflow="fold")
     for entry in found:
         known = entry.told
-        table.add_row(
-            entry.run, entry.status, str(known["started"]), f"{int(known['read']):,}", str(known["output"] or "-")
-        )
+        started = str(known["started"])[:19].replace("T", " ")
+        table.add_row(entry.run, entry.status, started, f"{int(known['read']):,}", str(known["output"] or "-"))
     Console(file=sys.stdout).print(table)
 
 
