@@ -73,10 +73,12 @@ class Bounds:
 
     def keep(self) -> None:
         """Now and then: stay below the ceiling."""
-        pa.default_memory_pool().release_unused()  # Arrow's allocator holds on to freed pages: 70 MB here, measured
         held = self._peak.look()
+        if not self._peak.fresh:
+            return
+        pa.default_memory_pool().release_unused()  # Arrow's allocator holds on to freed pages: 70 MB here, measured
         ceiling = self._options.memory
-        if ceiling is None or not self._peak.fresh:
+        if ceiling is None:
             return
         if held > FULL * ceiling:
             self.ahead.limit -= 1
