@@ -490,7 +490,7 @@ def twice(session: Session, *statements: str) -> None:
 def test_a_commit_is_durable_and_the_journal_stays_as_it_is(path: Path, journal: str) -> None:
     run(path, f"PRAGMA journal_mode = {journal}")
     with closing(opened(path).session()) as session:
-        assert session.query("PRAGMA synchronous") == [(2,)]
+        assert session.query("PRAGMA synchronous") == [(3,)]
         assert session.query("PRAGMA journal_mode") == [(journal,)]
 
 
