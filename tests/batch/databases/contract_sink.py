@@ -375,9 +375,7 @@ class SinkContract:
         "mode",
         [
             "append",
-            "replace",
-            pytest.param("create", marks=pytest.mark.soak),
-            pytest.param("upsert", marks=pytest.mark.soak),
+            *(pytest.param(mode, marks=pytest.mark.soak) for mode in ("create", "replace", "upsert")),
         ],
     )
     def test_killed_before_each_of_its_acts(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
@@ -398,7 +396,9 @@ class SinkContract:
     def test_killed_two_hundred_and_fifty_times(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         self.kill_often(zygote, place, mode, tmp_path, 250)
 
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        "mode", ["replace", *(pytest.param(mode, marks=pytest.mark.soak) for mode in MODES if mode != "replace")]
+    )
     def test_killed_at_any_time(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         self.kill_often(zygote, place, mode, tmp_path, self.kills)
 

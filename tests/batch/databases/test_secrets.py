@@ -33,7 +33,7 @@ def test_a_run_tells_and_keeps_no_password(saved: Path, tmp_path: Path) -> None:
     write(shop(5), tmp_path / "in.csv")
     state = tmp_path / "state"
     output = f"postgresql://ann:{PASSWORD}@127.0.0.1:9/shop#scores"
-    for words in (["in.csv", "-o", output], [output, "-o", "out.csv"], ["in.csv", "-o", output, "--dry-run", "--json"]):
+    for words in ([output, "-o", "out.csv"], ["in.csv", "-o", output, "--dry-run", "--json"]):
         done = subprocess.run(
             [*COMMAND, "predict", str(saved), *words, "--debug"],
             cwd=tmp_path,
