@@ -40,6 +40,8 @@ def prepare(rows: int, kind: str = "linear") -> Flights:
     DATA.mkdir(exist_ok=True)
     saved = DATA / ("flights.pkl" if kind == "linear" else f"flights-{kind}.pkl")
     made = Flights(rows, saved, DATA / f"flights-{rows}", DATA / f"flights-{rows}.csv")
+    if made.model.exists() and made.parquet.exists() and made.csv.exists():
+        return made
     table = _read()
     if not made.model.exists():
         late = (table["arr_delay"].fillna(0) > 15).astype(int)
