@@ -19,8 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+import bimodal
 from bimodal import predict_file
-from bimodal.errors import SourceError, TooManyRejects, UsageError
+from bimodal.errors import SourceChanged, SourceError, TooManyRejects, UsageError
+from tests.batch.places import shop, write
 
 FRAME = pd.DataFrame({"age": [20.0, 30.0, None, 50.0] * 5, "city": ["Oslo", "Lima", None, "Pune"] * 5})
 BINARY = [0, 1] * 10
@@ -102,3 +104,29 @@ def test_what_an_event_carries_never_decides_whether_it_is_predicted(folder: Pat
         assert running.wait(20) == 0
     assert [each["id"] for each in told] == [9007199254740993, 5.5, "many", None]
     assert len({each["prediction"] for each in told}) == 1
+
+
+def test_an_input_that_changes_while_it_is_read_is_not_published(
+    model: bimodal.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write(shop(50), tmp_path / "in.csv"), tmp_path / "out.csv"
+    real = model.run
+
+    def run(*words: object, **named: object) -> object:
+        source.write_text(source.read_text() + source.read_text().splitlines()[-1] + "\n")
+        return real(*words, **named)  # type: ignore[arg-type]  # passed on as they are
+
+    monkeypatch.setattr(model, "run", run)
+    with pytest.raises(SourceChanged, match="changed while it was read"):
+        predict_file(model, source, out)
+    assert not out.exists()
+    monkeypatch.undo()
+    assert predict_file(model, source, out).predicted == 51
+
+
+def test_the_sample_is_never_the_output(saved: Path, tmp_path: Path) -> None:
+    source, sample = write(shop(5), tmp_path / "in.csv"), write(shop(7), tmp_path / "sample.csv")
+    before = sample.read_bytes()
+    with pytest.raises(UsageError, match="is the sample itself"):
+        predict_file(saved, source, sample, sample=str(sample), overwrite=True)
+    assert sample.read_bytes() == before

@@ -48,6 +48,12 @@ def test_a_limit_that_was_given_is_the_same_for_all_calls() -> None:
     assert limit.allowed(1) == limit.allowed(1_000_000) == 2.5
 
 
+def test_a_slow_model_has_the_time_that_loading_measured() -> None:
+    limit = Limit(None, {1: 0.003, 64: 0.128})
+    assert limit.allowed(65_536) == pytest.approx(Limit.SLACK * 0.002 * 65_536)
+    assert limit.allowed(1) == Limit.FIRST
+
+
 def test_a_limit_is_learned_from_the_slowest_calls() -> None:
     limit = Limit()
     assert limit.allowed(1) == limit.allowed(65_536) == Limit.FIRST

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 
 from bimodal.errors import BimodalError
 from bimodal.model import Model
+from bimodal.runtimes.process import ProcessRuntime
 
 MOST = 16
 
@@ -48,6 +49,8 @@ class Crew:
             except (BimodalError, OSError) as error:
                 self.problem = f"a further process could not be started: {error}"
                 return
+            if isinstance(clone.runtime, ProcessRuntime) and isinstance(self._model.runtime, ProcessRuntime):
+                clone.runtime.limit = self._model.runtime.limit
             with self._lock:
                 if self._closed.is_set():
                     clone.close()

@@ -64,6 +64,13 @@ class Options:
         if self.key and self.mode != "upsert":
             raise UsageError("--key is for --mode upsert")
 
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """The files that the run reads beside its input, each with what it is: none of them may be the output."""
+        sample = self.loading.get("sample")
+        found = [("model", self.model)]
+        return [*found, ("sample", os.fspath(sample))] if isinstance(sample, str | os.PathLike) else found
+
     def command(self, rejected: int) -> str:
         """The command line of the same run that accepts so many rejected rows."""
         words = ["bimodal", "predict", self.model, *self.input]

@@ -37,7 +37,7 @@ from bimodal.batch.sinks.opening import open_output
 from bimodal.batch.sources.contract import MISSING, Chunk, Cursor, Piece, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.dialect import Overrides
-from bimodal.errors import BooksDoNotBalance, OutputExists, TooManyRejects, UsageError
+from bimodal.errors import BooksDoNotBalance, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.settings import RUNTIMES, seconds, size
@@ -258,7 +258,7 @@ class Run:
         self.model = self.model.in_bulk(wait=is_large(self.source, PROOF), runtime=runtime)
         self.plan = self._plan(self.model.runtime.name)
         if isinstance(self.model.runtime, ProcessRuntime):
-            self.model.runtime.limit = Limit(self.options.timeout)
+            self.model.runtime.limit = Limit(self.options.timeout, self.model.costs)
 
     # -- the short twins --------------------------------------------------------------------------------------------
 
@@ -422,6 +422,11 @@ class Run:
         report = self._measured(self._finished())
         if not allowed.accepts(totals.rejected, totals.read):
             raise self._too_many(totals.rejected, totals.read)
+        if self.plan.repeatable and self.source.fingerprint() != self.plan.source:
+            raise SourceChanged(
+                f"the input changed while it was read, so nothing is published; give the same command again to read "
+                f"{', '.join(self.options.input)} as it is now"
+            )
         self.progress.stage("publishing")
         kept = self.sink.publish({**report.told(), "end": end})
         return replace(report, rejects=kept.get("rejects"), notes=tuple(kept.get("notes", report.notes)))
@@ -575,6 +580,9 @@ class Run:
         same = not self.sink.table and self.options.output in self.options.input
         if same or (path is not None and self.source.reads(path)):
             raise UsageError(f"{self.options.output} is the input itself; name another output")
+        for what, place in self.options.others:
+            if path is not None and place and path.exists() and os.path.exists(place) and path.samefile(place):
+                raise UsageError(f"{self.options.output} is the {what} itself; name another output")
         adding = self.sink.table and self.options.mode != "create"
         if self.sink.exists() and not self.options.overwrite and not adding:
             raise OutputExists(f"{self.sink.name} is there already; --overwrite replaces it")

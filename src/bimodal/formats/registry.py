@@ -110,7 +110,9 @@ def fetch(uri: str, folder: Path) -> str:
         if error.error_code in ABSENT:
             raise ModelNotFound(f"{uri} is not in the store of MLflow: {_reason(error.message)}") from error
         raise _unreachable(uri, error.message) from error
-    except (OSError, ImportError) as error:
+    except ImportError as error:
+        raise ModelError(f"{uri}: mlflow-skinny lacks {error.name} to read this store; pip install mlflow") from error
+    except OSError as error:
         raise _unreachable(uri, f"{type(error).__name__}: {error}") from error
 
 
