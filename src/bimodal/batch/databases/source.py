@@ -26,6 +26,8 @@ class DatabaseSource(Source):
     of them, which a resume computes again: so it finds every change before the place where it goes on.
     """
 
+    counted = False  # `total_rows` is what the database believes
+
     def __init__(self, database: Database, relation: Relation) -> None:
         self.database, self.relation = database, relation
         self.kind, self.name = database.kind, str(relation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 
@@ -37,6 +38,8 @@ def open_input(named: Named, overrides: Overrides | None = None, *, query: str |
     if isinstance(named, str) and is_address(named):
         source: Source = library("bimodal.batch.databases.opening").open_source(named, query)
         return source
+    if isinstance(named, list | tuple) and any(is_address(os.fspath(each)) for each in named):
+        raise UsageError("a database's table is the only input of its run; name one table, or write a --query")
     if query is not None:
         raise UsageError("--query reads from a database; the input is none")
     if isinstance(named, str) and named == "-":

@@ -1,15 +1,19 @@
-"""A password never stands in what a run tells or keeps."""
+"""A password never stands in what a run tells or keeps; what a database guesses is not taken for known."""
 
 from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from bimodal import predict_file
 from bimodal.batch.databases.address import spoken
+from bimodal.batch.sources.inputs import open_input
+from bimodal.errors import UsageError
 from tests.batch.places import COMMAND, shop, write
 
 PASSWORD = "hunter2-is-secret"
@@ -48,3 +52,22 @@ def test_a_run_tells_and_keeps_no_password(saved: Path, tmp_path: Path) -> None:
         assert "127.0.0.1" in done.stderr
     kept = [path.read_text() for path in state.rglob("*.json")]
     assert PASSWORD not in json.dumps(kept)
+
+
+def test_two_tables_are_no_input_and_nothing_of_them_is_told() -> None:
+    address = f"postgresql://ann:{PASSWORD}@db/shop#t"
+    with pytest.raises(UsageError, match="only input") as caught:
+        open_input([address, address])
+    assert PASSWORD not in str(caught.value)
+
+
+def test_rows_that_a_database_only_guesses_at_are_no_books(saved: Path, tmp_path: Path) -> None:
+    """SQLite takes a table's last row number for its count, and knows none of a view."""
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        shop(200).to_sql("gaps", connection, index=False)
+        connection.execute("DELETE FROM gaps WHERE rowid % 3 = 0")
+        connection.execute("CREATE VIEW few AS SELECT * FROM gaps LIMIT 10")
+    connection.close()
+    for table, count in (("gaps", 134), ("few", 10)):
+        report = predict_file(saved, f"sqlite:///{tmp_path}/shop.db#{table}", tmp_path / f"{table}.csv")
+        assert (report.read, report.predicted) == (count, count)
