@@ -130,3 +130,18 @@ def test_the_sample_is_never_the_output(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is the sample itself"):
         predict_file(saved, source, sample, sample=str(sample), overwrite=True)
     assert sample.read_bytes() == before
+
+
+def test_refused_rows_are_not_read_where_those_of_the_run_are_told(saved: Path, tmp_path: Path) -> None:
+    bad = shop(5).astype({"age": object})
+    bad.loc[2, "age"] = "old"
+    source = write(bad, tmp_path / "in.csv")
+    predict_file(saved, source, f"sqlite:///{tmp_path}/shop.db#scores", max_rejects=1)
+    (rejects,) = tmp_path.glob("*.rejects.jsonl")
+    before = rejects.read_bytes()
+    with pytest.raises(UsageError, match="another name first"):
+        predict_file(saved, rejects, f"sqlite:///{tmp_path}/shop.db#scores", mode="append")
+    assert rejects.read_bytes() == before
+    rejects.write_text(before.decode().replace("old", "41"))
+    mended = rejects.rename(tmp_path / "mended.rejects.jsonl")
+    assert predict_file(saved, mended, f"sqlite:///{tmp_path}/shop.db#scores", mode="append").predicted == 1

@@ -580,6 +580,9 @@ class Run:
         same = not self.sink.table and self.options.output in self.options.input
         if same or (path is not None and self.source.reads(path)):
             raise UsageError(f"{self.options.output} is the input itself; name another output")
+        told = getattr(self.sink, "rejects_path", path and path.with_name(f"{path.name}.rejects.jsonl"))
+        if told is not None and self.source.reads(told):
+            raise UsageError(f"{told} is where the rows that this run refuses are told; give it another name first")
         for what, place in self.options.others:
             if path is not None and place and path.exists() and os.path.exists(place) and path.samefile(place):
                 raise UsageError(f"{self.options.output} is the {what} itself; name another output")
