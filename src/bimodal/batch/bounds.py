@@ -43,7 +43,7 @@ class Bounds:
         self._most = options.ahead or self.threads + 2
         self.ahead = Bound(1 if options.memory is not None else self._most)
         self.measured = Measured()
-        self.lowest: int | None = None  # bytes held before the first chunk, more than --memory
+        self.problem: str | None = None  # why the ceiling is not kept
 
     def _wanted(self, source: Source) -> int:
         unknown = source.total_rows is None and source.total_bytes is None
@@ -63,7 +63,8 @@ class Bounds:
         held = self._peak.look(now=True)
         spare = int(self._options.memory * FULL) - held
         if held > self._options.memory:
-            self.lowest = held
+            allowed = f"--memory {self._options.memory / 1e6:.0f}MB"
+            self.problem = f"a chunk at a time already takes {held / 1e6:.0f} MB, more than {allowed}; it goes on so"
         if not self._proven:
             each = max(held // 2, 1)  # a clone takes about what this process and the first model do together, by half
             clones = max(0, min(self.workers - 1, spare // each))

@@ -7,10 +7,9 @@ import os
 import secrets
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,25 @@ import msgspec
 import pyarrow as pa
 
 from bimodal.batch import dry, preview, quality
-from bimodal.batch.bounds import Bounds, is_large, quickest_call
+from bimodal.batch.bounds import Bounds, is_large
 from bimodal.batch.columns import Columns, Keep
 from bimodal.batch.crew import Crew
+from bimodal.batch.engines.local import LocalEngine, Totals
 from bimodal.batch.history import History
-from bimodal.batch.marks import Begun, Beside, Mark, Published
+from bimodal.batch.marks import Begun, Published
 from bimodal.batch.memory import Peak
 from bimodal.batch.options import Options, as_path, asked, named
-from bimodal.batch.pipeline import Pipeline
 from bimodal.batch.plan import Plan
 from bimodal.batch.progress import Progress, chosen
-from bimodal.batch.rejects import SHOWN, Allowed, Reject, lines_of
+from bimodal.batch.rejects import SHOWN, Allowed, Reject
 from bimodal.batch.report import Report, Stages, rows
 from bimodal.batch.scoring import Scored, Scorer
-from bimodal.batch.sinks.contract import Encoded, Sink
+from bimodal.batch.sinks.contract import Sink
 from bimodal.batch.sinks.opening import open_output
-from bimodal.batch.sources.contract import MISSING, Chunk, Cursor, Piece, Source
+from bimodal.batch.sources.contract import MISSING, Chunk, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.dialect import Overrides
-from bimodal.errors import BooksDoNotBalance, OutputExists, SourceChanged, TooManyRejects, UsageError
+from bimodal.errors import OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.settings import RUNTIMES, seconds, size
@@ -120,7 +119,7 @@ def predict_file(
         missing=None if na is None else tuple(na),
         query=query,
         into=into,
-        mode="replace" if overwrite and mode == "create" and into is not None else mode,
+        mode=mode,
         key=(key,) if isinstance(key, str) else tuple(key),
         overwrite=overwrite,
         fresh=fresh,
@@ -150,9 +149,9 @@ def predict_file(
         sink = open_output("-" if output is None and into is None else output, options, like=source.kind)
         if sink.table:
             source.keep_clear(sink.database)
-            if options.memory is not None and hasattr(sink.database, "memory"):
-                sink.database.memory = min(sink.database.memory, options.memory // 4)
-        elif sink.kind.startswith(("csv", "tsv", "jsonl")):
+            if options.memory is not None:
+                sink.database.limit_memory(options.memory // 4)
+        elif sink.text:
             source.carry_as_text()
         run = Run(model, source, sink, options, told)
         if dry_run:
@@ -168,32 +167,6 @@ def _ended_by_errors(told: Progress) -> Iterator[None]:
     except BaseException:
         told.end(None)
         raise
-
-
-@dataclass
-class Totals:
-    """What a run counts; what was done before it was interrupted is counted too."""
-
-    read: int = 0
-    predicted: int = 0
-    rejected: int = 0
-    chunks: int = 0
-    before: int = 0  # rows that an interrupted run had done
-    reading: float = 0.0
-    predicting: float = 0.0
-    writing: float = 0.0
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Written:
-    """A chunk on its way to the sink. encoded: None for the first one, whose columns settle those of the output."""
-
-    piece: Piece
-    scored: Scored
-    encoded: Encoded | None
-    reading: float
-    encoding: float
 
 
 class Run:
@@ -215,8 +188,7 @@ class Run:
         self.outputs = options.outputs or ()
         self.schema = self._expected()
         self._totals, self._peak, self._history = Totals(), Peak(), History()
-        self._settled = threading.Event()
-        self._written: pa.Schema | None = None
+        self._engine: LocalEngine | None = None
 
     def _expected(self) -> pa.Schema:
         """The columns of the output, before anything is predicted."""
@@ -284,7 +256,7 @@ class Run:
         for each in self.sink.check(self.schema):
             note(each)
         note(f"the output has the columns {', '.join(self.schema.names)}")
-        first = dry.sample(self.source, self._scorer(0), self.model, self.sink)
+        first = dry.sample(self.source, self._scorer, self.model, self.sink)
         bounds = Bounds(self.options, self.source, self.model, Crew(self.model), self._peak)
         for each in dry.told(self.source, first, bounds.workers):
             note(each)
@@ -302,11 +274,27 @@ class Run:
     def _first(self, count: int) -> Scored | None:
         """The first rows of the first chunk, predicted."""
         for chunk in self.source.chunks(self.columns.reading):
-            return self._scorer(0).score(head(chunk, count), self.model)
+            return self._scorer.score(head(chunk, count), self.model)
         return None
 
-    def _scorer(self, call_rows: int) -> Scorer:
-        return Scorer(self.columns, self.outputs, self.options.threshold, call_rows, self.source.decimal)
+    @property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.columns, self.outputs, self.options.threshold, decimal=self.source.decimal)
+
+    def _made(self) -> LocalEngine:
+        self._engine = LocalEngine(
+            self.model,
+            self.source,
+            self.sink,
+            self._scorer,
+            self.schema,
+            self.plan,
+            self.options,
+            self.progress,
+            self._peak,
+            self._totals,
+        )
+        return self._engine
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -344,6 +332,9 @@ class Run:
         latest = self.sink.published()
         if latest is None or self.options.overwrite or self.options.fresh:
             return None
+        begun = self.sink.begun() if self.sink.table else None
+        if begun is not None and begun.plan.get("key") == latest.plan.get("key"):
+            return None  # it was to be done once more, with --fresh, and was interrupted
         names = (str(latest.plan.get("runtime", "")), *RUNTIMES) if self._open_choice else (self.model.runtime.name,)
         for plan in map(self._plan, dict.fromkeys(names)):
             done = self.sink.published(plan.key)
@@ -376,9 +367,12 @@ class Run:
         self._take(str(begun.plan["runtime"]) if begun and self._open_choice else None)
         if begun is not None:
             self.plan.demand(begun.plan, self.sink.name)
-            self._go_on(begun)
+        engine = self._made()
+        if begun is not None:
+            self._go_on(begun, engine)
         else:
-            self.sink.check(self.schema)
+            for note in self.sink.check(self.schema):
+                self.progress.note(note)
             self.sink.start(self.plan.told(), self.id)
         self._tell_notes()
         self._history.note(self._report("running", None).told())
@@ -386,10 +380,13 @@ class Run:
             self.progress.note(self._history.problem)
         end = begun.last.cursor if begun and begun.last else None
         if begun is None or not begun.complete:
-            end = self._all(end) or end
+            end = engine.run(end, self._note_progress)
             self.progress.stage("making it durable")
             self.sink.complete()
         return self._publish(end)
+
+    def _note_progress(self) -> None:
+        self._history.note(self._report("running", None).told(), now=False)
 
     def _unfinished(self) -> Begun | None:
         """The run that stands here and is gone on with; another plan's is refused before anything is loaded for it."""
@@ -400,20 +397,23 @@ class Run:
         if begun is None:
             return None
         plan = self._plan(str(begun.plan.get("runtime")) if self._open_choice else self.model.runtime.name)
-        if not plan.repeatable or (begun.complete and plan.outdates(begun.plan)):
+        if not plan.repeatable or (begun.complete and self._outdated(plan, begun)):
             self.sink.drop()  # held back for its rejects, and now the input is mended: there is nothing to accept
             return None
         plan.demand(begun.plan, self.sink.name)
         return begun
 
-    def _go_on(self, begun: Begun) -> None:
+    def _outdated(self, plan: Plan, begun: Begun) -> bool:
+        return plan.outdates(begun.plan) or not self.source.unchanged(begun.last.cursor if begun.last else None)
+
+    def _go_on(self, begun: Begun, engine: LocalEngine) -> None:
         self.sink.resume(begun)
         totals = self._totals
         totals.read, totals.predicted, totals.rejected = begun.read, begun.predicted, begun.rejected
         totals.before, totals.chunks = begun.read, begun.chunks
         self.id, self._started = begun.run, begun.started
         if begun.schema is not None:
-            self._settle(pa.ipc.read_schema(pa.BufferReader(begun.schema)))
+            engine.settle(pa.ipc.read_schema(pa.BufferReader(begun.schema)))
         done = "everything is predicted already" if begun.complete else f"{rows(begun.read)} are done already"
         self.progress.note(f"going on with the run of {begun.started}: {done}")
 
@@ -447,7 +447,7 @@ class Run:
             self.sink.check(self.schema)
             self.sink.start(self.plan.told(), self.id)
             self._tell_notes()
-            self._all(None)
+            self._made().run(None, lambda: None)
             self.sink.complete()
             report = self._measured(self._finished())
             self.sink.publish({})
@@ -462,117 +462,6 @@ class Run:
             raise TooManyRejects(f"{rows(report.rejected)} of {report.read:,} rejected; the others were predicted")
         return report
 
-    def _all(self, after: Cursor | None) -> Cursor | None:
-        """Read and predict ahead, write in order. Gives the cursor after the last chunk."""
-        source, totals = self.source, self._totals
-        self.progress.stage("predicting")
-        self.progress.begin(source.total_rows, source.total_bytes, totals.read)
-        self._crew = Crew(self.model)
-        self._bounds = Bounds(self.options, source, self.model, self._crew, self._peak)
-        self._call_rows = self.options.call_rows or 0
-        self._bounds.begin()
-        pipeline = Pipeline(
-            source.pieces(self.columns.reading, after),
-            self._work,
-            threads=self._bounds.threads,
-            bound=self._bounds.ahead,
-            abandon=source.live,
-        )
-        end: Cursor | None = None
-        try:
-            with pipeline as done:
-                try:
-                    for written in done:
-                        self._write(written)
-                        end = written.piece.cursor
-                finally:
-                    self._settled.set()  # nobody must wait for a first chunk that failed
-            if self._written is None:
-                self._settle(self.schema)
-        finally:
-            self._crew.close()
-        self._check_books(totals)
-        return end
-
-    def _work(self, piece: Piece) -> Written:
-        """In a worker's thread: everything that can be done side by side."""
-        started = time.perf_counter()
-        chunk = piece.load()
-        reading = time.perf_counter() - started
-        first = piece.number == 0 and not self._settled.is_set()
-        with self._crew.lent() as model:
-            scored = self._scorer(self._call_rows).score(chunk, model)
-            if first:
-                self._tune(chunk, model)
-        if not first:
-            self._settled.wait()
-        if self._written is None:
-            return Written(piece, scored, None, reading, 0.0)
-        started = time.perf_counter()
-        encoded = self.sink.encode(self._fitted(scored.table))
-        return Written(piece, scored, encoded, reading, time.perf_counter() - started)
-
-    def _tune(self, chunk: Chunk, model: Model) -> None:
-        """How many rows of a call are predicted fastest, tried on the first chunk."""
-        if self._call_rows or not model.runtime.proven or not is_large(self.source):
-            return
-        good, _, _ = self._scorer(0).judge(chunk)
-        if good.count:
-            self._bounds.measured.call_rows = self._call_rows = quickest_call(model, good, self.outputs)
-
-    def _fitted(self, table: pa.Table) -> pa.Table:
-        schema = self._written
-        return table if schema is None or table.schema.equals(schema) else table.cast(schema)
-
-    def _write(self, written: Written) -> None:
-        """In the main thread, in order."""
-        scored, totals, started = written.scored, self._totals, time.perf_counter()
-        encoded = written.encoded
-        if encoded is None:
-            self._settle(self._typed(scored.table.schema))
-            encoded = self.sink.encode(self._fitted(scored.table))
-            self._bounds.learn(scored, len(encoded.data))
-            if is_large(self.source):
-                self.progress.note(self._bounds.told())
-        read, predicted, rejected = scored.chunk.count, scored.table.num_rows, len(scored.rejects)
-        mark = Mark(scored.chunk.number, written.piece.cursor, read, predicted, rejected)
-        self.sink.append(mark, encoded, Beside(lines_of(scored.rejects), scored.truth))
-        if not self.sink.resumable:
-            for reject in scored.rejects:
-                sys.stderr.write(f"rejected: {reject}\n")
-        totals.read += read
-        totals.predicted += predicted
-        totals.rejected += rejected
-        totals.chunks += 1
-        totals.reading += written.reading
-        totals.predicting += scored.seconds
-        totals.writing += time.perf_counter() - started + written.encoding
-        self._bounds.keep()
-        self.progress.update(totals.read, totals.rejected, written.piece.bytes_done)
-        if self.sink.resumable:
-            self._history.note(self._report("running", None).told(), now=False)
-
-    def _settle(self, schema: pa.Schema) -> None:
-        self._written = schema
-        self.sink.settle(schema, self.plan.metadata())
-        self._totals.columns = tuple(schema.names)
-        self._settled.set()
-
-    def _typed(self, found: pa.Schema) -> pa.Schema:
-        """The output's columns: as the first chunk has them, but for a column of nulls, which tells no type."""
-        expected = {each.name: each for each in self.schema}
-        return pa.schema(
-            [expected.get(each.name, each) if pa.types.is_null(each.type) else each for each in found],
-        )
-
-    def _check_books(self, totals: Totals) -> None:
-        known = self.source.total_rows if self.source.counted else None
-        if totals.read != totals.predicted + totals.rejected or (known is not None and totals.read != known):
-            raise BooksDoNotBalance(
-                f"{known if known is not None else totals.read} rows were there, {totals.predicted} were predicted and "
-                f"{totals.rejected} rejected; nothing was published, please report this"
-            )
-
     # -- refusing ---------------------------------------------------------------------------------------------------
 
     def _refuse_existing(self) -> None:
@@ -580,7 +469,7 @@ class Run:
         same = not self.sink.table and self.options.output in self.options.input
         if same or (path is not None and self.source.reads(path)):
             raise UsageError(f"{self.options.output} is the input itself; name another output")
-        told = getattr(self.sink, "rejects_path", path and path.with_name(f"{path.name}.rejects.jsonl"))
+        told = self.sink.rejects_path
         if told is not None and self.source.reads(told):
             raise UsageError(f"{told} is where the rows that this run refuses are told; give it another name first")
         for what, place in self.options.others:
@@ -617,9 +506,8 @@ class Run:
 
     def _finished(self) -> Report:
         self._peak.look(now=True)
-        crew = getattr(self, "_crew", None)
-        if crew is not None and crew.problem:
-            self.progress.note(crew.problem)
+        if self._engine is not None and self._engine.crew.problem:
+            self.progress.note(self._engine.crew.problem)
         return self._report("complete", None)
 
     def _report(self, status: str, scored: Scored | None) -> Report:
@@ -627,7 +515,6 @@ class Run:
         if scored is not None:
             totals.read, totals.predicted, totals.chunks = scored.chunk.count, scored.table.num_rows, 1
             totals.rejected, totals.columns = len(scored.rejects), tuple(scored.table.column_names)
-        crew = getattr(self, "_crew", None)
         return Report(
             status=status,
             run=self.id,
@@ -645,7 +532,7 @@ class Run:
             columns=totals.columns or tuple(self.schema.names),
             seconds=time.monotonic() - self._clock,
             stages=Stages(round(totals.reading, 3), round(totals.predicting, 3), round(totals.writing, 3)),
-            workers=crew.size if crew is not None else 1,
+            workers=self._engine.crew.size if self._engine is not None else 1,
             memory=self._peak.bytes,
             bytes=self.source.total_bytes,
             notes=self._notes(),

@@ -256,5 +256,12 @@ class Database(ABC):
         return ".".join(self.quote(part) for part in (table.schema, table.name) if part is not None)
 
     def same(self, other: Database) -> bool:
-        """Whether both write to one file, so that a reader in progress would keep the writer from committing."""
-        return False
+        """Whether both are one file, so that a reader in progress would keep the writer from committing."""
+        if self.path is None or other.path is None or self.kind != other.kind:
+            return False
+        if self.path.exists() and other.path.exists():
+            return self.path.samefile(other.path)
+        return self.path.resolve() == other.path.resolve()
+
+    def limit_memory(self, size: int) -> None:  # noqa: B027 - most run in a process of their own
+        """The run has bytes to keep to, and this is its part that the database may use within this process."""

@@ -55,6 +55,9 @@ class DuckDB(Database):
         self.path = Path(address.database)
         self.memory, self.wait = memory, WAIT
 
+    def limit_memory(self, size: int) -> None:
+        self.memory = min(self.memory, size)
+
     @property
     def settings(self) -> dict[str, Any]:
         threads = min(THREADS, os.cpu_count() or 1)
@@ -251,13 +254,6 @@ class DuckDB(Database):
             f"{self.quote(catalog)}." if table.schema is not None and table.schema.lower() == catalog.lower() else ""
         )
         return front + super().spell(table)
-
-    def same(self, other: Database) -> bool:
-        if not isinstance(other, DuckDB):
-            return False
-        if self.path.exists() and other.path.exists():
-            return self.path.samefile(other.path)
-        return self.path.resolve() == other.path.resolve()
 
 
 class DuckDBSession(Session):

@@ -8,8 +8,6 @@ from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.databases.source import DatabaseSource
 from bimodal.errors import UsageError
 
-MODES = ("create", "append", "replace", "upsert")
-
 
 def open_source(text: str, query: str | None = None) -> DatabaseSource:
     """The table that the address names, or the rows of a query there."""
@@ -35,10 +33,6 @@ def open_sink(
         if address.table is not None:
             raise UsageError(f"{address.name} names a table, and --into names another: choose one of them")
         address = address.at(Address.parse(f"sqlite:///x#{into}").table)
-    if mode not in MODES:
-        raise UsageError(f"--mode {mode}: there are {', '.join(MODES)}")
-    if key and mode != "upsert":
-        raise UsageError(f"--key is for --mode upsert; --mode {mode} tells no rows apart")
     target: TableName = address.named
     sink = TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite)
     sink.notes = address.notes

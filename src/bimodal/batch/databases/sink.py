@@ -43,6 +43,7 @@ class TableSink(Sink):
     """A table. mode: what happens to it at publication. overwrite: a table that is there is replaced (mode create)."""
 
     table = True
+    rejects_path: Path
 
     def __init__(
         self, database: Database, target: TableName, mode: Mode | None = None, *, overwrite: bool = False
@@ -54,6 +55,9 @@ class TableSink(Sink):
             self.mode = Mode("replace")
         self.name = f"{database.name.partition('#')[0]}#{target}"
         self._asked, self._target = target, target
+        # beside the database, if that is a file, else in the working directory
+        told = re.sub(r"[/\\\0]", "_", str(target)).lstrip(".")
+        self.rejects_path = (database.path.parent if database.path is not None else Path()) / f"{told}.rejects.jsonl"
         self._opened: Session | None = None
         self._books = Books(database, None)
         self._free: Callable[[], None] | None = None
@@ -154,7 +158,7 @@ class TableSink(Sink):
         report = self._books.report(session, newest.run)
         if self.database.columns(session, self._target) is None:
             return None
-        if newest.mode in ("create", "replace") and report.get("predicted") and self._is_empty(session):
+        if report.get("predicted") and self._is_empty(session):
             return None
         return Published(report, report.get("end"))
 
@@ -583,13 +587,6 @@ class TableSink(Sink):
                         session.execute(f"DROP TABLE IF EXISTS {self.database.spell(table)}")
 
     # -- rejects ----------------------------------------------------------------------------------------------------
-
-    @property
-    def rejects_path(self) -> Path:
-        """Beside the database, if that is a file, else in the working directory."""
-        folder = self.database.path.parent if self.database.path is not None else Path()
-        name = re.sub(r"[/\\\0]", "_", str(self._asked)).lstrip(".")
-        return folder / f"{name}.rejects.jsonl"
 
     def show_rejects(self) -> str:
         """Put the refused rows into their file, without publishing; its name. Without a refused row the file of an

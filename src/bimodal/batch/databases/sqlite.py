@@ -305,13 +305,6 @@ class SQLite(Database):
             raise SinkError(f"{self.name}: a name in SQLite is not empty and has no zero byte")
         return super().quote(name)
 
-    def same(self, other: Database) -> bool:
-        if not isinstance(other, SQLite):
-            return False
-        if self.path.exists() and other.path.exists():
-            return self.path.samefile(other.path)
-        return self.path.resolve() == other.path.resolve()
-
 
 class SQLiteSession(Session):
     """One connection for writing. The journal's kind stays as the user has it; a commit is on the disk."""

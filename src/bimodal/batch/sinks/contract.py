@@ -31,6 +31,7 @@ class Encoder(ABC):
     """
 
     kind: str
+    text: bool = False
 
     @abstractmethod
     def begin(self, schema: pa.Schema, metadata: Mapping[str, str]) -> bytes:
@@ -66,6 +67,8 @@ class Sink(ABC):
     database: Any = None
     notes: tuple[str, ...] = ()  # worth telling when the run begins
     path: Path | None = None  # where the output is a file or folder of this machine
+    rejects_path: Path | None = None  # where the refused rows will be told
+    text: bool = False  # what is written is text: a column may hold values of several kinds
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:  # noqa: B027 - standard output is nobody's
         """Take the lock, which ends with this process. Waits up to so many seconds, once `told` who holds it; then

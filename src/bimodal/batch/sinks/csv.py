@@ -23,6 +23,8 @@ class CsvEncoder(Encoder):
     codec: the header and each chunk are a gzip member or a zstd frame of their own.
     """
 
+    text = True
+
     def __init__(self, separator: str = ",", codec: str | None = None) -> None:
         self._separator, self._codec = separator, codec
         self._special = f'["\r\n{re.escape(separator)}]'

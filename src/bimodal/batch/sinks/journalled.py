@@ -137,11 +137,13 @@ class JournalledSink(Sink):
     """
 
     path: Path
+    rejects_path: Path
 
     def __init__(self, path: Path, encoder: Encoder, *, overwrite: bool, kind: str) -> None:
         self.name, self.path, self.kind = str(path), path, kind
         self.folder = path.with_name(f".{path.name}.bimodal")
-        self._encoder, self._overwrite = encoder, overwrite
+        self.rejects_path = path.with_name(f"{path.name}.rejects.jsonl")
+        self._encoder, self._overwrite, self.text = encoder, overwrite, encoder.text
         self._lock = Lock(self.folder, self.name)
         self._journal = Journal(self.folder / "journal")
         self._rejects, self._scored = Appended(self.folder / "rejects"), Appended(self.folder / "scored")
@@ -447,7 +449,7 @@ class JournalledSink(Sink):
     def publish(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
         story = self._known()
         assert story.complete, "complete comes first"
-        told = {**report, "rejects": str(self._rejects_path) if story.ends[1] else None}
+        told = {**report, "rejects": str(self.rejects_path) if story.ends[1] else None}
         told.setdefault("end", None if story.last is None else story.last.cursor)
         record = read_record(self._record_path, self.path)
         with self._failing():
@@ -467,18 +469,14 @@ class JournalledSink(Sink):
         """Without a refused row the file of an earlier run is taken away."""
         with self._failing():
             if self._known().ends[1]:
-                link_over(self._rejects.path, self._rejects_path)
+                link_over(self._rejects.path, self.rejects_path)
             else:
-                self._rejects_path.unlink(missing_ok=True)
-        return str(self._rejects_path)
+                self.rejects_path.unlink(missing_ok=True)
+        return str(self.rejects_path)
 
     @property
     def _record_path(self) -> Path:
         return self.path.with_name(f"{self.path.name}.run.json")
-
-    @property
-    def _rejects_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.rejects.jsonl")
 
     # -- letting go -------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from bimodal.batch.sinks.text import as_json, joined_bytes
 class JsonlEncoder(Encoder):
     """JSON Lines in UTF-8. codec: each chunk is a gzip member or a zstd frame of its own."""
 
+    text = True
+
     def __init__(self, codec: str | None = None) -> None:
         self._codec = codec
         self.kind = f"jsonl.{codec}" if codec else "jsonl"

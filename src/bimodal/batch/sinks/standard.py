@@ -28,7 +28,7 @@ class StandardOutput(Sink):
     def __init__(self, encoder: Encoder, path: Path | None = None) -> None:
         self.name = str(path) if path else "standard output"
         self.path = path
-        self.kind = encoder.kind
+        self.kind, self.text = encoder.kind, encoder.text
         self._encoder = encoder
         self._out: BinaryIO | None = None
         self._notes: list[tuple[int, Any]] = []
