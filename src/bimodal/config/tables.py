@@ -66,7 +66,8 @@ class JobTable:
     model: the name of a [models.NAME]. input, output, query, into, mode, key, keep, …: as of `bimodal predict`; paths
     and queries may hold {date}, {due:%Y-%m-%d}, {run} and the like. schedule: five fields of cron, or `every` seconds;
     at most one of them. timezone: IANA name. late_after: seconds after its due time at which an unfinished run is late.
-    watermark: the column of incremental = "column". on_model_change: what an incremental job does with what it has done already.
+    watermark: the column of incremental = "column". on_model_change: what an incremental job does with what it has
+    done already.
     """
 
     model: str
