@@ -21,7 +21,8 @@ Streamer = Callable[[Request, Writer], Intake | None]
 class App:
     """Finds the handler of a route. Routes are whole paths, made when the models are known: one look in a table.
 
-    patterns: paths with a name in them, for what no route has (an unknown model); they raise the error to tell.
+    prefixes, stream_prefixes: beginnings of paths, tried where no route is found; the longest counts. patterns: paths
+    with a name in them, for what nothing has (an unknown model); they raise the error to tell.
     """
 
     def __init__(
@@ -30,11 +31,16 @@ class App:
         metrics: Metrics,
         *,
         streams: Mapping[str, Streamer] | None = None,
+        prefixes: Mapping[tuple[str, str], Handler] | None = None,
+        stream_prefixes: Mapping[str, Streamer] | None = None,
         patterns: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]] = (),
         cors: Sequence[str] = (),
     ) -> None:
         self._routes = dict(routes)
         self._streams = dict(streams or {})
+        begins = sorted((prefixes or {}).items(), key=lambda each: -len(each[0][1]))
+        self._prefixes = [(method, begin, handler) for (method, begin), handler in begins]
+        self._stream_prefixes = sorted((stream_prefixes or {}).items(), key=lambda each: -len(each[0]))
         self._patterns = patterns
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
@@ -58,13 +64,21 @@ class App:
     def stream(self, request: Request, writer: Writer) -> Intake | None:
         if request.method != "POST":
             return None
-        streamer = self._streams.get(request.path)
+        streamer = self._streams.get(request.path) or self._stream_of(request.path)
         if streamer is None:
             return None
         return streamer(request, writer if self._cors is None else self._cors.stream_over(request, writer))
 
+    def _stream_of(self, path: str) -> Streamer | None:
+        return next((streamer for begin, streamer in self._stream_prefixes if path.startswith(begin)), None)
+
     def _other(self, request: Request) -> Handler:
-        """HEAD is GET without its body (which the wire leaves out); all else is an error that says what there is."""
+        """A route that begins so. HEAD is GET without its body (which the wire leaves out); all else is an error that
+        says what there is.
+        """
+        for method, begin, handler in self._prefixes:
+            if request.method == method and request.path.startswith(begin) and request.path != begin:
+                return handler
         if request.method == "HEAD" and ("GET", request.path) in self._routes:
             return self._routes["GET", request.path]
         if self._cors is not None and self._cors.is_preflight(request):

@@ -89,6 +89,7 @@ class Metrics:
         self.row = self._all[worker * self.layout.size : (worker + 1) * self.layout.size]
         self._gauges: list[tuple[int, Callable[[], int]]] = []
         self._info: list[Callable[[], dict[str, str]]] = []
+        self._more: Sequence[Callable[[], str]] = ()
         for place in self.layout.in_flight.values():
             self.row[place] = 0.0
 
@@ -106,6 +107,10 @@ class Metrics:
         """One model's name, version, format and runtime; asked each time, since a runtime may change."""
         self._info.append(labels)
 
+    def add(self, texts: Sequence[Callable[[], str]]) -> None:
+        """More of the text, whole metrics each, asked each time."""
+        self._more = texts
+
     def refresh(self) -> None:
         """Write this worker's gauges."""
         for place, gauge in self._gauges:
@@ -117,7 +122,8 @@ class Metrics:
         size = self.layout.size
         rows = [self._all[i * size : (i + 1) * size].tolist() for i in range(self.workers)]
         info = [labels() for labels in self._info]
-        return "".join(_rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], info)).encode()
+        lines = _rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], info)
+        return "".join([*lines, *[more() for more in self._more]]).encode()
 
     def close(self) -> None:
         self._all.release()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -33,8 +33,8 @@ NUMBERS = {**dict.fromkeys(FLOATS, "number"), **dict.fromkeys(INTEGERS, "integer
 Json = dict[str, Any]
 
 
-def document(served: Sequence[Served], limits: Limits) -> Json:
-    """The whole document; the first model also answers at `/predict`."""
+def document(served: Sequence[Served], limits: Limits, more: Mapping[str, Any]) -> Json:
+    """The whole document; the first model also answers at `/predict`. more: paths of extensions."""
     paths: Json = {}
     schemas: Json = {"Error": ERROR}
     for number, each in enumerate(served):
@@ -59,7 +59,7 @@ def document(served: Sequence[Served], limits: Limits) -> Json:
             "description": "Predictions of the served models. Errors are JSON: a sentence, a code, a request id.",
         },
         "servers": [{"url": "."}],  # beside this document, wherever it is mounted
-        "paths": paths,
+        "paths": paths | dict(more),
         "components": {"schemas": schemas},
     }
 

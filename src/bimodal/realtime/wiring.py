@@ -17,6 +17,7 @@ from bimodal.model import Model
 from bimodal.realtime import openapi, pages
 from bimodal.realtime.app import App, Handler, Streamer, state, text
 from bimodal.realtime.exchange import JSON
+from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
 from bimodal.realtime.protocols.media import Media
@@ -54,6 +55,7 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
         metrics=spec.get("metrics"),
         workers=spec.get("workers") or 1,
         queue_target=spec.get("queue_target"),
+        spec=spec,
     )
 
 
@@ -68,15 +70,18 @@ def wire(
     metrics: str | None = None,
     workers: int = 1,
     queue_target: float | None = None,
+    spec: Mapping[str, Any] | None = None,
 ) -> Wired:
-    """The same of models that are loaded."""
+    """The same of models that are loaded. spec: of the server, for its extensions."""
     if not models:
         raise UsageError("there is no model to serve")
     counters = Metrics([each.name for each in models], metrics, workers, worker)
     for each in models:
         counters.describe(partial(_labels, each))
     service = Service(models, limits, counters, outputs=outputs, threshold=threshold, target=queue_target)
-    routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters)
+    extension = Extension(service, counters, spec or {}, worker).load()
+    counters.add(extension.texts)
+    routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters, extension.paths)
     streams: dict[str, Streamer] = {}
     for served in service.served.values():
         media = Media(served)
@@ -84,10 +89,20 @@ def wire(
             routes["POST", path] = media
             streams[path] = media.stream
         routes |= _open_inference(served, service, counters)
-    app = App(routes, counters, streams=streams, patterns=_patterns(service), cors=cors)
+    app = App(
+        routes | extension.routes,
+        counters,
+        streams=streams | extension.streams,
+        prefixes=extension.prefixes,
+        stream_prefixes=extension.stream_prefixes,
+        patterns=_patterns(service),
+        cors=cors,
+    )
 
     async def close() -> None:
         await service.close()
+        for each in extension.closes:
+            await each()
 
     return Wired(app, service, close)
 
@@ -133,15 +148,15 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> dict[
     return routes
 
 
-def _pages(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
-    """What tells of the server and its models: pages, documents, lists."""
+def _pages(service: Service, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
+    """What tells of the server and its models: pages, documents, lists. paths: more of /openapi.json."""
     server = {"name": "bimodal", "version": __version__, "extensions": []}
     served = list(service.served.values())
     return {
         **pages.routes(metrics),
         ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
         ("GET", "/openapi.json"): text(
-            JSON, cache(lambda: msgspec.json.encode(openapi.document(served, service.limits))), metrics
+            JSON, cache(lambda: msgspec.json.encode(openapi.document(served, service.limits, paths))), metrics
         ),
         ("GET", "/models"): text(
             JSON, lambda: msgspec.json.encode([openapi.summary(each) for each in served]), metrics
