@@ -42,7 +42,7 @@ from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.settings import RUNTIMES, seconds, size
 from bimodal.table import flat_schema
 
-PROOF = 4  # as many times as large: from there on a run waits for the proof of a compiled form
+PROOF = 3  # as many times as large: from there on, some 800,000 rows, a run waits for the proof of a compiled form
 PATIENCE = 30.0  # seconds that a run waits for another one that holds the output
 
 
