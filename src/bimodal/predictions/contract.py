@@ -40,7 +40,13 @@ class Found:
 
 
 class StoreReader(ABC):
-    """Reads the current edition. One snapshot an answer: all keys of a request come from one edition."""
+    """Reads the current edition. One snapshot an answer: all keys of a request come from one edition.
+
+    prompt: `look` takes microseconds, so an event loop may call it; otherwise it is called beside the loop, from one
+    thread at a time.
+    """
+
+    prompt = False
 
     @abstractmethod
     def edition(self) -> Edition | None:
@@ -59,7 +65,11 @@ class StoreWriter(ABC):
 
     @abstractmethod
     def add(self, keys: Sequence[int | str], bodies: Sequence[bytes], fingerprints: Sequence[int]) -> None:
-        """Results, in any order. Raises InputError for a key that comes twice (the row is named, not the key)."""
+        """Results, in any order. Keys of one kind: integers of 64 bits, or texts. fingerprints: int64; 0 where unknown.
+
+        Raises InputError for a key that comes twice, here or in `commit` (the row is named, not the key), and for one
+        of another kind.
+        """
 
     @abstractmethod
     def commit(self, committed: float) -> Edition:
