@@ -62,6 +62,12 @@ class UsageError(BimodalError):
     code = "usage"
 
 
+class ConfigError(UsageError):
+    """bimodal.toml is wrong: every fault on a line of its own, `bimodal.toml:12: jobs.nightly.shedule: …`."""
+
+    code = "config"
+
+
 class OutputExists(UsageError):
     """Something stands at the output already."""
 

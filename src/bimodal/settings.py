@@ -1,12 +1,16 @@
-"""The one table of settings: an option counts more than the environment (BIMODAL_*), that more than the default.
+"""The one table of settings: an option counts more than the environment (BIMODAL_*), that more than bimodal.toml, that
+more than the default.
 
-From this table come the options of the commands, the names in the environment and the page in the reference.
+From this table come the options of the commands, the names in the environment, the keys of [server] in bimodal.toml
+and the page in the reference.
 """
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,21 +29,38 @@ def size(text: str) -> int:
         raise UsageError(f"{text!r} is no size; write it like 2GB or 600MB") from None
 
 
+TIMES = {  # the words of a unit, and its seconds
+    ("ms",): 0.001,
+    ("", "s", "sec", "second", "seconds"): 1.0,
+    ("min", "minute", "minutes"): 60.0,
+    ("h", "hour", "hours"): 3600.0,
+    ("d", "day", "days"): 86_400.0,
+}
+FACTORS = {word: factor for words, factor in TIMES.items() for word in words}
+TIME = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) *([a-z]*)")
+
+
 def seconds(text: str) -> float:
-    """Seconds of a text such as 0.5, 500ms, 10s or 2min."""
-    word = text.strip().lower()
-    for unit, factor in (("ms", 0.001), ("min", 60.0), ("s", 1.0), ("", 1.0)):
-        if word.endswith(unit):
-            try:
-                return float(word.removesuffix(unit)) * factor
-            except ValueError:
-                break
-    raise UsageError(f"{text!r} is no time; write it like 500ms, 10s or 2min")
+    """Seconds of a text such as 0.5, 500ms, 10 s, 15 min, 2h or 1 day."""
+    found = TIME.fullmatch(text.strip().lower())
+    if found is None or found[2] not in FACTORS:
+        raise UsageError(f"{text!r} is no time; write it like 500ms, 10s, 15 min, 2h or 1 day")
+    return float(found[1]) * FACTORS[found[2]]
 
 
 def names(text: str) -> tuple[str, ...]:
-    """A list of names, separated by commas."""
-    return tuple(each.strip() for each in text.split(",") if each.strip())
+    """A list of names, separated by commas; a name that holds one stands in quotes, as in CSV."""
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise UsageError(f"{text!r} has a quote too many or too few; write a,b or 'a,\"b, with a comma\"'") from None
+    return tuple(each.strip() for each in cells if each.strip())
+
+
+def joined(words: Iterable[str]) -> str:
+    """The text that `names` reads as these words."""
+    quoted = (f'"{each.replace(chr(34), chr(34) * 2)}"' if "," in each or each[:1] == '"' else each for each in words)
+    return ",".join(quoted)
 
 
 @dataclass(frozen=True)
@@ -117,13 +138,20 @@ def table(group: tuple[Setting, ...]) -> Mapping[str, Setting]:
     return {each.name: each for each in group}
 
 
-def resolve(setting: Setting, given: Any = None, environment: Mapping[str, str] = os.environ) -> Any:
-    """The value that counts: the one given, else the environment's, else the default."""
+def resolve(
+    setting: Setting,
+    given: Any = None,
+    environment: Mapping[str, str] = os.environ,
+    file: Mapping[str, Any] | None = None,
+) -> Any:
+    """The value that counts: the one given, else the environment's, else the file's (as `config.read` gives its
+    [server]), else the default.
+    """
     if given is not None:
         return setting.read(given) if setting is RUNTIME else given
     text = environment.get(setting.variable)
     if text is None:
-        return setting.default
+        return setting.default if file is None else file.get(setting.name, setting.default)
     try:
         return setting.read(text)
     except ValueError:

@@ -1,0 +1,212 @@
+"""Checks of a configuration that look at more than one key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+from bimodal.config import kinds
+from bimodal.config.findings import Findings, dotted
+from bimodal.config.lines import Key
+from bimodal.config.places import REMEDY, has_secret, is_database, is_reference, scheme
+from bimodal.config.tables import Config, JobTable, ModelTable, NotifyTable, StoreTable
+from bimodal.errors import UsageError
+
+
+def check(config: Config, found: Findings) -> None:
+    """Note what does not go together."""
+    _state(config.state, found)
+    for name, model in config.models.items():
+        _model(model, ("models", name), config, found)
+    for name, job in config.jobs.items():
+        key: Key = ("jobs", name)
+        _job(job, key, config, found)
+        _times(job, key, found)
+        _increments(job, key, found)
+        for place, each in enumerate(job.notify):
+            _notify(each, (*key, "notify", place), found)
+    _outputs(config, found)
+
+
+def _state(url: str, found: Findings) -> None:
+    _clear(url, ("state",), found)
+    if not is_reference(url) and scheme(url) not in ("sqlite", "postgresql", "postgres"):
+        found.add(
+            ("state",), "write sqlite:///PATH, postgresql://user@host/database, or env:NAME that holds such a URL"
+        )
+
+
+def _clear(text: str | None, key: Key, found: Findings) -> None:
+    """A password in clear text is refused."""
+    if text is not None and has_secret(text):
+        found.add(key, REMEDY)
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+def _model(model: ModelTable, key: Key, config: Config, found: Findings) -> None:
+    _clear(model.path, (*key, "path"), found)
+    if model.store is not None:
+        _store(model.store, (*key, "store"), config, found)
+
+
+def _store(store: StoreTable, key: Key, config: Config, found: Findings) -> None:
+    job = _named(store.job, "jobs", config.jobs, (*key, "job"), found)
+    if job is not None and job.model != key[1]:
+        there: Key = ("jobs", store.job, "model")
+        found.add((*key, "job"), f"that job predicts with another model than {key[1]}", there)
+    _clear(store.url, (*key, "url"), found)
+    known = ("postgresql", "postgres", "redis", "rediss")
+    if store.url != "embedded" and not is_reference(store.url) and scheme(store.url) not in known:
+        found.add((*key, "url"), "write embedded, postgresql://user@host/database or redis://host/0")
+    _clear(store.rows, (*key, "rows"), found)
+    if store.rows is not None and not is_database(store.rows):
+        found.add((*key, "rows"), "write a database's table: sqlite:///shop.db#customers, env:SHOP_URL#customers")
+
+
+def _named(name: str, section: str, known: Any, key: Key, found: Findings) -> Any:
+    """The model or job of that name; None, and noted, where there is none."""
+    if name not in known:
+        noun = section.removesuffix("s")
+        there = f"; there are {', '.join(known)}" if known else f"; write a table [{section}.{name}]"
+        found.add(key, f"there is no {noun} of that name{kinds.meant(name, list(known)) or there}")
+    return known.get(name)
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def inputs(job: JobTable) -> tuple[str, ...]:
+    return (job.input,) if isinstance(job.input, str) else job.input
+
+
+def _job(job: JobTable, key: Key, config: Config, found: Findings) -> None:
+    _named(job.model, "models", config.models, (*key, "model"), found)
+    for each in inputs(job):
+        _clear(each, (*key, "input"), found)
+        if each == "-":
+            found.add((*key, "input"), "a job has no standard input; name a file, a folder or an address")
+    _clear(job.output, (*key, "output"), found)
+    stored = any(each.store is not None and ("jobs", each.store.job) == key for each in config.models.values())
+    if job.output is None and not stored:
+        found.add(
+            (*key, "output"), "this key is missing; a job without a prediction store needs a file, folder or address"
+        )
+    if job.output == "-":
+        found.add((*key, "output"), "a job has no standard output; name a file, a folder or an address")
+    for name in ("input", "output", "query", "into"):
+        for text in _texts(job, name):
+            if text is not None and "{" in text:
+                _call("bimodal.jobs.templates", "check", text, (*key, name), found)
+    _database(job, key, found)
+
+
+def _texts(job: JobTable, name: str) -> tuple[str | None, ...]:
+    value = getattr(job, name)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _database(job: JobTable, key: Key, found: Findings) -> None:
+    """Keys that only mean something with a database."""
+    source, sink = (*key, "input"), (*key, "output")
+    to_database = job.output is not None and is_database(job.output)
+    if job.query is not None and not all(map(is_database, inputs(job))):
+        found.add((*key, "query"), "a query reads from a database, and the input is none", source)
+    if job.into is not None and not to_database:
+        found.add((*key, "into"), "a table is written to a database, and the output is none", sink)
+    if job.mode == "upsert" and not job.key:
+        found.add((*key, "mode"), 'upsert needs the columns that tell a row: key = "id"', (*key, "key"))
+    if job.key and job.mode != "upsert" and job.incremental != "rows":
+        involved = ((*key, "mode"), (*key, "incremental"))
+        found.add((*key, "key"), 'the key is for mode = "upsert" or incremental = "rows"', *involved)
+
+
+def _times(job: JobTable, key: Key, found: Findings) -> None:
+    schedule, every = (*key, "schedule"), (*key, "every")
+    if job.schedule is not None and job.every is not None:
+        found.add(every, "a job has a schedule or every, not both; leave one of them out", schedule)
+    if found.is_faulty(schedule) or found.is_faulty(every):
+        return
+    _zone(job.timezone, (*key, "timezone"), found)
+    if not found.is_faulty((*key, "timezone")):
+        place = schedule if job.every is None else every
+        _call("bimodal.jobs.schedule", "Schedule.of", job, place, found)
+
+
+def _zone(name: str, key: Key, found: Findings) -> None:
+    from zoneinfo import ZoneInfo, available_timezones  # of use for files with jobs
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        meant = kinds.meant(name, sorted(available_timezones())) or "; write one such as Europe/Vienna or UTC"
+        found.add(key, f"there is no time zone of that name{meant}")
+
+
+def _increments(job: JobTable, key: Key, found: Findings) -> None:
+    """What an incremental job needs."""
+    incremental, source = (*key, "incremental"), (*key, "input")
+    if job.watermark is not None and job.incremental != "column":
+        found.add((*key, "watermark"), 'the watermark is for incremental = "column"', incremental)
+    for needed, missing in _needs(job):
+        if missing:
+            found.add(incremental, needed, source, *[(*key, each) for each in ("key", "mode", "watermark", "output")])
+
+
+def _needs(job: JobTable) -> Iterator[tuple[str, bool]]:
+    """What is needed, and whether it is missing."""
+    databases = [is_database(each) for each in inputs(job)]
+    if job.incremental == "files":
+        yield "files is for an input of files, and this one is a database; there are column and rows", any(databases)
+    elif job.incremental == "column":
+        yield 'column needs the column that grows with each new row: watermark = "updated_at"', job.watermark is None
+        yield "column reads from a database, and the input is none; there are files and rows", not all(databases)
+    elif job.incremental == "rows":
+        yield 'rows needs the columns that tell a row: key = "id"', not job.key
+        yield 'rows adds to what is there: mode = "append" or "upsert"', job.mode not in ("append", "upsert")
+
+
+def _notify(told: NotifyTable, key: Key, found: Findings) -> None:
+    url, command, secret = (*key, "url"), (*key, "command"), (*key, "secret")
+    if bool(told.url) == bool(told.command):
+        both = "it has a url or a command, not both; leave one of them out"
+        found.add(key, both if told.url else "it needs a url or a command", url, command)
+    _clear(told.url, url, found)
+    if told.url is not None and not is_reference(told.url) and scheme(told.url) not in ("http", "https"):
+        found.add(url, "write https://…, or env:NAME that holds it")
+    if told.secret is not None and not is_reference(told.secret):
+        found.add(secret, "a secret stands in a variable or a file, not here; write env:NAME or file:PATH")
+    if told.secret is not None and told.url is None:
+        found.add(secret, "the secret signs what is sent to a url, and there is none", url)
+
+
+def _outputs(config: Config, found: Findings) -> None:
+    """Two jobs that write one output would take it from each other. Tables that are only added to may have several."""
+    taken: dict[tuple[str, str | None], str] = {}
+    for name, job in config.jobs.items():
+        if job.output is None:
+            continue
+        place = job.output if is_database(job.output) else os.path.normpath(config.folder / job.output)
+        other = taken.setdefault((place, job.into), name)
+        if other == name or {job.mode, config.jobs[other].mode} <= {"append", "upsert"}:
+            continue
+        keys: tuple[Key, ...] = tuple(("jobs", each, part) for each in (name, other) for part in ("output", "mode"))
+        found.add(keys[0], f"{dotted(('jobs', other))} writes this output too; give each job its own", *keys[1:])
+
+
+# -- what other rooms know --------------------------------------------------------------------------------------------
+
+
+def _call(module: str, name: str, value: Any, key: Key, found: Findings) -> None:
+    """Ask a room above this one, which is imported by name for that: it raises UsageError."""
+    function: Any = import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    asked: Callable[[Any], Any] = function
+    try:
+        asked(value)
+    except UsageError as error:
+        found.add(key, str(error))
