@@ -226,7 +226,7 @@ class SinkContract:
         made.settle(SCHEMA, {})
         made.append(mark(0, rejected=2), made.encode(chunk(0)), Beside(b'{"row": 1}\n{"row": 2}\n', b"s"))
         made.complete()
-        assert Path(made.show_rejects()).read_bytes() == b'{"row": 1}\n{"row": 2}\n'
+        assert refused(made.show_rejects()) == [{"row": 1}, {"row": 2}]
         made.release()
         other = sink()
         other.hold(1, lambda told: None)
@@ -311,7 +311,7 @@ class SinkContract:
         assert list(made.rejects()) == lines[1::2]
         assert list(made.scored()) == [bytes(range(256)) * number for number in range(1, 12)]
         report = made.publish({})
-        assert Path(report["rejects"]).read_bytes() == b"".join(lines[1::2])
+        assert refused(report["rejects"]) == [json.loads(line) for line in lines[1::2]]
         assert list(made.rejects()) == lines[1::2]
         made.release()
         run_all(sink("replace"), plan={"key": "k2"}, run="1e" * 16)
@@ -442,6 +442,13 @@ def prepared(place: Place, mode: str) -> list[tuple[Any, ...]]:
 def cleared(place: Place) -> None:
     for table in ("made", "bimodal_runs", "bimodal_chunks", "bimodal_rejects"):
         place.do(f"DROP TABLE {table}")
+
+
+def refused(path: str) -> list[dict[str, Any]]:
+    """The lines of a rejects file, each of which names the table."""
+    found = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert {each.pop("table").rpartition("#")[2] for each in found} == {"made"}
+    return found
 
 
 def left_over(place: Place) -> tuple[int, int]:

@@ -21,6 +21,8 @@ from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Mode, Query, Relation, Session, TableName, Unfit, declared_type, text_field
 from bimodal.batch.databases.duckdb import DuckDB
 from bimodal.batch.databases.sink import TableSink
+from bimodal.batch.databases.source import DatabaseSource
+from bimodal.batch.sources.contract import Reading
 from bimodal.errors import OutputHeld, SinkError, SourceError, UsageError
 from tests.batch.databases.contract_sink import SinkContract
 from tests.batch.databases.contract_source import SourceContract
@@ -296,6 +298,15 @@ def test_a_query_has_its_own_order_each_time(path: Path) -> None:
     grouped = Query("SELECT g, sum(a) AS s FROM t GROUP BY g")
     assert read(path, grouped).equals(read(path, grouped))
     assert read(path, grouped).schema.field("s").type == pa.decimal128(38, 0)
+
+
+def test_a_map_is_a_column_as_others_are(path: Path) -> None:
+    run(path, "CREATE TABLE t AS SELECT 1 AS id")
+    query = Query("SELECT MAP {'a': 1} AS m UNION ALL SELECT NULL UNION ALL SELECT MAP {}")
+    source = DatabaseSource(opened(path), query)
+    (piece,) = source.pieces(Reading({}, ("m",)))
+    assert piece.load().kept.column("m").to_pylist() == [[("a", 1)], None, []]
+    assert source.unchanged(piece.cursor)
 
 
 def test_a_query_may_read_files(path: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +22,10 @@ from bimodal.batch.databases.opening import open_sink, open_source
 from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.databases.source import DatabaseSource
 from bimodal.batch.marks import Beside
+from bimodal.batch.rejects import Reject, lines_of
 from bimodal.batch.sources.contract import Reading
+from bimodal.batch.sources.files import LocalFile
+from bimodal.batch.sources.rejects import RejectsSource
 from bimodal.errors import SinkError, SourceError
 from tests.batch.databases.contract_sink import SinkContract, cleared, left_over, prepared
 from tests.batch.databases.contract_source import SourceContract
@@ -318,6 +322,21 @@ def put(place: PostgresPlace, *tables: pa.Table) -> None:
         sink.publish({})
     finally:
         sink.release()
+
+
+def test_refused_rows_come_back_as_they_were(place: PostgresPlace, tmp_path: Path) -> None:
+    """As a run writes them; `x` feeds the model."""
+    columns = {"b": "bytea", "n": "numeric(6,2)", "x": "numeric", "u": "uuid", "a": "integer[]", "w": "text[]"}
+    place.do(f"CREATE TABLE other ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
+    literals = "'\\x00ff', 1.50, 0.10, 'a9f5b3a4-0000-4000-8000-00000000000f', '{1,NULL}', '{a,NULL}'"
+    place.do(f"INSERT INTO other VALUES ({literals})")
+    source = DatabaseSource(place.database(), TableName("other"))
+    (chunk,) = source.chunks(Reading({"x": None}, source.columns))
+    path = tmp_path / "made.rejects.jsonl"
+    path.write_bytes(lines_of([Reject(1, "other", None, "wrong_type", "", chunk.raw(0), chunk.form)]))
+    (again,) = RejectsSource(LocalFile(path)).chunks(Reading({"x": None}, source.columns))
+    assert again.kept.equals(chunk.kept, check_metadata=True)
+    assert again.features.equals(chunk.features)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

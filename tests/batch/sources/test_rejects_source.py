@@ -156,6 +156,8 @@ VALUES: dict[str, tuple[pa.DataType, Any]] = {
     "clock": (pa.time64("us"), datetime.time(23, 59, 59, 999999)),
     "flag": (pa.bool_(), False),
     "vector": (pa.list_(pa.float64()), [1.0, 2.5]),
+    "words": (pa.list_(pa.string()), ["a", None]),
+    "days": (pa.list_(pa.date32()), [datetime.date(2024, 2, 29)]),
     "none": (pa.int8(), None),
 }
 
@@ -181,6 +183,7 @@ def test_rows_of_tables_come_back_as_their_types(tmp_path: Path) -> None:
         "note": 5,
         "x": True,
         "vector": [1, "a"],
+        "words": "a",
     }
     for name, value in wrong.items():
         broken = {**line, "raw": {**line["raw"], name: value}}
@@ -230,6 +233,8 @@ def test_only_a_file_of_refused_rows_is_taken_for_one(tmp_path: Path) -> None:
     path.write_text(line)
     assert is_rejects(LocalFile(path))
     (tmp_path / "in.jsonl").write_text(line)
+    assert is_rejects(LocalFile(tmp_path / "in.jsonl"))  # by its content alone
+    (tmp_path / "in.jsonl").write_text(line.replace('"column"', '"columns"'))
     assert not is_rejects(LocalFile(tmp_path / "in.jsonl"))
     with pytest.raises(SourceError, match="mend them first"):
         RejectsSource(LocalFile(path))

@@ -42,7 +42,11 @@ def _add(hashed: Any, array: pa.Array) -> None:
     if pa.types.is_struct(kind):
         for each in array.flatten():
             _add(hashed, each)
-    elif pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    elif pa.types.is_map(kind):  # Arrow has no lengths of maps
+        pairs = array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field])))
+        hashed.update(np.asarray(pc.list_value_length(pairs).fill_null(0)).astype("<i8").tobytes())
+        _add(hashed, pairs.flatten())
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         hashed.update(np.asarray(pc.list_value_length(array).fill_null(0)).astype("<i8").tobytes())
         _add(hashed, array.flatten())
     elif pa.types.is_fixed_size_list(kind):

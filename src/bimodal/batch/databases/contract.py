@@ -111,13 +111,15 @@ class Database(ABC):
     that it can be reached.
 
     kind: postgresql, sqlite, duckdb, or the dialect's name (mysql, …). name: for messages and records; never a
-    password. ddl_commits: a CREATE or RENAME ends the transaction (MySQL). path: the file of a database that is one.
+    password. identity: which one it is, whoever asks (of one that is no file). ddl_commits: a CREATE or RENAME ends
+    the transaction (MySQL). path: the file of a database that is one.
     integer, text, blob: the words for a column of 64-bit integers, of text of any length, of bytes of any length.
     word: for a text of up to 200 characters that may be (part of) a primary key.
     """
 
     kind: str
     name: str
+    identity: str = ""
     placeholder: str = "%s"
     ddl_commits: bool = False
     path: Path | None = None

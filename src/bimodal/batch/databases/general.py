@@ -53,6 +53,7 @@ class General(Database):
 
     def __init__(self, address: Address) -> None:
         self.name = address.at(None).name
+        self.identity = address.identity
         self._address = address
         self._engine = self._made()
         self._dialect: Dialect = self._engine.dialect

@@ -119,6 +119,7 @@ class MySQL(Database):
             raise UsageError(f"{address.name} is reached by PyMySQL: leave +{address.driver} away")
         self.kind = address.kind
         self.name = address.at(None).name
+        self.identity = address.identity
         self._address = address
         self._given = _connecting(address)
         self._packet: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Mode, Query, TableName
 from bimodal.batch.databases.sink import TableSink
@@ -26,14 +28,17 @@ def open_sink(
     key: tuple[str, ...] = (),
     *,
     overwrite: bool = False,
+    inputs: Sequence[str] = (),
 ) -> TableSink:
-    """The table that the address names, or `into` (`table` or `schema.table`)."""
+    """The table that the address names, or `into` (`table` or `schema.table`). inputs: what the run reads, so that the
+    rows it refuses are told elsewhere.
+    """
     address = Address.parse(text)
     if into is not None:
         if address.table is not None:
             raise UsageError(f"{address.name} names a table, and --into names another: choose one of them")
         address = address.at(Address.parse(f"sqlite:///x#{into}").table)
     target: TableName = address.named
-    sink = TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite)
+    sink = TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite, inputs=inputs)
     sink.notes = address.notes
     return sink

@@ -93,6 +93,7 @@ class PostgreSQL(Database):
     def __init__(self, address: Address) -> None:
         self.address = address
         self.name = address.at(None).name
+        self.identity = address.identity
         self._known: dict[Relation, tuple[str, list[Column]]] = {}
 
     # -- connections ------------------------------------------------------------------------------------------------

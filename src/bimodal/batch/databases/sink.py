@@ -14,19 +14,30 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from bimodal.batch.databases.books import COMPLETE, PUBLISHED, PUBLISHING, RUNNING, Books, Run
+from bimodal.batch.databases.books import (
+    CHUNKS,
+    COMPLETE,
+    PUBLISHED,
+    PUBLISHING,
+    REJECTS,
+    RUNNING,
+    RUNS,
+    Books,
+    Run,
+)
 from bimodal.batch.databases.contract import CommitUnknown, Database, Mode, Session, TableName, Unfit
+from bimodal.batch.databases.refused import Refused
 from bimodal.batch.marks import Begun, Beside, Mark, Published
 from bimodal.batch.sinks.contract import Encoded, Sink
 from bimodal.batch.sinks.durable import sync_folder, writable
-from bimodal.errors import OutputExists, OutputHeld, SinkError
+from bimodal.errors import OutputExists, OutputHeld, SinkError, UsageError
 from bimodal.field import listed
 
 POLLED = 0.2  # seconds between two tries for the lock
@@ -43,11 +54,18 @@ class TableSink(Sink):
     """A table. mode: what happens to it at publication. overwrite: a table that is there is replaced (mode create)."""
 
     table = True
-    rejects_path: Path
 
     def __init__(
-        self, database: Database, target: TableName, mode: Mode | None = None, *, overwrite: bool = False
+        self,
+        database: Database,
+        target: TableName,
+        mode: Mode | None = None,
+        *,
+        overwrite: bool = False,
+        inputs: Sequence[str] = (),
     ) -> None:
+        if target.name.lower() in (RUNS, CHUNKS, REJECTS):
+            raise UsageError(f"{target} is where runs are recorded; name another table to write to")
         self.database: Database = database
         self.kind = database.kind
         self.mode = mode or Mode()
@@ -55,9 +73,7 @@ class TableSink(Sink):
             self.mode = Mode("replace")
         self.name = f"{database.name.partition('#')[0]}#{target}"
         self._asked, self._target = target, target
-        # beside the database, if that is a file, else in the working directory
-        told = re.sub(r"[/\\\0]", "_", str(target)).lstrip(".")
-        self.rejects_path = (database.path.parent if database.path is not None else Path()) / f"{told}.rejects.jsonl"
+        self._refused = Refused(database, target, inputs)
         self._opened: Session | None = None
         self._books = Books(database, None)
         self._free: Callable[[], None] | None = None
@@ -65,6 +81,10 @@ class TableSink(Sink):
         self._types: dict[str, str] = {}
         self._schema: pa.Schema | None = None
         self._rows = 0  # in the staging table
+
+    @property
+    def rejects_path(self) -> Path:  # type: ignore[override] # what it is depends on the files that are there
+        return self._refused.path()
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
@@ -598,7 +618,7 @@ class TableSink(Sink):
             try:
                 with open(temporary, "wb") as file:
                     for lines in self._beside("rejects"):
-                        file.write(lines if lines.endswith(b"\n") else lines + b"\n")
+                        file.write(self._refused.marked(lines))
                     file.flush()
                     os.fsync(file.fileno())
                     empty = file.tell() == 0

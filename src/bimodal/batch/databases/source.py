@@ -6,15 +6,16 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bimodal.batch.databases.content import Chain
-from bimodal.batch.databases.contract import Database, Relation, declared_type
+from bimodal.batch.databases.contract import TYPE, Database, Relation, declared_type
 from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Reading, Source
 from bimodal.batch.sources.stream import readable
-from bimodal.batch.sources.tables import RawRow
+from bimodal.batch.sources.tables import RawRow, types_of
 from bimodal.errors import SourceChanged, SourceError
 
 WIDEST = 64 << 20  # bytes of a chunk, in memory
@@ -147,7 +148,15 @@ class _Loading:
             pa.table(features, names=list(reading.features)),
             table.select(list(reading.kept)),
             raw=RawRow(table),
+            form=_form(table.schema),
         )
+
+
+def _form(schema: pa.Schema) -> dict[str, Any]:
+    """How refused rows are written. carried: what a column of text is in its database."""
+    carried = {field.name: (field.metadata or {}).get(TYPE, b"").decode() for field in schema}
+    told = {name: declared for name, declared in carried.items() if declared}
+    return {**types_of(schema), **({"carried": told} if told else {})}
 
 
 def feature(column: pa.ChunkedArray, field: pa.Field, source: DatabaseSource) -> pa.ChunkedArray:

@@ -20,7 +20,9 @@ def open_output(named: str | os.PathLike[str] | None, options: Options, *, like:
     text = "" if named is None else os.fspath(named)
     if is_address(text):  # a database's libraries are loaded when one is named
         opening = library("bimodal.batch.databases.opening")
-        sink: Sink = opening.open_sink(text, options.into, options.mode, options.key, overwrite=options.overwrite)
+        sink: Sink = opening.open_sink(
+            text, options.into, options.mode, options.key, overwrite=options.overwrite, inputs=options.input
+        )
         return sink
     if options.into is not None:
         raise UsageError("--into names a database's table; name the database with -o, as in -o sqlite:///shop.db")

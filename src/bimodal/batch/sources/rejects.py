@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from bimodal.batch.databases.contract import TYPE, declared_type
 from bimodal.batch.sources import csv, jsonl
 from bimodal.batch.sources.contract import (
     CHUNK_BYTES,
@@ -42,6 +43,7 @@ from bimodal.errors import SourceError
 
 ENDING = ".rejects.jsonl"
 MEMBERS = {"row", "source", "code", "reason", "raw"}
+WRITTEN = {*MEMBERS, "column"}  # of a line as a run writes it: by these it is known under any name
 HEAD = 1 << 20
 # refused before the row's bytes were known to be text: what was none stands as this letter
 UNREAD = ("bad_encoding", "malformed", "short_row", "long_row", "bad_quotes", "unclosed_quote")
@@ -69,9 +71,7 @@ class Line:
 
 
 def is_rejects(file: InputFile) -> bool:
-    """Whether a file is one of refused rows, by its name and its first line."""
-    if not file.name.endswith(ENDING):
-        return False
+    """Whether a file is one of refused rows, by its first line."""
     stream = ByteStream(file)
     try:
         head = stream.read(HEAD)
@@ -82,7 +82,7 @@ def is_rejects(file: InputFile) -> bool:
         record = json.loads(first)
     except ValueError:
         return False
-    return isinstance(record, dict) and record.keys() >= MEMBERS
+    return isinstance(record, dict) and record.keys() >= (MEMBERS if file.name.endswith(ENDING) else WRITTEN)
 
 
 class RejectsSource(Source):
@@ -103,7 +103,8 @@ class RejectsSource(Source):
             self._look([line.raw for line in lines])
         elif "types" in self.form:
             self.kind = "parquet"
-            self._read = {name: _field(name, kind) for name, kind in self.form["types"].items()}
+            carried = self.form.get("carried", {})
+            self._read = {name: _field(name, kind, carried.get(name)) for name, kind in self.form["types"].items()}
         else:
             self.kind = "csv"
             self.decimal = self.form["decimal"]
@@ -252,6 +253,7 @@ class RejectsSource(Source):
         table = pa.table(columns, schema=pa.schema(list(self._read.values())))
         chunk = chunk_of(table, reading, number=0, source="", first_row=0, bytes_done=0)
         places = np.setdiff1d(np.arange(len(lines)), [each.row for each in bad])
+        chunk = replace(chunk, features=_fed(chunk.features))
         return replace(chunk, rejects=tuple(bad), places=places), lines
 
     def _row(self, raw: Any) -> dict[str, Any]:
@@ -376,7 +378,7 @@ def type_of(text: str) -> pa.DataType | None:
         return type_of(found[1])
     if found := LIST.fullmatch(text):
         inner = type_of(found[1])
-        return pa.list_(inner) if inner is not None and pa.types.is_primitive(inner) else None
+        return pa.list_(inner) if inner is not None else None
     if text.startswith("duration"):
         return None
     try:
@@ -385,25 +387,52 @@ def type_of(text: str) -> pa.DataType | None:
         return None
 
 
-def _field(name: str, text: str) -> pa.Field:
-    """A type that cannot be read back is carried as the JSON that stands in the raw row."""
+def _field(name: str, text: str, carried: str | None) -> pa.Field:
+    """A type that cannot be read back is carried as the JSON that stands in the raw row. carried: what a text is in the
+    database that it comes from.
+    """
     kind = type_of(text)
+    if carried is not None:
+        return pa.field(name, kind, metadata={TYPE: carried.encode()})
     return pa.field(name, kind) if kind is not None else pa.field(name, pa.string(), metadata=jsonl.NESTED)
+
+
+def _is_number(field: pa.Field) -> bool:
+    """Whether it is text because a database has longer numbers than Arrow."""
+    return bool(pa.types.is_string(field.type)) and declared_type(field, "") == "numeric"
+
+
+def _fed(features: pa.Table) -> pa.Table:
+    """The columns as the model takes them: as the database's own source gives them."""
+    schema = pa.schema([field.with_type(pa.float64()) if _is_number(field) else field for field in features.schema])
+    return features.cast(schema)
 
 
 def _value(value: Any, field: pa.Field) -> Any:
     """The value that `plain` turned into JSON, as its type; _NotRead where it is none."""
     if value is None:
         return None
-    if field.metadata:
+    if field.metadata == jsonl.NESTED:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
-        made = _maker(field.type)(value)
-        if pa.types.is_integer(field.type) and type(made) is not int:  # Arrow would cut a fraction off
-            raise TypeError
+        made = _made(value, field.type)
+        if _is_number(field):
+            pa.scalar(made, field.type).cast(pa.float64())
         return made if isinstance(made, pa.Scalar) else pa.scalar(made, field.type)
     except (ValueError, TypeError, ArithmeticError, pa.ArrowInvalid, pa.ArrowTypeError):
         raise _NotRead(f"its raw value cannot be read back as {field.type}", field.name) from None
+
+
+def _made(value: Any, kind: pa.DataType) -> Any:
+    """The value, or each value of a list."""
+    if pa.types.is_list(kind):
+        if not isinstance(value, list):
+            raise TypeError
+        return [None if each is None else _made(each, kind.value_type) for each in value]
+    made = _maker(kind)(value)
+    if pa.types.is_integer(kind) and type(made) is not int:  # Arrow would cut a fraction off
+        raise TypeError
+    return made
 
 
 def _maker(kind: pa.DataType) -> Callable[[Any], Any]:

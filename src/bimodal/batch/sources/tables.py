@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,8 +17,14 @@ def chunk_of(table: pa.Table, reading: Reading, *, number: int, source: str, fir
     """The table's columns, shared out between the model and the output."""
     features = table.select(list(reading.features))
     kept = table.select(list(reading.kept))
-    form = {"types": {field.name: str(field.type) for field in table.schema}}
-    return Chunk(number, source, first_row, features, kept, raw=RawRow(table), bytes_done=bytes_done, form=form)
+    return Chunk(
+        number, source, first_row, features, kept, raw=RawRow(table), bytes_done=bytes_done, form=types_of(table.schema)
+    )
+
+
+def types_of(schema: pa.Schema) -> dict[str, Any]:
+    """The form of a table's refused rows."""
+    return {"types": {field.name: str(field.type) for field in schema}}
 
 
 def behind(after: Cursor | None, name: str) -> tuple[int, int]:
