@@ -1,6 +1,7 @@
 """JobStore: what is known of the runs of jobs, shared by all that may start one. SQLite or PostgreSQL.
 
-Times are UTC, in seconds since the epoch, and always a parameter: nothing here looks at a clock.
+Times are UTC, in seconds since the epoch, and always a parameter: nothing here looks at a clock. A clock that was set
+back keeps nothing waiting: a lease, or the wait before a retry, never lasts longer from now on than it was given for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bimodal.config.tables import Overlap
+
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled", "skipped"]
 OVER: tuple[Status, ...] = ("succeeded", "failed", "cancelled", "skipped")
+DUE = "due:"  # the beginning of the slots of a schedule
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class JobRun:
     slot: what it is for, unique within its job: `due:<seconds>` of the schedule, `key:<idempotency key>` of a caller,
     or `run:<id>`. parameters: all that decides its plan beside the job's table (dates, the files or the bounds of an
     incremental run), settled at the first attempt and kept by the next ones. fence: grows with each owner. attempt: 1
-    for the first. not_before: when a queued run may start (backoff). progress: rows and bytes so far.
+    for the first. not_before: when a queued run may start (backoff). started: of the first attempt. progress: rows and
+    bytes so far. report: as JSON holds it. error: why it failed, was skipped or cancelled, or is tried again.
     """
 
     id: str
@@ -42,6 +47,24 @@ class JobRun:
     report: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     cancelled: bool = False  # cancellation was asked for
+    late: bool = False  # it was told that it is late
+
+    @property
+    def over(self) -> bool:
+        return self.status in OVER
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Up to which due time (inclusive) a job's schedule has been dealt with, and which schedule that was."""
+
+    until: float
+    spec: str
+
+
+def due_slot(due: float) -> str:
+    """The slot of a due time."""
+    return f"{DUE}{due:.0f}"
 
 
 class LeaseLost(Exception):
@@ -50,7 +73,8 @@ class LeaseLost(Exception):
 
 class JobStore(ABC):
     """Runs, leases and what incremental jobs have done. Every method is one transaction; any number of processes (and,
-    with PostgreSQL, machines) may call at once. A lost connection is opened again by the next call.
+    with PostgreSQL, machines) may call at once, and any number of threads. A lost connection is opened again by the
+    next call. Each may raise Unavailable (locked for too long, connection lost: try again), SinkError or SourceError.
     """
 
     @abstractmethod
@@ -70,14 +94,15 @@ class JobStore(ABC):
     ) -> JobRun | None:
         """Take the oldest queued run that may start (not_before <= now), or a running one whose lease has ended; with
         `run` that one alone, with `jobs` those jobs' alone. It is then `running`, with a new fence, attempt + 1. With
-        one_per_job, none of a job of which another run is running under a valid lease. None: there is nothing.
+        one_per_job, none of a job of which another run is running under a valid lease. A run that nobody owns any more
+        and that was to be cancelled is cancelled instead. None: there is nothing.
         """
 
     @abstractmethod
     def renew(self, run: JobRun, now: float, ttl: float, progress: Mapping[str, Any] | None = None) -> JobRun:
         """Keep the lease and tell how far it is; the run comes back as it stands (`cancelled` may be set). Raises
         LeaseLost where the fence is another by now or the run is over. A lease that ended but was taken by nobody is
-        renewed.
+        renewed, unless the run was claimed with one_per_job and another of its job has begun since.
         """
 
     @abstractmethod
@@ -99,16 +124,20 @@ class JobStore(ABC):
     ) -> JobRun:
         """End a claimed run, or with retry_at queue it again from that time on. memory: what the job's next run needs
         to know (its watermark, its model's digest, the version of its result); files: (path, fingerprint, digest) that
-        it has processed: in the same transaction. Raises LeaseLost.
+        it has processed: in the same transaction, and only with `succeeded`. A run whose cancellation was asked for is
+        not queued again but cancelled. Raises LeaseLost; but told twice by the same owner, the second time changes
+        nothing, so that it can be repeated where the answer was lost.
         """
 
     @abstractmethod
     def cancel(self, run: str, now: float) -> JobRun:
-        """A queued run is cancelled; of a running one it is noted for its owner. Raises NotFound."""
+        """A queued run is cancelled; of a running one it is noted for its owner; one that is over stays as it is. By
+        id, or the beginning of one. Raises NotFound.
+        """
 
     @abstractmethod
     def find(self, run: str) -> JobRun:
-        """By id, or the beginning of one. Raises NotFound."""
+        """By id, or the beginning of one that begins no other. Raises NotFound."""
 
     @abstractmethod
     def runs(self, job: str | None = None, *, limit: int = 50, statuses: Sequence[Status] = ()) -> list[JobRun]:
@@ -123,18 +152,36 @@ class JobStore(ABC):
         """Path to (fingerprint, model digest) of the files that an incremental job has processed."""
 
     @abstractmethod
+    def marks(self) -> Mapping[str, Mark]:
+        """How far the schedules of all jobs have been dealt with."""
+
     def scheduled(self, job: str) -> float | None:
         """Up to which due time (inclusive) the job's schedule has been dealt with. None: never."""
+        mark = self.marks().get(job)
+        return mark.until if mark is not None else None
 
     @abstractmethod
-    def advance(self, job: str, until: float, runs: Sequence[JobRun]) -> list[JobRun]:
+    def advance(
+        self, job: str, until: float, runs: Sequence[JobRun], *, spec: str = "", overlap: Overlap = "queue"
+    ) -> list[JobRun]:
         """Enter the runs of due times and note `until`, in one transaction; those that were there already are left as
-        they are. Never goes back: with an `until` before what is noted, nothing happens.
+        they are. Never goes back: a run due at or before what is noted is not entered. spec: the schedule that they
+        come from. overlap: what becomes of a queued one among `runs` while another run of the job is queued or
+        running: it waits (queue), is entered as skipped (skip), or those of the schedule are cancelled first (replace:
+        a run that somebody asked for is not). The runs that were entered come back as they stand.
+        """
+
+    @abstractmethod
+    def late(self, after: Mapping[str, float], now: float) -> list[JobRun]:
+        """The unfinished runs that passed their due time by more than their job's seconds in `after`: each is given
+        once, by one of all that ask.
         """
 
     @abstractmethod
     def prune(self, before: float) -> int:
-        """Forget the runs that ended before; the slots of due times after the schedule's mark stay."""
+        """Forget the runs that ended before, and say how many. The slots of due times after the schedule's mark stay,
+        and each job's latest due time, which `bimodal jobs run` asks for again.
+        """
 
     @abstractmethod
     def close(self) -> None: ...
