@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from bimodal.realtime.metrics import Metrics
 Cancel = Callable[[], None]
 Handler = Callable[[Request, Respond], Cancel | None]
 Streamer = Callable[[Request, Writer], Intake | None]
+T = TypeVar("T")
 
 
 class App:
@@ -32,15 +34,14 @@ class App:
         *,
         streams: Mapping[str, Streamer] | None = None,
         prefixes: Mapping[tuple[str, str], Handler] | None = None,
-        stream_prefixes: Mapping[str, Streamer] | None = None,
+        stream_prefixes: Mapping[tuple[str, str], Streamer] | None = None,
         patterns: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]] = (),
         cors: Sequence[str] = (),
     ) -> None:
         self._routes = dict(routes)
         self._streams = dict(streams or {})
-        begins = sorted((prefixes or {}).items(), key=lambda each: -len(each[0][1]))
-        self._prefixes = [(method, begin, handler) for (method, begin), handler in begins]
-        self._stream_prefixes = sorted((stream_prefixes or {}).items(), key=lambda each: -len(each[0]))
+        self._prefixes = _longest_first(prefixes or {})
+        self._stream_prefixes = _longest_first(stream_prefixes or {})
         self._patterns = patterns
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
@@ -62,15 +63,17 @@ class App:
         return handler(request, respond)
 
     def stream(self, request: Request, writer: Writer) -> Intake | None:
-        if request.method != "POST":
-            return None
-        streamer = self._streams.get(request.path) or self._stream_of(request.path)
+        streamer = self._streams.get(request.path) if request.method == "POST" else None
+        streamer = streamer or self._stream_of(request)
         if streamer is None:
             return None
         return streamer(request, writer if self._cors is None else self._cors.stream_over(request, writer))
 
-    def _stream_of(self, path: str) -> Streamer | None:
-        return next((streamer for begin, streamer in self._stream_prefixes if path.startswith(begin)), None)
+    def _stream_of(self, request: Request) -> Streamer | None:
+        for method, begin, streamer in self._stream_prefixes:
+            if request.method == method and request.path.startswith(begin):
+                return streamer
+        return None
 
     def _other(self, request: Request) -> Handler:
         """A route that begins so. HEAD is GET without its body (which the wire leaves out); all else is an error that
@@ -105,6 +108,10 @@ class App:
                     return known, ()
         near = nearest(request.path, list(self._methods))
         return NotFound(f"no such route; did you mean {near}?" if near else "no such route; /docs lists them all"), ()
+
+
+def _longest_first(begins: Mapping[tuple[str, str], T]) -> list[tuple[str, str, T]]:
+    return sorted(((*key, value) for key, value in begins.items()), key=lambda each: -len(each[1]))
 
 
 class Cors:

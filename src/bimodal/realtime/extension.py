@@ -21,8 +21,8 @@ class Extension:
     """What a worker has, and what is added to it.
 
     spec: the server's. worker: this one's number, from 0. routes: by method and path. prefixes: by method and the
-    beginning of a path (the handler looks at the rest itself). streams: those that take a body in pieces, by path;
-    stream_prefixes: by the beginning of one. paths: for /openapi.json. texts: more of /metrics, in Prometheus' format,
+    beginning of a path (the handler looks at the rest itself). streams: those that take a POST's body in pieces, by path;
+    stream_prefixes: by method and the beginning of one. paths: for /openapi.json. texts: more of /metrics, in Prometheus' format,
     asked each time. closes: awaited when the worker ends, after its models.
     """
 
@@ -33,7 +33,7 @@ class Extension:
     routes: dict[tuple[str, str], Handler] = field(default_factory=dict)
     prefixes: dict[tuple[str, str], Handler] = field(default_factory=dict)
     streams: dict[str, Streamer] = field(default_factory=dict)
-    stream_prefixes: dict[str, Streamer] = field(default_factory=dict)
+    stream_prefixes: dict[tuple[str, str], Streamer] = field(default_factory=dict)
     paths: dict[str, Any] = field(default_factory=dict)
     texts: list[Callable[[], str]] = field(default_factory=list)
     closes: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
