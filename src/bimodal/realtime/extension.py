@@ -21,9 +21,9 @@ class Extension:
     """What a worker has, and what is added to it.
 
     spec: the server's. worker: this one's number, from 0. routes: by method and path. prefixes: by method and the
-    beginning of a path (the handler looks at the rest itself). streams: those that take a POST's body in pieces, by path;
-    stream_prefixes: by method and the beginning of one. paths: for /openapi.json. texts: more of /metrics, in Prometheus' format,
-    asked each time. closes: awaited when the worker ends, after its models.
+    beginning of a path (the handler looks at the rest itself). streams: those that take a POST's body in pieces, by
+    path; stream_prefixes: by method and the beginning of one. paths: for /openapi.json. texts: more of /metrics, in
+    Prometheus' format, asked each time. closes: awaited when the worker ends, after its models.
     """
 
     service: Service
