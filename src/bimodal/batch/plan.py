@@ -31,6 +31,7 @@ NAMED = {
     "key_columns": "--key",
     "target": "--target",
     "call_rows": "--call-rows",
+    "fingerprint": "the rows' fingerprints",
     "rows": "the chunks",
     "rules": "the version of Bimodal",
     "arrow": "the version of pyarrow",
@@ -63,11 +64,15 @@ class Plan:
     target: str | None = None
     call_rows: int = 0
     rows: int = CHUNK_ROWS
+    fingerprint: bool = False
 
     @cached_property
     def key(self) -> str:
-        """The plan's digest."""
-        return hashlib.sha256(msgspec.json.encode(asdict(self), order="sorted")).hexdigest()
+        """The plan's digest. What was not there in earlier versions counts only where it is asked for."""
+        told = asdict(self)
+        if not self.fingerprint:
+            del told["fingerprint"]
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
     @property
     def repeatable(self) -> bool:
@@ -87,12 +92,14 @@ class Plan:
         upgrade still finds its output complete.
         """
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))  # lists, as it will be read again
+        if not self.fingerprint:
+            del plain["fingerprint"]
         return {**plain, "rules": RULES, "arrow": pa.__version__, "key": self.key}
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What another run's plan (as it was told) has otherwise, in the words of the user."""
         mine = self.told()
-        unlike = [name for name in NAMED if mine[name] != other.get(name)]
+        unlike = [name for name in NAMED if mine.get(name) != other.get(name)]
         told = []
         for what in dict.fromkeys(NAMED[name] for name in unlike):
             name = next(each for each in unlike if NAMED[each] == what)
