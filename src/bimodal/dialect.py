@@ -164,6 +164,11 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell
 
 
+def looks_like_data(name: str) -> bool:
+    """Whether a column's name is a number. Some are called so: 0, 1, 2 …, or the years."""
+    return _is_number(name) and any(letter.isdigit() for letter in name)
+
+
 def whole_lines(text: str) -> str:
     """The text without its last line, which may go on; all of it where it has but one."""
     end = max(text.rfind("\n"), text.rfind("\r")) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,11 +46,11 @@ class Columns:
         meant = {each.name for each in signature.inputs} | set(features or ()) | set(rename or ()) | {target}
         hidden = source.index if source.index not in meant else None
         names = [name for name in source.columns if name != hidden]
+        refuse_as_truth(signature, target, features or (), rename or {})
         try:
             binding = Binding.bind(signature, names, features=features, rename=rename, target=target)
         except InputError as error:
-            if source.hint:
-                error.message = f"{error.message}; {source.hint}"
+            error.message = "; ".join(filter(None, (in_file(error, source, names, signature), source.hint)))
             raise
         kept = chosen(keep, source.columns, binding.features)
         kinds = {name: read_as(binding.field(place), source.kind) for place, name in enumerate(binding.features)}
@@ -60,6 +61,34 @@ class Columns:
         if hidden and hidden in kept:
             notes.append(f"the nameless first column is taken for an index and carried along as {hidden!r}")
         return cls(binding, kept, reading, tuple(notes), target)
+
+
+def refuse_as_truth(
+    signature: Signature, target: str | None, features: Sequence[str], rename: Mapping[str, str]
+) -> None:
+    """The model must not be shown what it is measured by."""
+    if target is None:
+        return
+    named = signature.named and rename.get(target, target) in {each.name for each in signature.inputs}
+    if named or target in features:
+        raise UsageError(
+            f"--target {target}: the model predicts from this column; name the one that holds the right answers"
+        )
+
+
+def in_file(error: InputError, source: Source, names: Sequence[str], signature: Signature) -> str:
+    """The error with the source's name; of missing columns all, with the option that mends it."""
+    missing = [each.column for each in error.problems if each.code == "missing_column" and each.column is not None]
+    if not missing:
+        return f"{source.name}: {error.message}"
+    what = f"the column {missing[0]!r} is" if len(missing) == 1 else f"the columns {listed(missing)} are"
+    spare = signature.spare(list(names))
+    near = {other: name for name in missing if (other := nearest(name, spare))}
+    if not near:
+        there = "" if source.hint else f"; it has {listed(names)}"  # what looks like data is not repeated
+        return f"{source.name}: {what} missing{there}"
+    remedy = " ".join(f"--rename {shlex.quote(f'{other}={name}')}" for other, name in near.items())
+    return f"{source.name}: {what} missing; {listed(list(near))} {'is' if len(near) == 1 else 'are'} near: {remedy}"
 
 
 def chosen(keep: Keep, names: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:

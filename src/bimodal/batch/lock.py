@@ -8,16 +8,28 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from bimodal.batch.marks import Holder
 from bimodal.errors import OutputHeld, SinkError
 
 POLLED = 0.1  # seconds between two tries
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+
+
+@dataclass
+class Holder:
+    """Who holds an output: for the message to the second one."""
+
+    process: int = 0
+    host: str = ""
+    since: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}, since {self.since}"
 
 
 class Lock:

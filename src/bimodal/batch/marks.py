@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bimodal.batch.sources.contract import Cursor
@@ -68,16 +68,3 @@ class Beside:
 
     rejects: bytes = b""
     scored: bytes = b""
-
-
-@dataclass
-class Holder:
-    """Who holds an output: for the message to the second one."""
-
-    process: int = 0
-    host: str = ""
-    since: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host}, since {self.since}"

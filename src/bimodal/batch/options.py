@@ -14,15 +14,18 @@ from bimodal.batch.rejects import Allowed
 from bimodal.batch.sources.inputs import Named
 from bimodal.errors import UsageError
 from bimodal.model import Model
+from bimodal.settings import joined
 
 MODES = ("create", "append", "replace", "upsert")
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
 class Options:
     """What several steps of a run need. input, output, model: as the user named them, for messages and records.
 
-    loading, dialect: options of the model and of a CSV file, for the command line alone.
+    loading, dialect: options of the model and of a CSV file, for the command line alone. run: the id that the run has
+    in every process that tries it.
     """
 
     model: str = ""
@@ -49,12 +52,19 @@ class Options:
     timeout: float | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
     dialect: Mapping[str, str | None] = field(default_factory=dict)
+    run: str | None = None
+    fingerprint: bool = False
 
     def check(self) -> None:
         """Raise UsageError for what cannot be meant."""
         for name, value in (("workers", self.workers), ("ahead", self.ahead), ("call-rows", self.call_rows)):
             if value is not None and value < 1:
                 raise UsageError(f"--{name} {value}: one at least")
+        if self.workers is not None and self.workers > MOST_WORKERS:
+            raise UsageError(
+                f"--workers {self.workers}: at most {MOST_WORKERS}; more than one for each processor (here "
+                f"{os.cpu_count()}) gains nothing"
+            )
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: more than no time at all")
         if self.mode not in MODES:
@@ -77,10 +87,11 @@ class Options:
         if self.output is not None:
             words += ["-o", self.output]
         if self.keep != "auto":
-            words += ["--keep", self.keep if isinstance(self.keep, str) else ",".join(self.keep)]
-        for flag, values in (("outputs", self.outputs), ("features", self.features), ("na", self.missing)):
+            words += ["--keep", self.keep if isinstance(self.keep, str) else joined(self.keep)]
+        outputs = None if self.outputs == ("prediction",) else self.outputs  # which it is without the option
+        for flag, values in (("outputs", outputs), ("features", self.features), ("na", self.missing)):
             if values is not None:
-                words += [f"--{flag}", ",".join(values)]
+                words += [f"--{flag}", joined(values)]
         for column, feature in (self.rename or {}).items():
             words += ["--rename", f"{column}={feature}"]
         single = {"threshold": self.threshold, "target": self.target, "query": self.query, "into": self.into}
@@ -92,7 +103,7 @@ class Options:
         if self.mode != "create":
             words += ["--mode", self.mode]
         if self.key:
-            words += ["--key", ",".join(self.key)]
+            words += ["--key", joined(self.key)]
         if self.overwrite:
             words.append("--overwrite")
         return shlex.join([*words, "--max-rejects", str(rejected)])

@@ -67,8 +67,10 @@ class Report:
         if self.rejected:
             parts.append(f"{self.rejected:,} rejected" + (f" ({self.rejects})" if self.rejects else ""))
         place = f" to {self.output}" if self.output and self.output != "-" else ""
-        memory = f", {self.memory / 1e6:.0f} MB at most" if self.memory else ""
-        first = f"{', '.join(parts)}{place} in {self.seconds:.1f} s ({self.rate:,.0f} rows/s{memory})"
+        rate = f"{self.rate:,.0f} rows/s" if self.rate >= 1 else ""
+        memory = f"{self.memory / 1e6:.0f} MB at most" if self.memory else ""
+        beside = ", ".join(filter(None, (rate, memory)))
+        first = f"{', '.join(parts)}{place} in {self.seconds:.1f} s" + (f" ({beside})" if beside else "")
         return "\n".join([first, *self.quality_lines])
 
     def told(self) -> dict[str, Any]:

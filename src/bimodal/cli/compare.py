@@ -10,11 +10,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bimodal import settings
 from bimodal.batch.rejects import Allowed
 from bimodal.batch.report import rows as counted_rows
-from bimodal.cli.options import Code, Features, Json, Outputs, Runtime, Threshold, option, split
-from bimodal.cli.predict import renames
+from bimodal.cli.options import (
+    NA,
+    Code,
+    Decimal,
+    Encoding,
+    Features,
+    Json,
+    Outputs,
+    Query,
+    Rename,
+    Runtime,
+    Separator,
+    Target,
+    Threshold,
+    renames,
+    split,
+)
 from bimodal.comparison import Comparison
 from bimodal.comparison import compare as compared
 from bimodal.comparison.comparing import TOLERANCE
@@ -23,7 +37,6 @@ from bimodal.comparison.segments import Segment
 from bimodal.comparison.shift import Shift
 from bimodal.errors import UsageError
 
-SETTINGS = settings.table(settings.PREDICT)
 MORE = 1
 LINES = 10  # of a table
 ROWS = 5  # changed rows that are shown
@@ -46,9 +59,7 @@ def compare(
     by: Annotated[
         str | None, typer.Option("--by", metavar="COLUMN", help="Count the changed rows by the values of this column.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--target", metavar="COLUMN", help="The column with the truth: measures both models.")
-    ] = None,
+    target: Target = None,
     max_changed: Annotated[
         str | None, typer.Option("--max-changed", metavar="N|P%", help="Leave with 1 where more rows changed.")
     ] = None,
@@ -67,21 +78,12 @@ def compare(
         int | None, typer.Option("--rows", metavar="N", min=1, help="Compare a sample of so many rows.")
     ] = None,
     features: Features = None,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option("--rename", metavar="COLUMN=FEATURE", help="A column that has another name here."),
-    ] = None,
-    na: Annotated[Any, option(SETTINGS["na"])] = None,
-    query: Annotated[
-        str | None, typer.Option("--query", metavar="SQL", help="What to read from a database, instead of a table.")
-    ] = None,
-    separator: Annotated[
-        str | None, typer.Option("--separator", help="What separates the columns of a CSV file.")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option("--decimal", help="The decimal mark of a CSV file: . or ,")] = None,
-    encoding: Annotated[
-        str | None, typer.Option("--encoding", help="The encoding of a CSV file, such as latin-1.")
-    ] = None,
+    rename: Rename = None,
+    na: NA = None,
+    query: Query = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
     code: Code = None,
     runtime: Runtime = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -106,7 +108,7 @@ def compare(
         outputs=split(outputs),
         proba=proba,
         features=split(features),
-        rename=renames(rename or []),
+        rename=renames(rename),
         rows=rows,
         tolerance=tolerance,
         output=output,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bimodal.errors import UsageError
-from bimodal.settings import RUNTIME, Setting, names
+from bimodal.settings import PREDICT, RUNTIME, Setting, names, table
 
 ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="The saved model: a file, a folder, or file.py:Class.")]
 Code = Annotated[
@@ -30,12 +30,38 @@ Outputs = Annotated[
 Threshold = Annotated[
     float | None, typer.Option("--threshold", help="Probability from which on the second of two classes is predicted.")
 ]
+Rename = Annotated[
+    list[str] | None, typer.Option("--rename", metavar="COLUMN=FEATURE", help="A column that has another name here.")
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target", metavar="COLUMN", help="The column with the truth: measures how good the predictions are."
+    ),
+]
+Query = Annotated[
+    str | None, typer.Option("--query", metavar="SQL", help="What to read from a database, instead of a table.")
+]
+Separator = Annotated[str | None, typer.Option("--separator", help="What separates the columns of a CSV file.")]
+Decimal = Annotated[str | None, typer.Option("--decimal", help="The decimal mark of a CSV file: . or ,")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="The encoding of a CSV file, such as latin-1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 
 
 def split(text: str | None) -> tuple[str, ...] | None:
     """A list of names, or None where none was given."""
     return None if text is None else names(text)
+
+
+def renames(pairs: list[str] | None) -> dict[str, str]:
+    """COLUMN=FEATURE pairs as a mapping."""
+    told = {}
+    for pair in pairs or []:
+        column, sign, feature = pair.partition("=")
+        if not (column and sign and feature):
+            raise UsageError(f"--rename {pair!r}: write it as COLUMN=FEATURE")
+        told[column] = feature
+    return told
 
 
 def reader(setting: Setting) -> Callable[[str], Any]:
@@ -65,6 +91,7 @@ def option(setting: Setting) -> Any:
 
 
 Runtime = Annotated[str | None, option(RUNTIME)]
+NA = Annotated[Any, option(table(PREDICT)["na"])]
 Drift = Annotated[
     bool,
     typer.Option("--allow-drift", help="Accept that a package answers otherwise under the libraries installed here."),

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import sys
 from importlib.abc import MetaPathFinder
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
 import typer
 
 from bimodal import settings
 from bimodal.batch import run
+from bimodal.batch.sinks.outputs import STANDARD_OUTPUT
 from bimodal.cli.options import (
+    NA,
     Code,
+    Decimal,
     Drift,
+    Encoding,
     Features,
     Json,
     ModelPath,
     Outputs,
+    Query,
+    Rename,
     Runtime,
     Sample,
+    Separator,
+    Target,
     Threshold,
     option,
+    renames,
     split,
 )
-from bimodal.errors import UsageError
 
 SETTINGS = settings.table(settings.PREDICT)
 
@@ -54,17 +62,9 @@ def predict(
     outputs: Outputs = None,
     threshold: Threshold = None,
     features: Features = None,
-    rename: Annotated[
-        list[str] | None,
-        typer.Option("--rename", metavar="COLUMN=FEATURE", help="A column that has another name here."),
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="COLUMN", help="The column with the truth: the report says how good it is."),
-    ] = None,
-    query: Annotated[
-        str | None, typer.Option("--query", metavar="SQL", help="What to read from a database, instead of a table.")
-    ] = None,
+    rename: Rename = None,
+    target: Target = None,
+    query: Query = None,
     into: Annotated[
         str | None, typer.Option("--into", metavar="TABLE", help="The table to write, where -o is a database.")
     ] = None,
@@ -79,14 +79,10 @@ def predict(
         bool, typer.Option("--fresh", help="Throw the progress of an interrupted run away and start anew.")
     ] = False,
     max_rejects: Annotated[str | None, option(SETTINGS["max_rejects"])] = None,
-    na: Annotated[Any, option(SETTINGS["na"])] = None,
-    separator: Annotated[
-        str | None, typer.Option("--separator", help="What separates the columns of a CSV file.")
-    ] = None,
-    decimal: Annotated[str | None, typer.Option("--decimal", help="The decimal mark of a CSV file: . or ,")] = None,
-    encoding: Annotated[
-        str | None, typer.Option("--encoding", help="The encoding of a CSV file, such as latin-1.")
-    ] = None,
+    na: NA = None,
+    separator: Separator = None,
+    decimal: Decimal = None,
+    encoding: Encoding = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Threads or processes that predict [measured].")
     ] = None,
@@ -114,6 +110,8 @@ def predict(
         bimodal predict my_model.pkl batch_input.csv            the first ten rows
     """
     leave_pandas_out()
+    if output in STANDARD_OUTPUT:
+        output = "-"
     run.predict_file(
         model,
         inputs[0] if len(inputs) == 1 else inputs,
@@ -123,7 +121,7 @@ def predict(
         outputs=split(outputs),
         threshold=threshold,
         features=split(features),
-        rename=renames(rename or []),
+        rename=renames(rename),
         target=target,
         query=query,
         into=into,
@@ -170,14 +168,3 @@ def leave_pandas_out() -> None:
         pa.array([0])
     finally:
         sys.meta_path.remove(finder)
-
-
-def renames(pairs: list[str]) -> dict[str, str]:
-    """COLUMN=FEATURE pairs as a mapping."""
-    told = {}
-    for pair in pairs:
-        column, sign, feature = pair.partition("=")
-        if not (column and sign and feature):
-            raise UsageError(f"--rename {pair!r}: write it as COLUMN=FEATURE")
-        told[column] = feature
-    return told

@@ -51,6 +51,8 @@ def _head(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read(64)
+    except PermissionError:
+        raise ModelError(f"{path} may not be read: no permission; `ls -l` shows who may") from None
     except OSError:
         return b""
 

@@ -24,6 +24,7 @@ KINDS = {
     ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrows",
 }  # fmt: skip
 CODECS = {".gz": "gzip", ".zst": "zstd"}
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
 
     A name with a slash at its end is a folder, as is a folder that is there.
     """
-    if named == "-":
+    if named in STANDARD_OUTPUT:
         return Output(None, like if like == "jsonl" else "csv")
     path = Path(named)
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # the file behind the link is replaced
+    if path.is_symlink() and not Output(path, "csv").device:  # the file behind the link is replaced
+        path = Path(os.path.realpath(path))
     folder = os.fspath(named).endswith(("/", os.sep)) or path.is_dir()
     codec = CODECS.get(path.suffix.lower())
     kind = KINDS.get((path.with_suffix("") if codec else path).suffix.lower())

@@ -19,6 +19,7 @@ from bimodal.batch.sources.contract import LONGEST_RAW, BadRow, Chunk, Cursor, P
 from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.lines import LINE_FEED, RETURN, Places
+from bimodal.batch.sources.magic import demand_text
 from bimodal.batch.sources.stream import (
     Bytes,
     ByteStream,
@@ -35,6 +36,7 @@ from bimodal.dialect import (
     columns_of,
     encoding_of,
     index_of,
+    looks_like_data,
     recognise,
     whole_lines,
 )
@@ -59,7 +61,7 @@ class CsvSource(Source):
     ) -> None:
         self.file = file
         self.path = file.path if file else None
-        self.name = file.name if file else "standard input"
+        self.name = file.name if file else stdin.name if stdin else "standard input"
         self.live = file is None
         self._overrides = overrides or Overrides()
         self._stdin, self._head = stdin, head
@@ -72,9 +74,17 @@ class CsvSource(Source):
         self.columns = columns_of(text, self.dialect)
         self.index = index_of(self.columns)
         self.decimal = self.dialect.decimal
-        if not self.dialect.header:
-            self.hint = f"the first row of {self.name} {HEADLESS}"
+        self.hint = self._hint()
         self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
+
+    def _hint(self) -> str | None:
+        """Why the names may not fit: the first row is none of names."""
+        remedy = f"write a first line with the names of the columns into {self.name}"
+        if not self.dialect.header:
+            return f"the first row {HEADLESS}; {remedy}"
+        if any(map(looks_like_data, self.columns)):
+            return f"the first row looks like data, not like the names of columns; if it is, {remedy}"
+        return None
 
     # -- the head ---------------------------------------------------------------------------------------------------
 
@@ -83,6 +93,7 @@ class CsvSource(Source):
         head, whole = self._read_head()
         if not head:
             raise SourceError(f"{self.name} is empty: not even a header")
+        demand_text(self.name, head)
         encoding = encoding_of(head, self._overrides.encoding)
         decoder = codecs.getincrementaldecoder("cp1252" if encoding[0] == "cp1252" else encoding[0])("replace")
         text = decoder.decode(head[encoding[1] :])

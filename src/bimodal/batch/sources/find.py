@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ KINDS = {
     ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrow",
 }  # fmt: skip
 COMPRESSIBLE = ("csv", "jsonl")
+WEB = ("http://", "https://", "ftp://")
 REJECTS = ".rejects.jsonl"
 Named = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -27,7 +29,7 @@ Named = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def find(named: Named) -> list[InputFile]:
     """The files, in the plain order of their paths within each folder or pattern; a SourceError where there is none."""
     each = [named] if isinstance(named, str | os.PathLike) else list(named)
-    found = [file for one in each for file in _find(os.fspath(one))]
+    found = [file for one in each for file in ([one] if isinstance(one, InputFile) else _find(os.fspath(one)))]
     if not found:
         raise SourceError("no input was named")
     name_apart(found, [place_of(file) for file in found])
@@ -67,6 +69,11 @@ def is_data(name: str) -> bool:
 def _find(text: str) -> list[InputFile]:
     if is_stored(text):
         return _stored(text)
+    if text.startswith(WEB):
+        raise SourceError(
+            f"{text}: files are read from here and from s3://, gs:// and az://; fetch it first: "
+            f"curl -sSL {shlex.quote(text)} | bimodal predict MODEL -"
+        )
     path = Path(text)
     if path.is_dir():
         return _one_kind(_in_folder(path), text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from functools import partial
 
@@ -14,6 +15,7 @@ from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.find import Named, find, kind_of
 from bimodal.batch.sources.hive import Constant, Partitioned, partitions
 from bimodal.batch.sources.jsonl import JsonlSource
+from bimodal.batch.sources.magic import format_of
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.rejects import RejectsSource, is_rejects
 from bimodal.batch.sources.series import Files
@@ -22,10 +24,7 @@ from bimodal.dialect import Overrides
 from bimodal.errors import SourceError, UsageError
 from bimodal.formats.library import library
 
-MAGIC = {
-    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "an Arrow stream", b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "a zip archive or an Excel file",
-}  # fmt: skip
+STANDARD_INPUT = ("-", "/dev/stdin", "/dev/fd/0")
 
 __all__ = ["Named", "open_input"]
 
@@ -42,8 +41,12 @@ def open_input(named: Named, overrides: Overrides | None = None, *, query: str |
         raise UsageError("a database's table is the only input of its run; name one table, or write a --query")
     if query is not None:
         raise UsageError("--query reads from a database; the input is none")
-    if isinstance(named, str) and named == "-":
-        return _standard_input(overrides)
+    each = [named] if isinstance(named, str | os.PathLike) else named
+    piped = [os.fspath(one) for one in each if isinstance(one, str | os.PathLike) and is_pipe(os.fspath(one))]
+    if piped and len(each) > 1:
+        raise UsageError(f"{piped[0]} is the only input of its run; for several: cat A B | bimodal predict MODEL -")
+    if piped:
+        return _piped(None if piped[0] in STANDARD_INPUT else piped[0], overrides)
     if hasattr(named, "columns") or hasattr(named, "schema"):
         raise UsageError("predict_file takes the path of a file; for tables in memory there is model.predict(table)")
     files = find(named)
@@ -54,17 +57,22 @@ def open_input(named: Named, overrides: Overrides | None = None, *, query: str |
     return opened(files[0]) if len(files) == 1 else Files(files, opened)
 
 
-def _standard_input(overrides: Overrides | None) -> Source:
-    stdin = StandardInput()
+def is_pipe(text: str) -> bool:
+    """Whether rows come through it once, in order: standard input, or a pipe that has a name."""
+    return text in STANDARD_INPUT or (os.path.exists(text) and stat.S_ISFIFO(os.stat(text).st_mode))
+
+
+def _piped(pipe: str | None, overrides: Overrides | None) -> Source:
+    stdin = StandardInput(pipe)
     head = b""
     while not head.lstrip():
         piece = stdin.read()
         if not piece:
             break
         head += piece
-    for magic, format_ in MAGIC.items():
-        if head.startswith(magic):
-            raise SourceError(f"standard input looks like {format_}; it takes CSV or JSON Lines: give this as a file")
+    found = format_of(head)
+    if found is not None:
+        raise SourceError(f"{stdin.name} looks like {found}; it takes CSV or JSON Lines: give this as a file")
     if head.lstrip()[:1] == b"{":
         return JsonlSource(None, head=head, stdin=stdin)
     return CsvSource(None, overrides, head=head, stdin=stdin)

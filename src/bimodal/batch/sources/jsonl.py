@@ -24,6 +24,7 @@ from bimodal.batch.sources.contract import LONGEST_RAW, BadRow, Chunk, Cursor, P
 from bimodal.batch.sources.cutter import Block, check_place, cut, skipped
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.lines import Places
+from bimodal.batch.sources.magic import demand_text
 from bimodal.batch.sources.stream import Bytes, ByteStream, Rewound, StandardInput
 from bimodal.errors import Problem, SourceError
 from bimodal.field import Field
@@ -42,7 +43,7 @@ class JsonlSource(Source):
     def __init__(self, file: InputFile | None, *, head: bytes = b"", stdin: StandardInput | None = None) -> None:
         self.file = file
         self.path = file.path if file else None
-        self.name = file.name if file else "standard input"
+        self.name = file.name if file else stdin.name if stdin else "standard input"
         self.live = file is None
         self._stdin, self._head = stdin, head
         self.total_bytes = file.size if file else None
@@ -89,6 +90,7 @@ class JsonlSource(Source):
             stream.close()
         if not data:
             raise SourceError(f"{self.name} is empty")
+        demand_text(self.name, data)
         lines = data.splitlines()
         whole = lines if len(data) < HEAD or self.file is None or len(lines) == 1 else lines[:-1]
         return self._values([line for line in whole if line.strip()])

@@ -133,6 +133,7 @@ def _notes(sources: Sequence[Source]) -> tuple[str, ...]:
 
 
 def _same(first: Source, other: Source) -> None:
+    """The same columns; they are found by name, so their order may be another."""
     if other.kind != first.kind:
         raise SourceError(
             f"{other.name} is {other.kind}, {first.name} is {first.kind}; one run reads files of one format"
@@ -145,4 +146,5 @@ def _same(first: Source, other: Source) -> None:
         raise SourceError(f"{other.name} has no column {missing[0]!r}, unlike {first.name}")
     if extra:
         raise SourceError(f"{other.name} has a column {extra[0]!r} more than {first.name}")
-    raise SourceError(f"{other.name} has its columns in another order, unlike {first.name}")
+    if len(other.columns) != len(first.columns):
+        raise SourceError(f"{other.name} has two columns of one name, unlike {first.name}")

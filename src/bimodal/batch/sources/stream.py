@@ -64,10 +64,13 @@ class ByteStream:
 
 
 class StandardInput:
-    """Standard input, piece by piece as it comes."""
+    """Standard input, or a pipe that has a name, piece by piece as it comes."""
 
-    def __init__(self) -> None:
-        self._number = sys.stdin.fileno()
+    def __init__(self, pipe: str | None = None) -> None:
+        self.name = pipe or "standard input"
+        with readable(self.name):
+            self._number = os.open(pipe, os.O_RDONLY) if pipe else sys.stdin.fileno()
+        self._mine = pipe is not None
         self.position = 0
 
     def read(self, size: int = PIECE) -> bytes:
@@ -81,6 +84,9 @@ class StandardInput:
 
     def close(self) -> None:
         """Standard input stays open; it belongs to the process."""
+        if self._mine:
+            os.close(self._number)
+            self._mine = False
 
 
 class Rewound:
@@ -139,6 +145,8 @@ def readable(name: str) -> Iterator[None]:
         reason = str(error)
         if "Truncated" in reason:
             raise SourceError(f"{name} ends in the middle: its compressed data is cut off") from error
+        if "incorrect header check" in reason or "Unknown frame descriptor" in reason:
+            raise SourceError(f"{name} is not compressed, though its name says so: rename it") from error
         if "Corrupt" in reason:
             raise SourceError(f"{name} is broken: {told(error)}") from error
         raise SourceError(f"{name} cannot be read: {told(error)}") from error
