@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -252,6 +253,20 @@ class Database(ABC):
     def quote(self, name: str) -> str:
         """An identifier as this database quotes it; SinkError where it cannot be one (empty, too long, a zero byte)."""
         return '"' + name.replace('"', '""') + '"'
+
+    def literal(self, expression: str) -> str:
+        """An expression whose value is the text of a literal: exactly what this one is, as SQL writes it. A database
+        that has none gives the expression itself, and `written` makes the literal of its value.
+        """
+        return expression
+
+    def written(self, value: Any) -> str:
+        """A number, a text or a time, as a literal."""
+        if isinstance(value, float):
+            return repr(value)
+        if isinstance(value, int | decimal.Decimal):
+            return str(int(value)) if isinstance(value, bool) else str(value)
+        return "'" + str(value).replace("'", "''") + "'"
 
     def spell(self, table: TableName) -> str:
         """A table's quoted name."""

@@ -242,6 +242,10 @@ class DuckDB(Database):
         columns = ", ".join(self.quote(name) for name in key)
         return f"CREATE UNIQUE INDEX {self.quote('_'.join((table.name, *key)))} ON {self.spell(table)} ({columns})"
 
+    def literal(self, expression: str) -> str:
+        text = f"replace(CAST({expression} AS VARCHAR), '''', '''''')"
+        return f"'CAST(''' || {text} || ''' AS ' || typeof({expression}) || ')'"
+
     def quote(self, name: str) -> str:
         if not name or "\0" in name:
             raise SinkError(f"{self.name}: a name in DuckDB is not empty and has no zero byte")

@@ -447,6 +447,9 @@ class MySQL(Database):
         name = self.quote("_".join(("by", *key))[:60].strip())
         return f"CREATE UNIQUE INDEX {name} ON {self.spell(table)} ({columns})"
 
+    def written(self, value: Any) -> str:
+        return super().written(value.replace("\\", "\\\\") if isinstance(value, str) else value)
+
     def quote(self, name: str) -> str:
         if not 0 < len(name) <= 64 or name.endswith(" ") or "\0" in name or any(ord(each) > 0xFFFF for each in name):
             raise SinkError(

@@ -344,6 +344,9 @@ class PostgreSQL(Database):
         )
         return [*super().replace(session, target, staging), *(str(row[0]) for row in [*granted, *told])]
 
+    def literal(self, expression: str) -> str:
+        return f"quote_literal(({expression})::text) || '::' || pg_typeof({expression})::text"
+
     def quote(self, name: str) -> str:
         if not name or "\0" in name:
             raise SinkError("a name of a table or column is empty or has a zero byte in it")

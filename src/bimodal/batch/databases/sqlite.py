@@ -300,6 +300,9 @@ class SQLite(Database):
         name = self.quote("_".join((table.name, *key)))
         return f"CREATE UNIQUE INDEX {name} ON {self.spell(table)} ({columns})"
 
+    def literal(self, expression: str) -> str:
+        return f"quote({expression})"
+
     def quote(self, name: str) -> str:
         if not name or "\0" in name:
             raise SinkError(f"{self.name}: a name in SQLite is not empty and has no zero byte")

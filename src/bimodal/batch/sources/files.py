@@ -28,6 +28,10 @@ class InputFile(ABC):
     path: Path | None = None
     folders: tuple[str, ...] = ()
 
+    def __fspath__(self) -> str:
+        """A file that was found may be named again by itself."""
+        return str(self.path or getattr(self, "key", self.name))
+
     @property
     def suffix(self) -> str:
         """The name's ending, in small letters; of a compressed file the one before."""
