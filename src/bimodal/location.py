@@ -72,6 +72,7 @@ class Location:
         name: str | None = None,
         runtime: str | None = None,
         allow_drift: bool = False,
+        timeout: float | None = None,
     ) -> Location:
         """The arguments are those of `load`."""
         wanted = settings.resolve(settings.RUNTIME, runtime)
@@ -81,6 +82,7 @@ class Location:
                 raise UsageError(f"--code {path}: there is no such file or folder")
         absolute = tuple(str(Path(path).absolute()) for path in paths)
         told = Source("", absolute, _sample(sample), tuple(features) if features is not None else None)
+        told = replace(told, patience=timeout or 0.0)
         if not isinstance(source, str | Path):
             return cls._in_memory(source, told, name, wanted, sample)
         path, folder, given = str(source), None, str(source)

@@ -112,6 +112,8 @@ class Model:
     def clones(self, count: int) -> list[Model]:
         """Further native Models of the same file, each with a process of its own."""
         native = replace(self.location, runtime="native")
+        if native.file is not None and isinstance(self.runtime, ProcessRuntime) and not self.runtime.tried:
+            native = replace(native, file=replace(native.file, tried=False))
         return [Model.open(native) for _ in range(count)]
 
     def tell_warnings(self) -> None:
@@ -414,6 +416,7 @@ def load(
     runtime: str | None = None,
     background: bool = True,
     allow_drift: bool = False,
+    timeout: float | None = None,
 ) -> Model:
     """Load a saved model, or take one that is in memory.
 
@@ -424,6 +427,7 @@ def load(
     auto (native at once, and the fastest compiled form as soon as its answers are proven equal), exact, onnx, native.
     background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it. allow_drift: a
     package whose answers are others under the libraries installed here is loaded all the same, with a warning.
+    timeout: seconds for a call with the made-up rows that loading tries (120).
 
     Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
     NotCompiled or ParityFailed (the runtime that was asked for cannot be had), PackageDamaged, AnswersChanged.
@@ -431,7 +435,14 @@ def load(
     if isinstance(source, Model):
         return source
     location = Location.find(
-        source, sample=sample, code=code, features=features, name=name, runtime=runtime, allow_drift=allow_drift
+        source,
+        sample=sample,
+        code=code,
+        features=features,
+        name=name,
+        runtime=runtime,
+        allow_drift=allow_drift,
+        timeout=timeout,
     )
     model = Model.open(location, background=background)
     model.tell_warnings()

@@ -148,3 +148,43 @@ def test_a_model_that_kills_its_process_on_loading_is_told(tmp_path: Path) -> No
     (tmp_path / "fatal.py").write_text("import os\nos._exit(7)\n")
     with pytest.raises((ModelCrashed, ModelError), match="exit code 7"):
         load(f"{tmp_path}/fatal.py:Model")
+
+
+SHY = """
+import ctypes, os, time
+
+class Crash:
+    inputs = {"x": float}
+
+    def predict(self, rows):
+        if (rows["x"] == 0).any():
+            ctypes.string_at(0)
+        return rows["x"] * 2
+
+class Hang(Crash):
+    def predict(self, rows):
+        if (rows["x"] == 0).any():
+            time.sleep(1000)
+        return rows["x"] * 2
+
+class Broken(Crash):
+    def __init__(self):
+        os._exit(3)
+"""
+
+
+@pytest.mark.parametrize(("name", "fate"), [("Crash", "was killed by SIGSEGV"), ("Hang", "no answer within 0.5 s")])
+def test_a_model_that_dies_of_a_made_up_row_is_loaded_without_one(name: str, fate: str, tmp_path: Path) -> None:
+    (tmp_path / "shy.py").write_text(SHY)
+    with load(f"{tmp_path}/shy.py:{name}", timeout=0.5) as shy:
+        assert fate in shy.warnings[-1]
+        assert shy.run(rows(1, 2)).array("prediction").tolist() == [2.0, 4.0]
+        (clone,) = shy.clones(1)
+        with clone:
+            assert clone.run(rows(3)).array("prediction").tolist() == [6.0]
+
+
+def test_a_model_that_dies_while_it_loads_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "shy.py").write_text(SHY)
+    with pytest.raises(ModelCrashed, match="the process that loaded the model ended with exit code 3"):
+        load(f"{tmp_path}/shy.py:Broken")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,6 +22,8 @@ LARGE = 4 * CHUNK_ROWS  # rows from which on more processes are worth their star
 LARGE_BYTES = 16 << 20
 CALLS = (CHUNK_ROWS, 8192)  # rows of a call that are tried
 GAIN = 0.9  # a smaller call must take less than this share of the time
+SLOW = 10.0  # seconds of a chunk from which on it is predicted in several calls
+CALL = 1.0  # seconds of each of them
 COPIES = 4  # how often a chunk lies in memory at once, at most: as bytes, columns, Rows, answer
 FULL, FREE = 0.92, 0.75  # shares of the ceiling: above one, less is done at once; below the other, more
 
@@ -108,6 +112,21 @@ def quickest_call(model: Model, rows: Rows, outputs: tuple[str, ...]) -> int:
         if seconds < GAIN * least:
             best, least = size, seconds
     return best
+
+
+def calm_call(run: Callable[[int], float]) -> int:
+    """Rows of a call of a slow model that takes about CALL seconds; 0: it is fast enough for a whole chunk in one.
+
+    run: predicts so many of the input's first rows and gives the seconds that it took.
+    """
+    run(1)  # what a model makes ready with its first call is not counted
+    size, before = 1, CALL
+    while (spent := run(size)) * CHUNK_ROWS / size > SLOW and size < CHUNK_ROWS:
+        if spent > CALL or (spent > CALL / 4 and spent > 2 * before):
+            return 1 << max(0, int(math.log2(max(CALL * size / spent, 1))))
+        before = spent
+        size *= 8
+    return 0
 
 
 def is_large(source: Source, times: int = 1) -> bool:

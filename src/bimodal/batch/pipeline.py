@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+WAIT = 0.5  # seconds between two looks
 
 
 class Bound:
@@ -56,7 +57,8 @@ class Pipeline(Generic[Item, Done]):
 
     items are drawn in one thread, never more than `bound` ahead of what was taken out; `work` runs in `threads` others.
     An error of either is raised where its item would have come out. abandon: do not wait for what is under way at the
-    end (items that may never come, such as those of a pipe that stays open).
+    end (items that may never come, such as those of a pipe that stays open). meanwhile: called twice a second in the
+    thread that takes out, while it waits.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Pipeline(Generic[Item, Done]):
         threads: int,
         bound: Bound,
         abandon: bool = False,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self._items, self._work, self._bound, self._abandon = items, work, bound, abandon
+        self._meanwhile = meanwhile
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bimodal-predict")
         self._ahead: SimpleQueue[Future[Done] | BaseException | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._draw, name="bimodal-read", daemon=True)
@@ -81,9 +85,9 @@ class Pipeline(Generic[Item, Done]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bound.close()
-        wait = not self._abandon and not isinstance(error, KeyboardInterrupt)  # who interrupts does not want to wait
-        self._pool.shutdown(wait=wait, cancel_futures=True)
-        if wait:
+        waits = not self._abandon and not isinstance(error, KeyboardInterrupt)  # who interrupts does not want to wait
+        self._pool.shutdown(wait=waits, cancel_futures=True)
+        if waits:
             self._reader.join()
 
     def _in_order(self) -> Iterator[Done]:
@@ -94,15 +98,25 @@ class Pipeline(Generic[Item, Done]):
             if isinstance(future, BaseException):
                 raise future
             try:
-                yield future.result()
+                yield self._result(future)
             finally:
                 self._bound.give()
+
+    def _result(self, future: Future[Done]) -> Done:
+        while not wait([future], WAIT).done:
+            self._pause()
+        return future.result()
 
     def _next(self) -> Future[Done] | BaseException | None:
         """In short waits, so that Ctrl-C comes through at once."""
         while True:
             with contextlib.suppress(Empty):
-                return self._ahead.get(timeout=0.5)
+                return self._ahead.get(timeout=WAIT)
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._meanwhile is not None:
+            self._meanwhile()
 
     def _draw(self) -> None:
         last: BaseException | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,18 +11,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from bimodal.batch.calls import Calls
 from bimodal.batch.columns import Columns
 from bimodal.batch.rejects import Reject
 from bimodal.batch.sources.contract import Chunk
+from bimodal.batch.spool import Spool
 from bimodal.batch.tally import scored_of, wanted
-from bimodal.errors import BimodalError, BooksDoNotBalance, ModelCrashed, ModelFailed, Problem
+from bimodal.errors import BimodalError, BooksDoNotBalance, Problem
 from bimodal.model import Model
+from bimodal.predictions.fingerprint import fingerprint
 from bimodal.rows import Rows
 from bimodal.table import flat
 
-Failure = ModelFailed | ModelCrashed
-SPREAD = 8  # rows that are tried alone before a chunk is split: if the model fails on all, the rows are not to blame
-MOST_GUILTY = 1_000  # rows of one chunk
+MARK = pa.field("row_fingerprint", pa.int64())
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,24 @@ class Scorer:
     threshold: float | None = None
     call_rows: int = 0  # rows of one call of the model; 0: a chunk's
     decimal: str = "."  # the decimal mark of the right answers, where they are text
+    fingerprint: bool = False  # whether the output has one for each row
+    counted: Callable[[int, int], None] | None = None  # told a chunk's number and the rows of each call that ended
+    spool: Spool | None = None
 
     def score(self, chunk: Chunk, model: Model) -> Scored:
         started = time.perf_counter()
         rows, good, problems = self.judge(chunk)
-        answer, guilty = self._predict(model, rows)
+        calls = Calls(
+            model, self._asked, self.threshold, self.call_rows, chunk.number, counted=self.counted, spool=self.spool
+        )
+        answer, guilty = calls.predict(rows)
         refused = [_rejected(chunk, problem) for problem in _first_of_each_row(problems)]
         if guilty:
             places = np.flatnonzero(good)
             refused += [_failed(chunk, int(places[at]), error) for at, error in guilty.items()]
             good[places[list(guilty)]] = False
         told = Rows({name: answer[name] for name in self.outputs})
-        table = self._beside(chunk, good, flat(told, model.signature))
+        table = self._beside(chunk, good, self._marked(flat(told, model.signature), rows, guilty))
         parsed = [
             Reject(bad.row, chunk.source, bad.column, bad.code, bad.reason, bad.raw, chunk.form)
             for bad in chunk.rejects
@@ -101,6 +108,13 @@ class Scorer:
             raise BooksDoNotBalance(f"{results.num_rows} predictions for {kept.num_rows} rows; please report this")
         return pa.table([*kept.columns, *results.columns], schema=pa.schema([*kept.schema, *results.schema]))
 
+    def _marked(self, results: pa.Table, rows: Rows, guilty: Collection[int]) -> pa.Table:
+        """The results, with the fingerprint of the row that each came from."""
+        if not self.fingerprint:
+            return results
+        marks = fingerprint(rows, self.columns.binding.signature)
+        return results.append_column(MARK, pa.array(np.delete(marks, list(guilty)) if guilty else marks))
+
     def _truth(self, chunk: Chunk, good: NDArray[np.bool_], answer: Rows, model: Model) -> bytes:
         """What the measures of quality need of these rows."""
         if self.columns.truth is None:
@@ -110,56 +124,11 @@ class Scorer:
         missing = self.columns.reading.missing
         return scored_of(right, answer, model.signature, missing=missing, mark=self.decimal)
 
-    # -- predicting -------------------------------------------------------------------------------------------------
-
     @cached_property
     def _asked(self) -> tuple[str, ...]:
         """The outputs that the model is asked for: for a measure of quality some more."""
         truth, signature = self.columns.truth, self.columns.binding.signature
         return self.outputs if truth is None else wanted(signature, self.outputs)
-
-    def _run(self, model: Model, rows: Rows) -> Rows:
-        if not self.call_rows or rows.count <= self.call_rows:
-            return model.run(rows, self._asked, threshold=self.threshold)
-        starts = range(0, rows.count, self.call_rows)
-        parts = [rows.slice(start, min(start + self.call_rows, rows.count)) for start in starts]
-        return Rows.concat([model.run(part, self._asked, threshold=self.threshold) for part in parts])
-
-    def _predict(self, model: Model, rows: Rows) -> tuple[Rows, dict[int, BimodalError]]:
-        """The answers, and the rows on which the model fails when they stand alone (their answers are left out)."""
-        try:
-            return self._run(model, rows), {}
-        except (ModelFailed, ModelCrashed) as error:
-            self._blame(model, rows, error)
-        parts: list[Rows] = []
-        guilty: dict[int, BimodalError] = {}
-        waiting = [(0, rows.count)]
-        while waiting:
-            start, stop = waiting.pop()
-            try:
-                parts.append(self._run(model, rows.slice(start, stop)))
-            except (ModelFailed, ModelCrashed) as error:
-                if stop - start > 1:
-                    middle = (start + stop) // 2
-                    waiting += [(middle, stop), (start, middle)]
-                    continue
-                guilty[start] = error
-                if len(guilty) > MOST_GUILTY:
-                    raise
-        return (Rows.concat(parts) if parts else self._run(model, rows.slice(0, 0))), guilty
-
-    def _blame(self, model: Model, rows: Rows, error: Failure) -> None:
-        """Raise the error where the model fails on rows from all over the chunk."""
-        tries = SPREAD if isinstance(error, ModelFailed) else SPREAD // 3
-        if rows.count <= SPREAD:
-            return
-        for place in np.linspace(0, rows.count - 1, tries).astype(int).tolist():
-            try:
-                self._run(model, rows.slice(place, place + 1))
-            except (ModelFailed, ModelCrashed):
-                continue
-            return
-        raise error
 
 
 def _first_of_each_row(problems: Sequence[Problem]) -> list[Problem]:

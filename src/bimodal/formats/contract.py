@@ -21,12 +21,23 @@ class Source:
 
     path: the file (or `file.py:attribute`, `module:attribute`). code: files and folders with the user's own classes.
     sample: the columns of the user's sample as Fields, for what the model cannot say itself. features: `--features`.
+    tried: the model may be called with made-up rows. patience: seconds for that; 0: as the caller thinks fit. trying:
+    told before the first such call.
     """
 
     path: str
     code: tuple[str, ...] = ()
     sample: tuple[Field, ...] | None = None
     features: tuple[str, ...] | None = None
+    tried: bool = True
+    patience: float = 0.0
+    trying: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+
+    def may_try(self) -> bool:
+        """Whether the model may be called with made-up rows; tells that it is about to be."""
+        if self.tried and self.trying is not None:
+            self.trying()
+        return self.tried
 
     @property
     def file(self) -> Path:
@@ -42,6 +53,8 @@ class Source:
             tuple(values["code"]),
             None if told is None else _fields(told),
             None if features is None else tuple(features),
+            values.get("tried", True),
+            values.get("patience", 0.0),
         )
 
 

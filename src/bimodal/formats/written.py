@@ -62,7 +62,7 @@ class Written:
         warned = [*told, OPEN] if signature.open else [*told]
         inputs = signature.inputs
         runtime = Python(self.predict, feed)
-        outputs, fault = self._outputs(runtime, inputs)
+        outputs, fault = self._outputs(runtime, inputs, source)
         if fault:
             warned.append(f"predict() answers no made-up row ({fault}); --sample FILE shows what its rows look like")
         runtime.promise(outputs)
@@ -98,6 +98,8 @@ class Written:
         )
         if len(held) != 1 or estimators.width(held[0]) is None or not callable(getattr(self.owner, "predict", None)):
             return None
+        if not source.may_try():
+            return None
         intake = Intake.of(held[0], "predict" if hasattr(held[0], "predict") else "transform", source)
         if works(self.owner, "predict", intake.feed(example_rows(intake.signature.inputs, 2))) is not None:
             return None
@@ -110,9 +112,13 @@ class Written:
         except (NameError, TypeError, AttributeError):
             return {}
 
-    def _outputs(self, runtime: Python, inputs: Sequence[Field]) -> tuple[tuple[Field, ...], str | None]:
+    def _outputs(
+        self, runtime: Python, inputs: Sequence[Field], source: Source
+    ) -> tuple[tuple[Field, ...], str | None]:
         """The outputs, as declared or as seen on two made-up rows."""
         given = declared(getattr(self.owner, "outputs", None), unsaid=Any)
+        if not source.may_try():
+            return given or (Field("prediction", "any"),), None
         try:
             seen = runtime.answer(example_rows(inputs, 2))
         except ModelFailed as error:

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _serve(channel: socket.socket) -> None:
     while True:
         header, rows = wire.receive(channel)
         if header["op"] == "load":
-            loaded, reply = _load(header)
+            loaded, reply = _load(header, channel)
             wire.send(channel, reply)
         elif header["op"] == "code":
             folders = [Path(each) for each in header["folders"]]
@@ -86,10 +87,11 @@ def leave_with_parent(parent: int) -> None:
     os._exit(0)
 
 
-def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
+def _load(header: dict[str, Any], channel: socket.socket) -> tuple[Loaded | None, dict[str, Any]]:
+    source = replace(Source.retold(header["source"]), trying=Trying(channel))
     try:
-        loaded = formats.named(header["format"]).load(Source.retold(header["source"]))
-        costs = _costs(loaded)
+        loaded = formats.named(header["format"]).load(source)
+        costs = _costs(loaded, source)
     except BimodalError as error:
         return None, {"error": told(error)}
     return loaded, {
@@ -102,9 +104,22 @@ def _load(header: dict[str, Any]) -> tuple[Loaded | None, dict[str, Any]]:
     }
 
 
-def _costs(loaded: Loaded) -> dict[int, float]:
+class Trying:
+    """Tells the parent, once, that the model is called with made-up rows from now on: what comes is not the loading."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._told = False
+
+    def __call__(self) -> None:
+        if not self._told:
+            self._told = True
+            wire.send(self._channel, {"trying": True})
+
+
+def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
     """What calls cost, on made-up rows: a model that refuses them is asked no further, and nothing is wrong."""
-    if loaded.signature.open:
+    if loaded.signature.open or not source.may_try():
         return {}
     log.disabled = True
     try:

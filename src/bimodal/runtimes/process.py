@@ -30,6 +30,7 @@ from bimodal.runtimes.contract import Runtime
 from bimodal.signature import Signature
 
 LOAD_TIMEOUT = 600.0  # seconds for a model to load; a model that takes longer than that is taken to hang
+TRIED = 1.0  # seconds of made-up calls from which on there are no more of them
 BUFFER = 1 << 20
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -140,22 +141,37 @@ class ProcessRuntime(Runtime):
     def __init__(self, kind: str, source: Source) -> None:
         self._load = {"op": "load", "format": kind, "source": msgspec.to_builtins(source)}
         self.limit: Limit | None = None  # on the time of a blocking `run`
+        self._patience = source.patience or Limit.FIRST
+        self._untried: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._turn: asyncio.Lock | None = None
         self._revival: asyncio.Task[None] | None = None
         self._child, self.report = self._start()
 
     def _start(self) -> tuple[Child, Report]:
+        """A model that dies or hangs on the rows that loading makes up is loaded once more without them."""
         child = Child()
-        child.socket.settimeout(LOAD_TIMEOUT)
+        patience, trying = LOAD_TIMEOUT, False
         try:
+            child.socket.settimeout(patience)
             wire.send(child.socket, self._load)
             header, _ = wire.receive(child.socket)
+            if "trying" in header:
+                patience, trying = self._patience, True
+                child.socket.settimeout(patience)
+                header, _ = wire.receive(child.socket)
         except TimeoutError as error:
+            child.process.kill()
             child.end()
-            raise ModelError(f"the model did not load within {LOAD_TIMEOUT:.0f} s") from error
+            if trying:
+                return self._start_untried(f"gave no answer within {patience:.3g} s")
+            raise ModelError(f"the model did not load within {patience:.0f} s") from error
         except (EOFError, OSError) as error:
-            raise ModelCrashed(f"the process that loaded the model {child.fate()}") from error
+            fate = child.fate()
+            child.end()
+            if trying:
+                return self._start_untried(fate)
+            raise ModelCrashed(f"the process that loaded the model {fate}") from error
         if "error" in header:
             child.end()
             raise retold(header["error"])
@@ -163,12 +179,23 @@ class ProcessRuntime(Runtime):
         report = Report(
             Signature.retold(header["signature"]),
             header["versions"],
-            tuple(header["warnings"]),
+            (*header["warnings"], *self._untried),
             header["facts"],
             {int(count): seconds for count, seconds in header["costs"]},
             header["compiles"],
         )
         return child, report
+
+    def _start_untried(self, fate: str) -> tuple[Child, Report]:
+        self._load["source"]["tried"] = False
+        told = f"on a row that was made up to try the model, its process {fate}; it is loaded without a trial"
+        self._untried = (f"{told}, and shows what it answers when it is called; --sample FILE has rows that it takes",)
+        return self._start()
+
+    @property
+    def tried(self) -> bool:
+        """Whether the model took the rows that loading makes up, or was not given any to die of."""
+        return bool(self._load["source"]["tried"])
 
     @property
     def pid(self) -> int:
@@ -278,13 +305,20 @@ def _answer(header: dict[str, Any], rows: Rows | None) -> Rows:
 
 
 def measure(runtime: Runtime, signature: Signature, counts: Sequence[int] = (1, 64)) -> dict[int, float]:
-    """Seconds of one call by number of rows, on the example row; the first call of each is the warm-up."""
+    """Seconds of one call by number of rows, on the example row; the first call of each is the warm-up. A slow model is
+    called less often, and with fewer rows.
+    """
     outputs = [each.name for each in signature.outputs[:1]]
     costs: dict[int, float] = {}
     for count in counts:
+        longest = costs[1] * count if 1 in costs else 0.0  # if every row takes as long as a call of one
+        if longest > 2 * TRIED:
+            count = max(1, int(count * TRIED / longest))
+        if count in costs:
+            break
         rows = signature.example_rows(count)
-        spans = []
-        for _ in range(4):
+        spans: list[float] = []
+        while len(spans) < 4 and (len(spans) < 2 or sum(spans) < TRIED):
             start = time.perf_counter()
             runtime.run(rows, outputs)
             spans.append(time.perf_counter() - start)

@@ -21,7 +21,9 @@ from bimodal.batch.progress import Progress
 from bimodal.batch.rejects import lines_of
 from bimodal.batch.scoring import Scored, Scorer
 from bimodal.batch.sinks.contract import Encoded, Sink
-from bimodal.batch.sources.contract import Chunk, Cursor, Piece, Source
+from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Source
+from bimodal.batch.spool import Spool
+from bimodal.batch.underway import Underway
 from bimodal.errors import BooksDoNotBalance
 from bimodal.model import Model
 
@@ -73,13 +75,22 @@ class LocalEngine:
         totals: Totals,
     ) -> None:
         self._model, self._source, self._sink, self._plan = model, source, sink, plan
-        self._scorer = replace(scorer, call_rows=options.call_rows or 0)
+        self._underway, self._done = Underway(), 0  # bytes of the source that are written
+        self._told = 0, 0  # rows and bytes, to the progress
+        self._spool = None if sink.spool is None or model.runtime.proven else Spool(sink.spool)
+        self._scorer = replace(
+            scorer,
+            call_rows=options.call_rows or plan.call_rows,
+            counted=self._underway.count,
+            spool=self._spool,
+        )
         self._expected, self._progress, self._totals = schema, progress, totals
         self._settled = threading.Event()
         self._schema: pa.Schema | None = None
         self._learned = False
         self.crew = Crew(model)
         self._bounds = Bounds(options, source, model, self.crew, peak)
+        self._bounds.measured.call_rows = self._scorer.call_rows or CHUNK_ROWS
 
     def settle(self, schema: pa.Schema) -> None:
         """The columns of the output: from the first chunk, or from an interrupted run."""
@@ -100,6 +111,7 @@ class LocalEngine:
             threads=self._bounds.threads,
             bound=self._bounds.ahead,
             abandon=source.live,
+            meanwhile=self._look,
         )
         end = after
         try:
@@ -123,6 +135,7 @@ class LocalEngine:
         started = time.perf_counter()
         chunk = piece.load()
         reading = time.perf_counter() - started
+        self._underway.begin(piece.number, chunk.count, piece.bytes_done)
         first = piece.number == 0 and not self._settled.is_set()
         with self.crew.lent() as model:
             scored = self._scorer.score(chunk, model)
@@ -172,7 +185,21 @@ class LocalEngine:
         totals.predicting += scored.seconds
         totals.writing += time.perf_counter() - started + written.encoding
         self._bounds.keep()
-        self._progress.update(totals.read, totals.rejected, written.piece.bytes_done)
+        self._underway.end(mark.number)
+        self._done = written.piece.bytes_done
+        if self._spool is not None:
+            self._spool.forget(mark.number)
+        self._tell(totals.read, self._done)
+
+    def _look(self) -> None:
+        """While a chunk is waited for: how far it is, with the rows that are not written yet."""
+        rows, done = self._underway.told(self._done)
+        self._tell(self._totals.read + rows, done)
+
+    def _tell(self, read: int, done: int) -> None:
+        """In the main thread; never fewer than before."""
+        self._told = max(read, self._told[0]), max(done, self._told[1])
+        self._progress.update(self._told[0], self._totals.rejected, self._told[1])
 
     def _learn(self, scored: Scored, encoded: int) -> None:
         self._learned = True

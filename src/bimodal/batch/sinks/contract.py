@@ -69,6 +69,7 @@ class Sink(ABC):
     path: Path | None = None  # where the output is a file or folder of this machine
     rejects_path: Path | None = None  # where the refused rows will be told
     text: bool = False  # what is written is text: a column may hold values of several kinds
+    spool: Path | None = None  # a folder for what is kept of a chunk that is not done; it goes with the journal
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:  # noqa: B027 - standard output is nobody's
         """Take the lock, which ends with this process. Waits up to so many seconds, once `told` who holds it; then

@@ -148,6 +148,7 @@ class JournalledSink(Sink):
         self._journal = Journal(self.folder / "journal")
         self._rejects, self._scored = Appended(self.folder / "rejects"), Appended(self.folder / "scored")
         self._body = self._body_in(self.folder)
+        self.spool = self.folder / "calls"
         self._story: Story | None = None
         self._broken = False
         self._thread: ThreadPoolExecutor | None = None
@@ -500,7 +501,7 @@ class JournalledSink(Sink):
         for entry, _ in self._journal.entries():
             if "mark" in entry or "complete" in entry or entry.get("journal", VERSION) != VERSION:
                 return True
-        return False
+        return self.spool is not None and self.spool.is_dir() and any(self.spool.iterdir())
 
     def _stop_syncing(self) -> None:
         if self._thread is not None:

@@ -1,0 +1,105 @@
+"""Calls: the rows of a chunk through the model, call by call; one that fails is split until the guilty stand alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bimodal.batch.spool import SLOW, Spool
+from bimodal.errors import BimodalError, ModelCrashed, ModelFailed
+from bimodal.model import Model
+from bimodal.rows import Rows
+
+Failure = ModelFailed | ModelCrashed
+SPREAD = 8  # rows that are tried alone before a call is split: if the model fails on all, the rows are not to blame
+MOST_GUILTY = 1_000  # rows of one chunk
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What the calls of one chunk have in common.
+
+    outputs: those that the model is asked for. size: rows of a call; 0: all. counted: told the rows of each call that
+    ended. spool: keeps the answers of slow calls.
+    """
+
+    model: Model
+    outputs: tuple[str, ...]
+    threshold: float | None = None
+    size: int = 0
+    chunk: int = 0
+    counted: Callable[[int, int], None] | None = None
+    spool: Spool | None = None
+
+    def predict(self, rows: Rows) -> tuple[Rows, dict[int, BimodalError]]:
+        """The answers, and the rows on which the model fails when they stand alone (their answers are left out)."""
+        parts: list[Rows] = []
+        guilty: dict[int, BimodalError] = {}
+        judged = False
+        for start, stop in self._cuts(rows.count):
+            try:
+                parts.append(self._one(rows.slice(start, stop)))
+            except (ModelFailed, ModelCrashed) as error:
+                if not judged:
+                    self._blame(rows, error)
+                    judged = True
+                self._split(rows, start, stop, error, parts, guilty)
+        return (Rows.concat(parts) if parts else self._run(rows.slice(0, 0))), guilty
+
+    def _cuts(self, count: int) -> Iterator[tuple[int, int]]:
+        size = self.size or max(count, 1)
+        return ((start, min(start + size, count)) for start in range(0, count, size))
+
+    def _run(self, rows: Rows) -> Rows:
+        return self.model.run(rows, self.outputs, threshold=self.threshold)
+
+    def _one(self, rows: Rows) -> Rows:
+        """A call, or the answer that an interrupted run had to it."""
+        answer = None if self.spool is None else self.spool.take(self.chunk, rows, self.outputs)
+        if answer is None:
+            started = time.monotonic()
+            answer = self._run(rows)
+            if self.spool is not None and time.monotonic() - started >= SLOW:
+                self.spool.keep(self.chunk, rows, self.outputs, answer)
+        if self.counted is not None:
+            self.counted(self.chunk, rows.count)
+        return answer
+
+    def _split(
+        self, rows: Rows, start: int, stop: int, error: Failure, parts: list[Rows], guilty: dict[int, BimodalError]
+    ) -> None:
+        """Halve a call that failed, and what fails of it."""
+        failed = [(start, stop, error)]
+        waiting: list[tuple[int, int]] = []
+        while failed or waiting:
+            if failed:
+                start, stop, error = failed.pop()
+                if stop - start > 1:
+                    middle = (start + stop) // 2
+                    waiting += [(middle, stop), (start, middle)]
+                    continue
+                guilty[start] = error
+                if len(guilty) > MOST_GUILTY:
+                    raise error
+                continue
+            start, stop = waiting.pop()
+            try:
+                parts.append(self._one(rows.slice(start, stop)))
+            except (ModelFailed, ModelCrashed) as again:
+                failed.append((start, stop, again))
+
+    def _blame(self, rows: Rows, error: Failure) -> None:
+        """Raise the error where the model fails on rows from all over the chunk."""
+        tries = SPREAD if isinstance(error, ModelFailed) else SPREAD // 3
+        if rows.count <= SPREAD:
+            return
+        for place in np.linspace(0, rows.count - 1, tries).astype(int).tolist():
+            try:
+                self._run(rows.slice(place, place + 1))
+            except (ModelFailed, ModelCrashed):
+                continue
+            return
+        raise error
