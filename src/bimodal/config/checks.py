@@ -10,14 +10,14 @@ from typing import Any
 from bimodal.config import kinds
 from bimodal.config.findings import Findings, dotted
 from bimodal.config.lines import Key
-from bimodal.config.places import REMEDY, has_secret, is_database, is_reference, scheme
+from bimodal.config.places import REMEDY, has_secret, is_database
 from bimodal.config.tables import Config, JobTable, ModelTable, NotifyTable, StoreTable
 from bimodal.errors import UsageError
 
 
 def check(config: Config, found: Findings) -> None:
     """Note what does not go together."""
-    _state(config.state, found)
+    _clear(config.state, ("state",), found)
     for name, model in config.models.items():
         _model(model, ("models", name), config, found)
     for name, job in config.jobs.items():
@@ -28,14 +28,6 @@ def check(config: Config, found: Findings) -> None:
         for place, each in enumerate(job.notify):
             _notify(each, (*key, "notify", place), found)
     _outputs(config, found)
-
-
-def _state(url: str, found: Findings) -> None:
-    _clear(url, ("state",), found)
-    if not is_reference(url) and scheme(url) not in ("sqlite", "postgresql", "postgres"):
-        found.add(
-            ("state",), "write sqlite:///PATH, postgresql://user@host/database, or env:NAME that holds such a URL"
-        )
 
 
 def _clear(text: str | None, key: Key, found: Findings) -> None:
@@ -59,12 +51,7 @@ def _store(store: StoreTable, key: Key, config: Config, found: Findings) -> None
         there: Key = ("jobs", store.job, "model")
         found.add((*key, "job"), f"that job predicts with another model than {key[1]}", there)
     _clear(store.url, (*key, "url"), found)
-    known = ("postgresql", "postgres", "redis", "rediss")
-    if store.url != "embedded" and not is_reference(store.url) and scheme(store.url) not in known:
-        found.add((*key, "url"), "write embedded, postgresql://user@host/database or redis://host/0")
     _clear(store.rows, (*key, "rows"), found)
-    if store.rows is not None and not is_database(store.rows):
-        found.add((*key, "rows"), "write a database's table: sqlite:///shop.db#customers, env:SHOP_URL#customers")
 
 
 def _named(name: str, section: str, known: Any, key: Key, found: Findings) -> Any:
@@ -175,10 +162,6 @@ def _notify(told: NotifyTable, key: Key, found: Findings) -> None:
         both = "it has a url or a command, not both; leave one of them out"
         found.add(key, both if told.url else "it needs a url or a command", url, command)
     _clear(told.url, url, found)
-    if told.url is not None and not is_reference(told.url) and scheme(told.url) not in ("http", "https"):
-        found.add(url, "write https://…, or env:NAME that holds it")
-    if told.secret is not None and not is_reference(told.secret):
-        found.add(secret, "a secret stands in a variable or a file, not here; write env:NAME or file:PATH")
     if told.secret is not None and told.url is None:
         found.add(secret, "the secret signs what is sent to a url, and there is none", url)
 

@@ -112,6 +112,7 @@ def _any_case(words: Sequence[str]) -> str:
     return f"(?:{'|'.join(spelled)})"
 
 
+END = r"$(?!\n)"  # of the text: Python's $ alone also stands before a last line's end
 NUMERAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 TIME = f"{NUMERAL} *{_any_case(list(settings.FACTORS))}"
 SIZE_PATTERN = f"[0-9]+(?:\\.[0-9]+)? *{_any_case(list(settings.UNITS))}"
@@ -119,7 +120,7 @@ NONZERO = r"(?=[0. ]*[1-9])"
 
 
 def _time(*, positive: bool) -> Kind:
-    pattern = f"^ *{NONZERO if positive else ''}{TIME} *$"
+    pattern = f"^ *{NONZERO if positive else ''}{TIME} *{END}"
     examples = 'a time such as "10 s", "15 min", "2 h", "1 day", or a number of seconds'
 
     def read(value: Any) -> float:
@@ -150,7 +151,7 @@ def _size(value: Any) -> int:
     return int(value)
 
 
-SIZE = f"^ *{NONZERO}{SIZE_PATTERN} *$"
+SIZE = f"^ *{NONZERO}{SIZE_PATTERN} *{END}"
 
 # -- several values ---------------------------------------------------------------------------------------------------
 
@@ -171,11 +172,11 @@ def _list_schema(least: int, *, empty: bool = False) -> dict[str, Any]:
 def names(least: int) -> Kind:
     """Names: a list of them, or a text with commas (in a list a name may hold commas and quotes too)."""
     wanted = 'names, such as ["a", "b"] or "a,b"'
-    pattern = r'^[^"\r\n]*[^"\r\n,\s][^"\r\n]*$' if least else r'^[^"\r\n]*$'
+    pattern = (r'^[^"\r\n]*[^"\r\n,\s][^"\r\n]*' if least else r'^[^"\r\n]*') + END
 
     def read(value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
-            if not re.fullmatch(pattern, value):
+            if not re.search(pattern, value):
                 raise UsageError(f"write {wanted}")
             return settings.names(value)
         return _texts(value, least=least, wanted=wanted, empty=not least)
@@ -225,7 +226,22 @@ def _rejects(value: Any) -> str:
     return str(int(value))
 
 
-REJECTS = r"^(?:[0-9]+|(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?) ?%)$"
+REJECTS = r"^(?:[0-9]+|(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]+)?) ?%)" + END
+
+
+def _address(pattern: str, wanted: str) -> Kind:
+    """A text that begins as the pattern says."""
+
+    def read(value: Any) -> str:
+        if not re.search(pattern, _text(value)):
+            raise UsageError(f"write {wanted}")
+        return str(value)
+
+    return Kind(read, {"type": "string", "pattern": pattern})
+
+
+REFERENCE = r"env:.|file:(?!//)."
+OTHERS = "s3|gs|gcs|az|abfs|abfss|https?|file|hdfs"
 
 TEXT = Kind(_text, {"type": "string", "minLength": 1})
 SWITCH = Kind(_switch, {"type": "boolean"})
@@ -240,6 +256,20 @@ INPUT = Kind(_input, {"anyOf": [TEXT.schema, _list_schema(1)]})
 KEEP = Kind(_keep, {"anyOf": [{"enum": ["auto", "all", "none"]}, *NAMES.schema["anyOf"]]})
 COMMAND = Kind(_words, _list_schema(1))
 PAIRS = Kind(_pairs, {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}})
+STATE = _address(
+    f"^(?:{REFERENCE}|sqlite:///.|postgres(?:ql)?://.)",
+    "sqlite:///PATH, postgresql://user@host/database, or env:NAME that holds such a URL",
+)
+KEPT = _address(
+    f"^(?:embedded{END}|{REFERENCE}|postgres(?:ql)?://.|rediss?://.)",
+    "embedded, postgresql://user@host/database, redis://host/0, or env:NAME that holds such a URL",
+)
+TABLE = _address(
+    f"^(?:{REFERENCE}|(?!(?:{OTHERS})://)[A-Za-z][A-Za-z0-9_.+]*://.)",
+    "a database's table, such as sqlite:///shop.db#customers or env:SHOP_URL#customers",
+)
+WEBHOOK = _address(f"^(?:{REFERENCE}|https?://.)", "https://…, or env:NAME that holds it")
+HIDDEN = _address(f"^(?:{REFERENCE})", "env:NAME or file:PATH: a secret stands in a variable or a file, not here")
 COUNT = whole(0)
 AT_LEAST_ONE = whole(1)
 MAX_REJECTS = Kind(_rejects, {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": REJECTS}]})

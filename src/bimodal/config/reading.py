@@ -23,7 +23,7 @@ from bimodal.errors import ConfigError, UsageError
 NAME = "bimodal.toml"
 VARIABLE = "BIMODAL_CONFIG"
 SECTIONS = ("state", "server", "models", "jobs")
-CALLED = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"  # a model or a job: its name stands in URLs and file names
+CALLED = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*" + kinds.END  # a model or a job: its name stands in URLs and file names
 PLACE = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def _config(values: Mapping[str, Any], folder: Path, found: Findings) -> Config:
         "jobs": _named(JobTable, values, "jobs", found),
     }
     if "state" in values:
-        read["state"] = _read(kinds.TEXT, values["state"], ("state",), found) or ""
+        read["state"] = _read(kinds.STATE, values["state"], ("state",), found) or ""
     return Config(folder, **read)
 
 

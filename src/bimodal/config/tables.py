@@ -33,11 +33,13 @@ class StoreTable:
 
     job: Annotated[str, "The job whose result answers."]
     key: Annotated[str, "The column that tells a row."]
-    url: Annotated[str, "Where it is kept: embedded (files beside bimodal.toml), postgresql://… or redis://…"] = (
-        "embedded"
-    )
+    url: Annotated[
+        str, kinds.KEPT, "Where it is kept: embedded (files beside bimodal.toml), postgresql://… or redis://…"
+    ] = "embedded"
     max_age: Annotated[Duration | None, "Time after which a result counts as stale."] = None
-    rows: Annotated[str | None, "A database's table (address#table) with the rows of keys that have no result."] = None
+    rows: Annotated[
+        str | None, kinds.TABLE, "A database's table (address#table) with the rows of keys that have no result."
+    ] = None
     on_stale: Annotated[
         Literal["answer", "live"], "What a stale result gives: the answer as it is, or a live prediction."
     ] = "live"
@@ -65,10 +67,10 @@ class NotifyTable:
     """[[jobs.NAME.notify]]: who is told of what: a webhook or a command."""
 
     on: Annotated[tuple[Event, ...], "What is told: failure, success, rejects (too many), late."] = ("failure",)
-    url: Annotated[str | None, "A webhook: it gets a POST of JSON."] = None
-    secret: Annotated[str | None, "What the webhook's signature is made with, by reference: env:NAME or file:PATH."] = (
-        None
-    )
+    url: Annotated[str | None, kinds.WEBHOOK, "A webhook: it gets a POST of JSON."] = None
+    secret: Annotated[
+        str | None, kinds.HIDDEN, "What the webhook's signature is made with, by reference: env:NAME or file:PATH."
+    ] = None
     command: Annotated[tuple[str, ...], kinds.COMMAND, "A program and its words."] = ()
     timeout: Annotated[Interval, "Time that it may take."] = 10.0
 
