@@ -6,6 +6,7 @@ back keeps nothing waiting: a lease, or the wait before a retry, never lasts lon
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,11 @@ class Mark:
 
     until: float
     spec: str
+
+
+def new_id() -> str:
+    """The id of a run."""
+    return uuid.uuid4().hex[:16]
 
 
 def due_slot(due: float) -> str:
