@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from bimodal.batch import dry, preview, quality
-from bimodal.batch.bounds import Bounds, is_large
+from bimodal.batch.bounds import SLOW, Bounds, calm_call, is_large
 from bimodal.batch.columns import Columns, Keep
 from bimodal.batch.crew import Crew
 from bimodal.batch.engines.local import LocalEngine, Totals
@@ -30,13 +30,14 @@ from bimodal.batch.plan import Plan
 from bimodal.batch.progress import Progress, chosen
 from bimodal.batch.rejects import SHOWN, Allowed, Reject
 from bimodal.batch.report import Report, Stages, rows
-from bimodal.batch.scoring import Scored, Scorer
+from bimodal.batch.scoring import MARK, Scored, Scorer
 from bimodal.batch.sinks.contract import Sink
 from bimodal.batch.sinks.opening import open_output
-from bimodal.batch.sources.contract import MISSING, Chunk, Cursor, Source
+from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
+from bimodal.batch.sources.without import Known, Without
 from bimodal.dialect import Overrides
-from bimodal.errors import OutputExists, SourceChanged, TooManyRejects, UsageError
+from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.settings import RUNTIMES, seconds, size
@@ -80,6 +81,10 @@ def predict_file(
     encoding: str | None = None,
     dry_run: bool = False,
     progress: str | Progress | None = None,
+    run: str | None = None,
+    guard: Callable[[], None] | None = None,
+    known: Known | None = None,
+    fingerprint: bool = False,
 ) -> Report:
     """Predict every row of a data set and save the result, every row once, however often the run is interrupted.
 
@@ -100,6 +105,13 @@ def predict_file(
     for the proof where there is none yet; a run that goes on keeps the one it began with. allow_drift: as of `load`.
     separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few rows, write nothing.
     progress: "auto", "json", "quiet", or a Progress.
+    run: the id of a run that several processes may try after one another, such as a job's: what another run began and
+    left is thrown away, and once this run is published, it is complete for good, whatever `overwrite` says.
+    guard: called right before the result is published; what it raises ends the run, which keeps its progress.
+    known: keys; rows that have one of them are left out.
+
+    fingerprint: a last column `row_fingerprint`: 64 bits of the row's feature values, by which a prediction store sees
+    that a row has changed.
 
     Raises SourceError, InputError (columns do not fit the model), OutputExists, OutputHeld (another run writes there),
     PlanChanged (an unfinished run of another plan stands there), SinkError, TooManyRejects (nothing was published; the
@@ -131,15 +143,18 @@ def predict_file(
         timeout=seconds(timeout) if isinstance(timeout, str) else timeout,
         loading={"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift},
         dialect={"separator": separator, "decimal": decimal, "encoding": encoding},
+        run=run,
+        fingerprint=fingerprint,
     )
     options.check()
     with contextlib.ExitStack() as stack, _ended_by_errors(told):
         told.stage("opening the input")
         source = open_input(input, Overrides(separator, decimal, encoding), query=query)
+        source = source if known is None else Without(source, known)
         stack.callback(source.close)
         if not isinstance(model, Model):
             told.stage("loading the model")
-            model = stack.enter_context(load(model, **options.loading, background=False))
+            model = stack.enter_context(load(model, **options.loading, timeout=options.timeout, background=False))
         model.check_threshold(threshold)
         options = replace(
             options,
@@ -153,10 +168,10 @@ def predict_file(
                 sink.database.limit_memory(options.memory // 4)
         elif sink.text:
             source.carry_as_text()
-        run = Run(model, source, sink, options, told)
+        made = Run(model, source, sink, options, told, guard)
         if dry_run:
-            return run.try_out()
-        return run.show() if show_few else run.execute()
+            return made.try_out()
+        return made.show() if show_few else made.execute()
 
 
 @contextlib.contextmanager
@@ -172,9 +187,18 @@ def _ended_by_errors(told: Progress) -> Iterator[None]:
 class Run:
     """One execution of a plan."""
 
-    def __init__(self, model: Model, source: Source, sink: Sink, options: Options, progress: Progress) -> None:
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        sink: Sink,
+        options: Options,
+        progress: Progress,
+        guard: Callable[[], None] | None = None,
+    ) -> None:
         self.model, self.source, self.sink, self.options, self.progress = model, source, sink, options, progress
-        self.id = secrets.token_hex(6)
+        self._guard = guard
+        self.id = options.run or secrets.token_hex(6)
         self._started, self._clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self.columns = Columns.find(
             model.signature,
@@ -189,11 +213,14 @@ class Run:
         self.schema = self._expected()
         self._totals, self._peak, self._history = Totals(), Peak(), History()
         self._engine: LocalEngine | None = None
+        self._calls = 0
 
     def _expected(self) -> pa.Schema:
         """The columns of the output, before anything is predicted."""
         kept = self.source.kept_schema(self.columns.kept)
         results = flat_schema(self.outputs, self.model.signature)
+        if self.options.fingerprint:
+            results = results.append(MARK)
         both = [name for name in results.names if name in kept.names]
         if both:
             raise UsageError(
@@ -202,8 +229,10 @@ class Run:
             )
         return pa.schema([*kept, *results])
 
-    def _plan(self, runtime: str) -> Plan:
+    def _plan(self, runtime: str, calls: int | None = None) -> Plan:
+        """calls: rows of a call as an earlier run of this plan had them, where the user leaves that to the run."""
         options, model = self.options, self.model
+        calls = options.call_rows or (self._calls if calls is None else calls)
         table = self.sink.table
         return Plan(
             model=model.name,
@@ -220,23 +249,59 @@ class Run:
             mode=options.mode if table else "",
             key_columns=options.key if table else (),
             target=options.target,
-            call_rows=options.call_rows or 0 if runtime == "native" else 0,
+            call_rows=calls if runtime == "native" else 0,
+            fingerprint=options.fingerprint,
         )
 
-    def _take(self, runtime: str | None) -> None:
-        """The model that predicts in bulk; runtime: the one that an earlier run of this plan had."""
+    def _take(self, runtime: str | None, calls: int | None = None) -> None:
+        """The model that predicts in bulk; runtime, calls: those that an earlier run of this plan had. calls: rows of
+        one of its calls; None: to be found out.
+        """
         if is_large(self.source, PROOF) and self.model.verifying:
             self.progress.stage("proving a compiled form")
         self.model = self.model.in_bulk(wait=is_large(self.source, PROOF), runtime=runtime)
-        self.plan = self._plan(self.model.runtime.name)
         if isinstance(self.model.runtime, ProcessRuntime):
             self.model.runtime.limit = Limit(self.options.timeout, self.model.costs)
+        self._calls = self._calm() if calls is None else calls
+        self.plan = self._plan(self.model.runtime.name)
+
+    def _calm(self) -> int:
+        """Rows of one call: of a slow model so few that the run shows how far it is, and loses little when it is
+        killed. Tried on the first rows of the input, unless the model is known to be fast.
+        """
+        if self.model.runtime.proven or self.options.call_rows or self.source.live or self._fast:
+            return 0
+        chunk = next(self.source.chunks(self.columns.reading), None)
+        rows = None if chunk is None else self._scorer.judge(chunk)[0]
+        if rows is None or not rows.count:
+            return 0
+
+        def run(count: int) -> float:
+            started = time.perf_counter()
+            self.model.run(rows.slice(0, count), self.outputs, threshold=self.options.threshold)
+            return (time.perf_counter() - started) * count / min(count, rows.count)
+
+        try:
+            return calm_call(run)
+        except (ModelFailed, ModelCrashed):  # the run itself finds out which rows are to blame
+            return 0
+
+    @property
+    def _fast(self) -> bool:
+        """Whether made-up rows tell that a chunk in one call is quick; a model that somebody wrote may be slow on
+        others.
+        """
+        costs = sorted(self.model.costs.items())
+        if len(costs) < 2 or self.model.format == "python":
+            return False
+        (few, least), (many, most) = costs[0], costs[-1]
+        return (most - least) / (many - few) * CHUNK_ROWS < SLOW / 4
 
     # -- the short twins --------------------------------------------------------------------------------------------
 
     def show(self) -> Report:
         """Predict the first rows and print them."""
-        self._take(None)
+        self._take(None, 0)
         self._tell_notes()
         scored = self._first(preview.ROWS)
         self.progress.end(None)
@@ -279,7 +344,14 @@ class Run:
 
     @property
     def _scorer(self) -> Scorer:
-        return Scorer(self.columns, self.outputs, self.options.threshold, decimal=self.source.decimal)
+        options = self.options
+        return Scorer(
+            self.columns,
+            self.outputs,
+            options.threshold,
+            decimal=self.source.decimal,
+            fingerprint=options.fingerprint,
+        )
 
     def _made(self) -> LocalEngine:
         self._engine = LocalEngine(
@@ -309,8 +381,9 @@ class Run:
         except KeyboardInterrupt:
             self.progress.end(None)
             self._note_end("interrupted")
-            if self._totals.chunks and self.plan.repeatable:
-                self.progress.note(f"{rows(self._totals.read)} are done and kept; the same command goes on there")
+            if (self._totals.chunks or self._spooled) and self.plan.repeatable:
+                part = " and a part of those behind them" if self._spooled else ""
+                self.progress.note(f"{rows(self._totals.read)}{part} are done and kept; the same command goes on there")
             raise
         except BaseException as error:
             self._note_end("failed", error)
@@ -330,18 +403,32 @@ class Run:
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""
         latest = self.sink.published()
-        if latest is None or self.options.overwrite or self.options.fresh:
+        if latest is None:
             return None
+        if self._is_own(latest):
+            self.plan = self._plan(str(latest.plan["runtime"]), int(latest.plan.get("call_rows", 0)))
+            return self._again(latest)
+        again = self.options.overwrite or self.options.fresh
         begun = self.sink.begun() if self.sink.table else None
         if begun is not None and begun.plan.get("key") == latest.plan.get("key"):
-            return None  # it was to be done once more, with --fresh, and was interrupted
+            again = True  # it was to be done once more, with --fresh, and was interrupted
+        if again and self.options.run is None:
+            return None
         names = (str(latest.plan.get("runtime", "")), *RUNTIMES) if self._open_choice else (self.model.runtime.name,)
-        for plan in map(self._plan, dict.fromkeys(names)):
+        calls = int(latest.plan.get("call_rows", 0))
+        for plan in [self._plan(name, calls) for name in dict.fromkeys(names)]:
             done = self.sink.published(plan.key)
-            if done is not None and plan.repeatable and self.source.unchanged(done.end):
+            if done is None:
+                continue
+            same = not again and plan.repeatable and self.source.unchanged(done.end)
+            if same or self._is_own(done):
                 self.plan = plan
                 return self._again(done)
         return None
+
+    def _is_own(self, done: Published) -> bool:
+        """Whether this very run published it, in another process."""
+        return self.options.run is not None and done.report.get("run") == self.options.run
 
     @property
     def _open_choice(self) -> bool:
@@ -364,7 +451,10 @@ class Run:
     def _resumed_or_new(self) -> Report:
         begun = self._unfinished()
         self._refuse_existing()
-        self._take(str(begun.plan["runtime"]) if begun and self._open_choice else None)
+        self._take(
+            str(begun.plan["runtime"]) if begun and self._open_choice else None,
+            int(begun.plan.get("call_rows", 0)) if begun else None,
+        )
         if begun is not None:
             self.plan.demand(begun.plan, self.sink.name)
         engine = self._made()
@@ -396,7 +486,11 @@ class Run:
         begun = self.sink.begun()
         if begun is None:
             return None
-        plan = self._plan(str(begun.plan.get("runtime")) if self._open_choice else self.model.runtime.name)
+        if self.options.run not in (None, begun.run):
+            self.sink.drop()  # nobody goes on with it: this run is another one
+            return None
+        runtime = str(begun.plan.get("runtime")) if self._open_choice else self.model.runtime.name
+        plan = self._plan(runtime, int(begun.plan.get("call_rows", 0)))
         if not plan.repeatable or (begun.complete and self._outdated(plan, begun)):
             self.sink.drop()  # held back for its rejects, and now the input is mended: there is nothing to accept
             return None
@@ -415,7 +509,15 @@ class Run:
         if begun.schema is not None:
             engine.settle(pa.ipc.read_schema(pa.BufferReader(begun.schema)))
         done = "everything is predicted already" if begun.complete else f"{rows(begun.read)} are done already"
+        if not begun.complete and self._spooled:
+            done += ", and a part of those behind them"
         self.progress.note(f"going on with the run of {begun.started}: {done}")
+
+    @property
+    def _spooled(self) -> bool:
+        """Whether answers of a chunk that is not done are kept."""
+        spool = self.sink.spool
+        return spool is not None and spool.is_dir() and any(spool.iterdir())
 
     def _publish(self, end: Cursor | None) -> Report:
         totals, allowed = self._totals, self.options.allowed
@@ -428,6 +530,8 @@ class Run:
                 f"{', '.join(self.options.input)} as it is now"
             )
         self.progress.stage("publishing")
+        if self._guard is not None:
+            self._guard()
         kept = self.sink.publish({**report.told(), "end": end})
         return replace(report, rejects=kept.get("rejects"), notes=tuple(kept.get("notes", report.notes)))
 
