@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bimodal.advice.advising import advise
     from bimodal.agreement import verify
     from bimodal.batch import predict_batches, predict_file
     from bimodal.client import Client
@@ -31,6 +32,7 @@ __all__ = [
     "Rows",
     "Signature",
     "__version__",
+    "advise",
     "asgi",
     "compare",
     "load",
@@ -47,6 +49,7 @@ _HOMES = {
     "Model": "bimodal.model",
     "Rows": "bimodal.rows",
     "Signature": "bimodal.signature",
+    "advise": "bimodal.advice.advising",
     "asgi": "bimodal.realtime.mount",
     "compare": "bimodal.comparison",
     "load": "bimodal.model",

@@ -98,14 +98,15 @@ def over_http(model: Model, rows: Rows, outputs: Sequence[str], size: int, toget
 
     Raises Unfit where JSON cannot carry the rows, BimodalError with what a request was told.
     """
-    bodies = _bodies(rows, model.signature, outputs, size)
-    answers = asyncio.run(_asked(model, rows.count, bodies, together))
+    asked = bodies(rows, model.signature, outputs, size)
+    answers = asyncio.run(_asked(model, rows.count, asked, together))
     told = [_told(each) for each in answers]
     fields = {each.name: each for each in model.signature.outputs}
     return Rows({name: _joined([each[name] for each in told], fields[name]) for name in outputs})
 
 
-def _bodies(rows: Rows, signature: Signature, outputs: Sequence[str], size: int) -> list[bytes]:
+def bodies(rows: Rows, signature: Signature, outputs: Sequence[str] | None, size: int) -> list[bytes]:
+    """JSON for /predict, `size` rows each. outputs: None leaves them to the server. Raises Unfit."""
     lists = {name: _plain(rows.array(name)) for name in rows}
     records: list[Any]
     if signature.named:
@@ -114,9 +115,9 @@ def _bodies(rows: Rows, signature: Signature, outputs: Sequence[str], size: int)
         key, records = "input", next(iter(lists.values()))
     else:
         key, records = "input", [list(row) for row in zip(*lists.values(), strict=True)]
+    named = {} if outputs is None else {"outputs": list(outputs)}
     return [
-        msgspec.json.encode({key: records[start : start + size], "outputs": list(outputs)})
-        for start in range(0, len(records), size)
+        msgspec.json.encode({key: records[start : start + size], **named}) for start in range(0, len(records), size)
     ]
 
 

@@ -25,6 +25,7 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal pack my_model.pkl --sample batch_input.csv  the model with its proof, in one folder
     bimodal verify my_model.pkl --sample batch_input.csv
     bimodal compare old.pkl new.pkl labelled.csv        what changes when one takes the other's place
+    bimodal advise my_model.pkl --sample batch_input.csv  which mode fits: real time, batch or both
     bimodal runs list                                   the batch runs so far
 """
 
@@ -32,7 +33,7 @@ HELP = """One trained model, predicted in batch or served in real time, with one
 CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
-COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "compare", "runs", "demo", "init")
+COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "demo", "init")
 
 
 def build(wanted: str | None) -> typer.Typer:

@@ -1,0 +1,198 @@
+"""`advise`: which mode fits, measured on the user's own model, on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bimodal.advice.bulk import Batch
+from bimodal.advice.choice import Choice, choose
+from bimodal.advice.curves import Curves
+from bimodal.advice.figure import Figure, assumed, measured
+from bimodal.advice.live import measure as measure_live
+from bimodal.advice.material import Material
+from bimodal.advice.measured import Loads, Lookup, Measured
+from bimodal.advice.modes import Mode, modes
+from bimodal.advice.needs import Needs
+from bimodal.batch.bounds import LARGE
+from bimodal.batch.crew import processors
+from bimodal.errors import UsageError
+from bimodal.model import Model, load
+
+BUDGET = 90.0  # seconds of all measurements
+LEAST = 3.0
+PROOF = 0.3  # share of the budget within which a compiled form must be proven
+SHARES = {"one row": 0.05, "batch": 0.45, "live": 0.5}
+CALLS = 100_000
+HALF = 0.5  # of the empty route's rate: what a lookup is assumed to reach
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What `advise` found. rows: where the measured rows come from. notes: what else should be known. seconds: that it
+    took. choice.name: the recommended mode, or None. told(): plain values under stable names.
+    """
+
+    name: str
+    version: str
+    format: str
+    rows: str
+    needs: Needs
+    measured: Measured
+    modes: tuple[Mode, ...]
+    choice: Choice
+    curves: Curves
+    notes: tuple[str, ...]
+    seconds: float
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for JSON: the same names in every version."""
+        found, live = self.measured, self.measured.live
+        return {
+            "model": {"name": self.name, "version": self.version, "format": self.format},
+            "machine": {"cores": found.cores},
+            "rows": self.rows,
+            "needs": {name: _plain(value) for name, value in self.needs.told().items()},
+            "measured": {
+                "runtime": {"real_time": found.runtime, "batch": found.bulk.runtime},
+                "one_row": {"p50": _plain(found.one_row), "p99": _plain(found.one_row_p99)},
+                "batch": {**asdict(found.bulk)},
+                "live": {
+                    "start": _plain(live.start),
+                    "memory": _plain(live.memory),
+                    "machine": _plain(live.full),
+                    "loads": [asdict(load) for load in live.loads],
+                },
+                "lookup": asdict(found.lookup),
+                "empty": {"machine": _plain(found.empty.full), "loads": [asdict(load) for load in found.empty.loads]},
+            },
+            "modes": [{**asdict(mode), "meets": mode.meets} for mode in self.modes],
+            "recommended": self.choice.name,
+            "reason": self.choice.reason,
+            "break_even": {"requests_per_day": self.curves.break_even, "told": self.curves.told},
+            "curves": {"requests_per_day": self.curves.requests, "month": self.curves.months},
+            "notes": self.notes,
+            "seconds": self.seconds,
+        }
+
+
+def advise(
+    model: Any,
+    *,
+    sample: Any = None,
+    requests_per_day: float | None = None,
+    rows: int | None = None,
+    keys: int | None = None,
+    latency: float | None = None,
+    freshness: float | None = None,
+    price_per_hour: float | None = None,
+    peak_factor: float | None = None,
+    code: str | Path | Sequence[str | Path] = (),
+    features: Sequence[str] | None = None,
+    runtime: str | None = None,
+    budget: float = BUDGET,
+    tell: Callable[[str], None] | None = None,
+) -> Advice:
+    """Measure the model here, and say which mode fits what is needed: real time, batch or both.
+
+    model: what `load` takes. sample: a file, frame, table or records like the rows to come; without one, a package's
+    golden rows or rows made from the signature are used. requests_per_day: live answers. rows: of one batch. keys: how
+    many the live answers are about. latency: wanted p99, seconds. freshness: how old an answer may be, seconds.
+    price_per_hour: of a machine like this one. peak_factor: the busiest time's rate over the mean (3). What is not said
+    and is needed is assumed, and marked so. budget: seconds of all measurements, about. tell: gets the progress.
+
+    Raises what `load` raises, InputError (the sample does not fit), UsageError.
+    """
+    began = time.monotonic()
+    needs = Needs.read(
+        processors(),
+        requests_per_day=requests_per_day,
+        rows=rows,
+        keys=keys,
+        latency=latency,
+        freshness=freshness,
+        price_per_hour=price_per_hour,
+        peak_factor=peak_factor,
+    )
+    if budget < LEAST:
+        raise UsageError(f"--budget {budget:g}: measuring takes {LEAST:g} seconds at least")
+    say = tell or (lambda text: None)
+    with ExitStack() as stack:
+        say("loading the model")
+        mine, notes = _ready(model, stack, PROOF * budget, say, sample=sample, code=code, features=features,
+                             runtime=runtime)  # fmt: skip
+        material = Material.of(mine, sample)
+        if material.refused:
+            notes.append(f"{material.refused:,} rows of the sample are refused by the model's signature")
+        found = _measure(mine, material, needs, budget - (time.monotonic() - began), stack, say)
+    each = modes(needs, found)
+    return Advice(
+        mine.name, mine.version, mine.format, material.origin, needs, found, each, choose(each),
+        Curves.of(needs, found), tuple(notes), round(time.monotonic() - began, 1),
+    )  # fmt: skip
+
+
+def _ready(
+    given: Any, stack: ExitStack, seconds: float, say: Callable[[str], None], **loading: Any
+) -> tuple[Model, list[str]]:
+    """The model as it would serve: with its compiled form, if that is proven in time, else without."""
+    mine = given if isinstance(given, Model) else stack.enter_context(load(given, **loading))
+    until = time.monotonic() + seconds
+    if mine.verifying:
+        say("proving a compiled form")
+    while mine.verifying and time.monotonic() < until:
+        time.sleep(0.02)
+    if not mine.verifying:
+        return mine, []
+    native = stack.enter_context(Model.open(replace(mine.location, runtime="native")))
+    if not isinstance(given, Model):
+        mine.close()  # its proof would take the processor from what is measured
+    late = f"a compiled form was not proven within {seconds:.0f} s, so the native library was measured"
+    return native, [f"{late}; `bimodal inspect` proves it, and what it finds is kept"]
+
+
+def _measure(
+    model: Model, material: Material, needs: Needs, seconds: float, stack: ExitStack, say: Callable[[str], None]
+) -> Measured:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bimodal-advise-")))
+    say("one row in this process")
+    one, one_p99 = _one_row(model, material, max(seconds, LEAST) * SHARES["one row"])
+    bodies = material.bodies(model)
+    loads, empty = measure_live(model, bodies, max(seconds, LEAST) * SHARES["live"], say)
+    alone = needs.known is not None and needs.known.number < LARGE
+    bulk = Batch(model, material, folder, alone, say).measure(max(seconds, LEAST) * SHARES["batch"])
+    return Measured(processors(), model.runtime.name, one, one_p99, bulk, loads, _assumed_lookup(empty), empty)
+
+
+def _one_row(model: Model, material: Material, seconds: float) -> tuple[Figure, Figure]:
+    """Calls with a row each, different ones in turn."""
+    outputs = model.resolve_outputs(None)
+    rows = [material.rows.slice(at, at + 1) for at in range(min(material.rows.count, 256))]
+    model.run(rows[0], outputs)
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while not times or (time.perf_counter() < until and len(times) < CALLS):
+        started = time.perf_counter()
+        model.run(rows[len(times) % len(rows)], outputs)
+        times.append(time.perf_counter() - started)
+    listed, how = sorted(times), f"{len(times):,} calls of one row in this process"
+    middle = measured([listed[len(listed) // 2]], "s", how)
+    return middle, measured([listed[min(int(0.99 * len(listed)), len(listed) - 1)]], "s", how)
+
+
+def _assumed_lookup(empty: Loads) -> Lookup:
+    how = "half the rate of the route without a model, which was measured"
+    return Lookup(
+        assumed(empty.full.number * HALF, "requests/s", how),
+        assumed(empty.alone.p50.number / HALF, "s", how),
+        assumed(empty.alone.p99.number / HALF, "s", how),
+    )
+
+
+def _plain(value: Figure | None) -> dict[str, Any] | None:
+    return None if value is None else asdict(value)
