@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from bimodal.batch.run import predict_file
+from bimodal.dialect import HEADLESS
 from bimodal.errors import InputError
 from bimodal.model import Model, load
 from bimodal.table import from_stream, to_stream
@@ -209,6 +210,15 @@ def test_a_bad_row_gets_one_verdict_and_one_message(desk: Desk, case: str) -> No
     assert rows == ({None} if code == "missing_column" else {1}), verdicts
 
 
+@pytest.mark.parametrize("door", ALL)
+def test_true_and_false_are_one_and_zero_in_a_number(desk: Desk, door: str) -> None:
+    doors = Doors(desk, strict())
+    truths, numbers = ([{**GOOD, "income": each} for each in two] for two in ((True, False), (1.0, 0.0)))
+    answer = getattr(doors, door)(truths)
+    assert isinstance(answer, list)
+    assert answer == getattr(doors, door)(numbers)
+
+
 @pytest.mark.parametrize("name", ["inline", "logistic"])
 def test_a_wrong_number_of_features_gets_one_verdict(desk: Desk, name: str) -> None:
     doors = Doors(desk, onnx() if name == "inline" else loaded("logistic"))
@@ -288,14 +298,15 @@ def test_a_csv_however_it_is_written_gets_the_verdict_of_a_file(desk: Desk, body
     assert (error["code"], error["row"], error["column"]) == (reject["code"], reject["row"], reject["column"])
 
 
-def test_numbers_without_a_header_for_named_columns_get_the_sentence_of_a_file(desk: Desk, tmp_path: Path) -> None:
+def test_numbers_without_a_header_for_named_columns_get_the_reason_of_a_file(desk: Desk, tmp_path: Path) -> None:
     body = b"7,8\n3,4\n"
     (tmp_path / "rows.csv").write_bytes(body)
     with pytest.raises(InputError) as refused:
         predict_file(strict(), tmp_path / "rows.csv", tmp_path / "out.csv")
     error = told(desk.ask("/models/strict/predict", body, kind="text/csv"))
     assert error["code"] == refused.value.code
-    assert error["error"] == refused.value.message.replace("first row of rows.csv", "first row")
+    assert f"the first row {HEADLESS}" in error["error"]
+    assert f"the first row {HEADLESS}" in refused.value.message
     assert "was not taken for a header" in error["error"]
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 import bimodal
 from bimodal import predict_file
@@ -197,3 +201,61 @@ def test_all_features_are_named_that_are_missing(model: bimodal.Model, tmp_path:
     with pytest.raises(BimodalError) as caught:
         predict_file(model, given, tmp_path / "out.csv")
     assert all(repr(name) in str(caught.value) for name in FEATURES)
+
+
+# -- what a value means ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_true_and_false_are_one_and_zero_in_a_number(kind: str, model: bimodal.Model, tmp_path: Path) -> None:
+    truths, numbers = shop(4).assign(spent=[True, False, True, False]), shop(4).assign(spent=[1.0, 0.0, 1.0, 0.0])
+    told = [
+        predict_file(model, write(frame, tmp_path / f"{name}.{kind}"), tmp_path / f"{name}.out.csv", proba=True)
+        for name, frame in (("truths", truths), ("numbers", numbers))
+    ]
+    assert [each.predicted for each in told] == [4, 4]
+    assert (tmp_path / "truths.out.csv").read_bytes() == (tmp_path / "numbers.out.csv").read_bytes()
+
+
+OWN = """
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+
+
+class Ratio(BaseEstimator, TransformerMixin):
+    def fit(self, frame, y=None):
+        self.feature_names_in_ = np.array(list(frame.columns), dtype=object)
+        self.n_features_in_ = frame.shape[1]
+        return self
+
+    def transform(self, frame):
+        return np.c_[frame["age"] / frame["spent"], frame["plan"].str.len()]
+"""
+
+
+def test_types_that_are_not_known_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ownratio.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ratio = importlib.import_module("ownratio").Ratio()
+    frame = shop(30).dropna()
+    joblib.dump(make_pipeline(ratio, LogisticRegression()).fit(frame[FEATURES], frame["spent"] > 50), "own.pkl")
+    saved(frame, tmp_path / "in.csv")
+    command = ["predict", "own.pkl", "in.csv", "--code", "ownratio.py", "-o", "out.csv"]
+    assert main(command) == 1
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    assert "the types of its columns are not known from the model" in told
+    assert main([*command, "--sample", "in.csv"]) == 0
+
+
+def test_a_model_that_answers_no_made_up_row_says_why_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text('class Own:\n    def predict(self, rows):\n        return rows["age"]\n')
+    with bimodal.load(f"{tmp_path}/own.py:Own") as own:
+        assert "no made-up row (IndexError: " in " ".join(own.warnings)
+    assert "Traceback" not in capfd.readouterr().err

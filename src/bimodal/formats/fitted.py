@@ -59,7 +59,8 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
         names = [each.name for each in signature.inputs]
         vector = len(taken.signature.inputs) == 1 and taken.signature.inputs[0].shape
         feed = native.stacked(names) if vector else _renamed(feed, taken.signature.inputs, names)
-    runtime = Estimator(model, feed, answers, signature.outputs)
+    unsure = source.sample is None and any(each.type == "any" for each in signature.inputs)
+    runtime = Estimator(model, feed, answers, signature.outputs, unsure=unsure)
     facts = {"estimator": estimators.describe(model)}
     to_onnx = partial(converted, model, signature)
     lower = partial(pipeline.read, model, signature)

@@ -213,9 +213,19 @@ class Estimator(Runtime):
 
     name = "native"
 
-    def __init__(self, model: Any, feed: Feed, answers: Mapping[str, Answer], fields: Sequence[Field]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        feed: Feed,
+        answers: Mapping[str, Answer],
+        fields: Sequence[Field],
+        *,
+        unsure: bool = False,
+    ) -> None:
+        """unsure: the types of its columns are not known, so they may be what it fails for."""
         self.model = model
         self.feed = feed
+        self._unsure = unsure
         self._answers = dict(answers)
         self._fields = {each.name: each for each in fields}
         plain = type(model).__name__ == "Pipeline" and type(model).__module__.startswith("sklearn.") and len(model) > 1
@@ -226,9 +236,19 @@ class Estimator(Runtime):
         model, data = self.model, self.feed(rows)
         methods = dict.fromkeys(self._answers[name].method for name in outputs)
         if len(methods) > 1 and self._front is not None:  # the rows are prepared once for all of them
-            model, data = self._last, ask(self._front, "transform", data)
-        results = {method: rowed(ask(model, method, data), rows.count) for method in methods}
+            model, data = self._last, self._ask(self._front, "transform", data)
+        results = {method: rowed(self._ask(model, method, data), rows.count) for method in methods}
         return Rows({name: self._column(name, results, rows.count) for name in outputs}, rows.count)
+
+    def _ask(self, model: Any, method: str, data: Any) -> Any:
+        """Call the method; what it raises goes to the log in full and to the caller without a word of the data."""
+        try:
+            return getattr(model, method)(data)
+        except Exception as error:
+            if self._unsure:
+                raise unsettled(error) from error
+            log.exception("%s raised", method)
+            raise refused(error) from error
 
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
         answer = self._answers[name]
@@ -240,15 +260,6 @@ class Estimator(Runtime):
         return answered(values, self._fields[name])
 
 
-def ask(model: Any, method: str, data: Any) -> Any:
-    """Call the method; what it raises goes to the log in full and to the caller without a word of the data."""
-    try:
-        return getattr(model, method)(data)
-    except Exception as error:
-        log.exception("%s raised", method)
-        raise refused(error) from error
-
-
 def rowed(result: Any, count: int) -> Any:
     """The answer to a single row with its axis of rows, which SparsePCA leaves out."""
     lost = count == 1 and isinstance(result, np.ndarray) and result.ndim == 1 and len(result) != 1
@@ -258,6 +269,14 @@ def rowed(result: Any, count: int) -> Any:
 def refused(error: BaseException) -> ModelFailed:
     """The model's own error may quote the rows: only its type is told."""
     return ModelFailed(f"the model raised {type(error).__name__} on these rows; the log has its traceback")
+
+
+def unsettled(error: BaseException) -> ModelFailed:
+    """The same where a column may have come as another type than the model was trained with."""
+    return ModelFailed(
+        f"the model raised {type(error).__name__} on these rows; the types of its columns are not known from the model "
+        "(what a CSV file holds is then text): --sample FILE, rows of the right types, settles them"
+    )
 
 
 def part(result: Any, answer: Answer) -> Array:

@@ -38,14 +38,16 @@ class Python(Runtime):
             raise ModelFailed(f"the model gave no {absent[0]}; it gave {', '.join(given)}")
         return Rows({name: _promised(given[name], self._outputs.get(name)) for name in outputs}, rows.count)
 
-    def answer(self, rows: Rows) -> dict[str, Array]:
-        """All outputs, each with one answer a row. Raises ModelFailed."""
+    def answer(self, rows: Rows, *, made_up: bool = False) -> dict[str, Array]:
+        """All outputs, each with one answer a row. Raises ModelFailed; of made-up rows with the model's own words."""
         try:
             given = self._predict(self._feed(rows))
             named = {str(name): _array(values) for name, values in _named(given).items()}
         except BimodalError:
             raise
         except Exception as error:  # the user's own code raises what it likes
+            if made_up:
+                raise ModelFailed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
             log.exception("predict raised")
             raise native.refused(error) from error
         for name, values in named.items():
