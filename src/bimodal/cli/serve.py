@@ -21,13 +21,17 @@ Examples:
     bimodal serve my_model.pkl --port 5000 --outputs prediction,probability
     bimodal serve churn.pkl fraud.onnx --workers 2
     curl -d '{"input": [5.1, 3.5, 1.4, 0.2]}' http://127.0.0.1:8000/predict
+    bimodal serve bimodal.toml                          its models, with its [server]
     bimodal serve my_model.pkl --post request.json      one request, no port
 """
 
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL…", help="Saved models, each served under its file's name.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL…|CONFIG", help="Saved models, each served under its file's name; or a bimodal.toml."
+        ),
     ],
     host: Annotated[str | None, option(SETTINGS["host"])] = None,
     port: Annotated[int | None, option(SETTINGS["port"])] = None,

@@ -12,16 +12,15 @@ from bimodal.errors import DeadlineExceeded
 from bimodal.realtime import wiring
 from bimodal.realtime.exchange import Request, Response
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.serving import SETTINGS, limits_of, locate, resolved, spec_of
+from bimodal.realtime.serving import SETTINGS, limits_of, prepare
 
 
 def answer_once(
     models: Sequence[Any], method: str, target: str, body: bytes = b"", *, loading: Mapping[str, Any], **options: Any
 ) -> Response:
     """What the server would answer to one request: no socket, no worker process."""
-    told = resolved({name: options.get(name) for name in SETTINGS})
-    locations = locate(models, **loading, runtime=told["runtime"])  # holds what was fetched, until the answer
-    spec = spec_of(locations, told, metrics=None)
+    prepared = prepare(models, {name: options.get(name) for name in SETTINGS}, loading)
+    spec, told = prepared.spec(metrics=None), prepared.told  # `prepared` holds what was fetched, until the answer
     path, _, query = target.partition("?")
     headers = {b"content-type": b"application/json", b"host": b"localhost"}
     return asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import Any
 from urllib.parse import quote
 
 from bimodal.errors import BimodalError, ModelFailed, ModelNotFound, UsageError
@@ -135,7 +136,9 @@ class Service:
         outputs: Sequence[str] | None = None,
         threshold: float | None = None,
         target: float | None = None,
+        defaults: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """defaults: of models that have outputs and a threshold of their own, by name."""
         self.limits = limits
         self.metrics = metrics
         self.draining = False
@@ -143,9 +146,8 @@ class Service:
         for model in models:
             if model.name in self.served:
                 raise UsageError(f"two models are called {model.name!r}; serve one of them under another name")
-            self.served[model.name] = Served(
-                model, limits, metrics.ledger(model.name), outputs=outputs, threshold=threshold, target=target
-            )
+            chosen = (defaults or {}).get(model.name, {"outputs": outputs, "threshold": threshold})
+            self.served[model.name] = Served(model, limits, metrics.ledger(model.name), **chosen, target=target)
 
     @property
     def first(self) -> Served:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bimodal import settings
+from bimodal import config, settings
+from bimodal.config import Config, ModelTable
 from bimodal.errors import UsageError
 from bimodal.location import Location, PrivateFolder
 from bimodal.realtime.limits import Limits
@@ -44,35 +45,101 @@ def serve(
 ) -> Server:
     """Serve models over HTTP from worker processes; returns when the first request can be answered.
 
-    models: paths, Models or objects with `predict`, each under its own name. port: 0 takes a free one. outputs: what is
-    answered when a request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds),
-    body_limit (bytes), row_limit. What is not given comes from the environment (BIMODAL_PORT, …), then the default.
+    models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
+    models and its [server]. port: 0 takes a free one. outputs: what is answered when a request names none. limits:
+    deadline, header_timeout, body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given
+    comes from the environment (BIMODAL_PORT, …), then from bimodal.toml, then the default.
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
     """
     given = {"host": host, "port": port, "workers": workers, "outputs": outputs, "threshold": threshold, "cors": cors}
-    told = resolved({**given, "runtime": runtime, "queue_target": queue_target, **limits})
+    given |= {"runtime": runtime, "queue_target": queue_target, **limits}
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
-    locations = locate(models, **loading, runtime=told["runtime"])
+    prepared = prepare(models, given, loading)
+    told = prepared.told
     folder = PrivateFolder()
     return Server(
-        spec_of(locations, told, metrics=str(Path(folder.path, "metrics"))),
+        prepared.spec(metrics=str(Path(folder.path, "metrics"))),
         host=told["host"],
         port=told["port"],
         workers=told["workers"],
         limits=limits_of(told),
         insecure=insecure,
-        holds=(folder, locations),
+        holds=(folder, prepared.locations),
     )
 
 
-def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting's value: given, else from the environment, else the default."""
+@dataclass(frozen=True)
+class Prepared:
+    """What a server starts from. told: every setting's value. defaults: of each model that has its own, the outputs
+    and the threshold. config: the bimodal.toml that names the models.
+    """
+
+    locations: list[Location]
+    told: Mapping[str, Any]
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    config: Config | None = None
+
+    def spec(self, *, metrics: str | None) -> dict[str, Any]:
+        """The server's, as `wiring.build` takes it. config: the path of bimodal.toml, None where there is none."""
+        path = None if self.config is None else str(self.config.path)
+        return {**spec_of(self.locations, self.told, metrics=metrics), "defaults": self.defaults, "config": path}
+
+
+def prepare(models: Sequence[Any], given: Mapping[str, Any], loading: Mapping[str, Any]) -> Prepared:
+    """Find the models and settle the settings. given: settings by name, None where one is not given."""
+    if len(models) == 1 and isinstance(models[0], str | Path) and str(models[0]).endswith(".toml"):
+        refuse(loading)
+        return of_config(config.read(models[0]), given)
+    told = resolved(given)
+    return Prepared(locate(models, **loading, runtime=told["runtime"]), told)
+
+
+def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
+    """The models of a bimodal.toml, each with its own runtime, outputs and threshold unless they are given."""
+    told = resolved(given, file.server)
+    locations, defaults = [], {}
+    for name, table in file.models.items():
+        own = resolved(given, {**file.server, **_own(table)})
+        locations.append(
+            Location.find(
+                table.path,
+                sample=table.sample,
+                code=table.code,
+                features=table.features,
+                name=name,
+                runtime=own["runtime"],
+                allow_drift=table.allow_drift,
+            )
+        )
+        defaults[name] = {"outputs": own["outputs"], "threshold": own["threshold"]}
+    if not locations:
+        raise UsageError(f"{file.path} names no model; write a table [models.NAME] with its path")
+    return Prepared(locations, told, defaults, file)
+
+
+def _own(table: ModelTable) -> dict[str, Any]:
+    """The settings that a model's table gives."""
+    runtime = None if table.runtime == "auto" else table.runtime
+    own = {"runtime": runtime, "outputs": table.outputs, "threshold": table.threshold}
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def refuse(loading: Mapping[str, Any]) -> None:
+    """With a bimodal.toml, what is said of a model stands there."""
+    for name, value in loading.items():
+        if value:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} is for models that are named themselves; write {name} into their [models.NAME]")
+
+
+def resolved(given: Mapping[str, Any], file: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Every setting's value: given, else from the environment, else from the file, else the default."""
     for name in given:
         if name not in SETTINGS:
             raise UsageError(f"serve has no setting {name!r}; it has {', '.join(SETTINGS)}")
-    return {name: settings.resolve(setting, given.get(name)) for name, setting in SETTINGS.items()}
+    return {name: settings.resolve(setting, given.get(name), file=file) for name, setting in SETTINGS.items()}
 
 
 def limits_of(told: Mapping[str, Any]) -> Limits:

@@ -38,7 +38,8 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     """The app of a worker.
 
     spec: {"models": [Model.spec() of each], "outputs": names or None, "threshold": number or None, "cors": [origins],
-    "metrics": path of the workers' shared file or None, "workers": how many, "queue_target": seconds or None}.
+    "metrics": path of the workers' shared file or None, "workers": how many, "queue_target": seconds or None,
+    "defaults": {name: {"outputs": …, "threshold": …}} of models that have their own}.
     Raises the error that keeps a model from loading.
     """
     models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in spec["models"]])
@@ -78,7 +79,15 @@ def wire(
     counters = Metrics([each.name for each in models], metrics, workers, worker)
     for each in models:
         counters.describe(partial(_labels, each))
-    service = Service(models, limits, counters, outputs=outputs, threshold=threshold, target=queue_target)
+    service = Service(
+        models,
+        limits,
+        counters,
+        outputs=outputs,
+        threshold=threshold,
+        target=queue_target,
+        defaults=(spec or {}).get("defaults"),
+    )
     extension = Extension(service, counters, spec or {}, worker).load()
     counters.add(extension.texts)
     routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters, extension.paths)
