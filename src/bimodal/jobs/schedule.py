@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
+from math import inf
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
@@ -122,7 +123,7 @@ def _first(wall: datetime, zone: ZoneInfo) -> float:
 
 
 def _interval(every: float) -> int:
-    if not every >= 1 or every != int(every):
+    if not 1 <= every < inf or every != int(every):
         raise UsageError(f"`every` is a whole number of seconds, at least 1, not {every:g}")
     return int(every)
 
