@@ -15,7 +15,7 @@ import pytest
 from bimodal.batch.databases.contract import Mode, TableName
 from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.marks import Beside
-from bimodal.errors import OutputExists, OutputHeld, SinkError
+from bimodal.errors import OutputExists, OutputHeld, SinkError, UsageError
 from tests.batch.databases.place import Place
 from tests.batch.databases.writing import PLAN, ROWS, SCHEMA, chunk, expected, mark, run_all
 from tests.batch.databases.zygote import Zygote
@@ -127,7 +127,9 @@ class SinkContract:
         place.do("CREATE UNIQUE INDEX made_id ON made (id)")
         sink("upsert", "id").check(SCHEMA)
 
-    @pytest.mark.parametrize(("ids", "said"), [([1, 2, 1], "same key"), ([1, None, 2], "no key")])
+    @pytest.mark.parametrize(
+        ("ids", "said"), [([1, 2, 1], "same key.*each key once"), ([1, None, 2], "no key.*NOT NULL")]
+    )
     def test_upsert_refuses_keys_that_tell_no_rows_apart(
         self, place: Place, sink: Callable[..., TableSink], ids: list[Any], said: str
     ) -> None:
@@ -156,6 +158,43 @@ class SinkContract:
         run_all(sink("append"))
         assert place.ask("SELECT id, label, score FROM made ORDER BY id") == expected(3)
         assert place.ask("SELECT DISTINCT more FROM made") == [(None,)]
+
+    def test_a_column_that_the_database_computes_is_told(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        generated = f"{place.double} GENERATED ALWAYS AS (id + 0.5) {place.stored}"
+        place.do(f"CREATE TABLE made (id BIGINT, label VARCHAR(50), score {generated})")
+        with pytest.raises(SinkError, match=r"its column 'score' itself.*--keep"):
+            sink("append").check(SCHEMA)
+
+    def test_columns_that_differ_in_case_are_told_where_they_are_one(
+        self, place: Place, sink: Callable[..., TableSink]
+    ) -> None:
+        schema = pa.schema([("id", pa.int64()), ("ID", pa.int64())])
+        if place.database().folds:
+            with pytest.raises(SinkError, match=r"'id' and 'ID', which are one"):
+                sink().check(schema)
+            place.do(f"CREATE TABLE made (ID BIGINT, Label VARCHAR(50), SCORE {place.double})")
+            run_all(sink("append"))
+            assert place.all("made") == expected(3)
+        else:
+            assert sink().check(schema) == ()
+
+    def test_the_books_are_no_target(self, sink: Callable[..., TableSink]) -> None:
+        with pytest.raises(UsageError, match="name another table"):
+            sink(table="bimodal_Runs")
+
+    def test_what_a_replaced_table_loses_is_told(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        place.do("CREATE TABLE made (id BIGINT)")
+        assert sink("replace").check() == ()
+        place.do("CREATE INDEX i ON made (id)")
+        (note,) = sink("replace").check()
+        assert "made has 1 index, which" in note
+
+    def test_a_view_is_not_replaced(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        place.do("CREATE TABLE other (id BIGINT)")
+        place.do("CREATE VIEW made AS SELECT * FROM other")
+        with pytest.raises(SinkError, match=r"made is a view"):
+            sink("replace").check()
+        place.do("DROP VIEW made")
 
     def test_a_value_that_the_column_would_change_is_refused(
         self, place: Place, sink: Callable[..., TableSink]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ class Place(ABC):
     url: str
     numeric = "NUMERIC(10, 2)"
     double = "DOUBLE PRECISION"
+    stored = "STORED"  # of a column that the database computes
     sign = "🦉"  # in names of columns: MySQL has none beyond the first 65,536 characters
     folder: str | None = None  # of a database that is a file
 
@@ -30,6 +32,11 @@ class Place(ABC):
     @abstractmethod
     def do(self, statement: str, rows: Sequence[Sequence[Any]] = ((),)) -> None:
         """A statement, once for each row of values, committed."""
+
+    @staticmethod
+    def marked(statement: str) -> str:
+        """With the placeholders of the drivers that have ?."""
+        return re.sub("%[s%]", lambda found: "?" if found[0] == "%s" else "%", statement)
 
     def quote(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'

@@ -311,7 +311,10 @@ def copy(source: DatabaseSource, place: PostgresPlace) -> None:
 
 def put(place: PostgresPlace, *tables: pa.Table) -> None:
     """Into the table `made`, a chunk each."""
-    sink = TableSink(place.database(), TableName("made"))
+    put_into(TableSink(place.database(), TableName("made")), *tables)
+
+
+def put_into(sink: TableSink, *tables: pa.Table) -> None:
     sink.hold(1, lambda told: None)
     try:
         sink.start({"key": "k"}, "0f" * 16)
@@ -351,6 +354,16 @@ def test_views_and_schemas_are_read(place: PostgresPlace) -> None:
     assert open_source(place.url, "SELECT 2 AS n").columns == ("n",)
 
 
+@pytest.mark.parametrize("text", ["SELECT nextval('s') AS id", "SELECT writes() AS id"])
+def test_a_query_that_writes_is_refused_and_does_nothing(place: PostgresPlace, text: str) -> None:
+    place.do("CREATE SEQUENCE s")
+    place.do("CREATE TABLE other (id int)")
+    place.do("CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'INSERT INTO other VALUES (1) RETURNING id'")
+    with pytest.raises(SourceError, match="read-only transaction"):
+        list(open_source(place.url, text).chunks(Reading({}, ("id",))))
+    assert place.ask("SELECT last_value, is_called, (SELECT count(*) FROM other) FROM s") == [(1, False, 0)]
+
+
 def test_a_password_that_is_wrong_or_a_server_that_is_not_there(postgres_server: str) -> None:
     with pytest.raises(SourceError, match="cannot be reached") as raised:
         open_source("postgresql://ann:pass-word@127.0.0.1:1/shop#t")
@@ -365,7 +378,7 @@ def test_rights_that_lack_are_told_before(place: PostgresPlace) -> None:
     place.do(f"CREATE ROLE {user} LOGIN")
     url = place.url.replace("user=postgres", f"user={user}")
     said = [
-        ("create", f"GRANT USAGE, CREATE ON SCHEMA {place.schema} TO {user}", "GRANT CREATE ON SCHEMA"),
+        ("create", f"GRANT USAGE, CREATE ON SCHEMA {place.schema} TO {user}", "GRANT USAGE, CREATE ON SCHEMA"),
         ("append", f"GRANT INSERT ON made TO {user}", "GRANT INSERT ON"),
         ("replace", f"ALTER TABLE made OWNER TO {user}", "OWNER TO"),
     ]
@@ -399,6 +412,51 @@ def test_what_is_granted_on_a_table_stays_when_it_is_replaced(place: PostgresPla
     place.do(f"DROP ROLE {place.quote(user)}")
 
 
+def test_what_another_table_would_not_have_is_told(place: PostgresPlace) -> None:
+    place.do("CREATE TABLE other (id bigint PRIMARY KEY)")
+    place.do("CREATE TABLE made (id bigint PRIMARY KEY REFERENCES other, d int NOT NULL DEFAULT 1, CHECK (d > 0))")
+    place.do("CREATE INDEX ON made (d)")
+    place.do("ALTER TABLE made ENABLE ROW LEVEL SECURITY")
+    place.do("CREATE POLICY p ON made")
+    place.do("GRANT SELECT (id) ON made TO PUBLIC")
+    (note,) = checked(open_sinks(place, "replace"))
+    told = "2 indexes, 3 constraints, 1 default, 1 column that is NOT NULL, 1 policy, 1 column with rights"
+    assert f"{told}, row level security" in note
+
+
+def test_what_depends_on_a_table_keeps_it_and_is_told_before(place: PostgresPlace) -> None:
+    place.do("CREATE TABLE made (id bigint PRIMARY KEY, parent bigint REFERENCES made)")
+    checked(open_sinks(place, "replace"))
+    place.do("CREATE VIEW seen AS SELECT * FROM made")
+    place.do("CREATE TABLE other (id bigint CONSTRAINT known REFERENCES made)")
+    with pytest.raises(SinkError, match=r"constraint known on table other, view seen; drop that"):
+        checked(open_sinks(place, "replace"))
+
+
+def checked(sink: TableSink) -> tuple[str, ...]:
+    try:
+        return sink.check()
+    finally:
+        sink.release()
+
+
+def test_books_of_another_user_are_told_with_the_right(place: PostgresPlace) -> None:
+    user = f"u{secrets.token_hex(4)}"
+    run_all(open_sinks(place, "create"))
+    place.do(f"CREATE ROLE {user} LOGIN")
+    url = place.url.replace("user=postgres", f"user={user}")
+    with pytest.raises(SinkError, match="GRANT USAGE, CREATE ON SCHEMA"):
+        checked(open_sink(f"{url}#{place.schema}.more"))
+    place.do(f"GRANT USAGE, CREATE ON SCHEMA {place.schema} TO {user}")
+    with pytest.raises(SinkError, match=r"GRANT SELECT, INSERT, UPDATE, DELETE ON .*bimodal_runs") as raised:
+        checked(open_sink(f"{url}#{place.schema}.more"))
+    place.do(str(raised.value)[str(raised.value).index("GRANT ") :])
+    sink = open_sink(f"{url}#{place.schema}.more")
+    run_all(sink, run="1e" * 16)
+    place.do(f"DROP OWNED BY {user} CASCADE")
+    place.do(f"DROP ROLE {user}")
+
+
 def test_a_column_that_needs_a_value_is_told_before(place: PostgresPlace) -> None:
     place.do("CREATE TABLE made (id bigint, label text, score float8, k int NOT NULL, d int NOT NULL DEFAULT 1)")
     sink = open_sinks(place, "append")
@@ -418,6 +476,8 @@ def test_a_column_that_needs_a_value_is_told_before(place: PostgresPlace) -> Non
         ("mood", False),
         ("integer", False),
         ("bytea", False),
+        ("boolean", False),
+        ('"char"', False),
     ],
 )
 def test_text_into_narrower_columns(place: PostgresPlace, declared: str, fits: bool) -> None:
@@ -430,6 +490,28 @@ def test_text_into_narrower_columns(place: PostgresPlace, declared: str, fits: b
         with pytest.raises(SinkError, match=r"label|representation"):
             run_all(open_sinks(place, "append"))
         assert place.ask("SELECT count(*) FROM made") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "texts", "row"),
+    [
+        ("integer", ["1", "2147483648", "3"], 44),
+        ("date", ["2024-02-29", None, "2024-02-30"], 45),
+        ("numeric(4,1)", ["1.5", "1.55"], None),  # it would be rounded
+        ("date", ["2024-02-29 12:00"], None),
+    ],
+)
+def test_a_text_that_does_not_fit_is_told_with_its_place(
+    place: PostgresPlace, declared: str, texts: list[str | None], row: int | None
+) -> None:
+    place.do(f"CREATE TABLE made (v {declared})")
+    good = next(text for text in texts if text is not None)[:10]
+    sink = open_sinks(place, "append")
+    with pytest.raises(SinkError, match="'v'") as raised:
+        put_into(sink, pa.table({"v": [good] * 42}), pa.table({"v": texts}))
+    assert raised.value.column == "v"
+    assert raised.value.row == row
+    assert place.ask("SELECT count(*) FROM made") == [(0,)]
 
 
 def open_sinks(place: PostgresPlace, mode: str, *key: str) -> TableSink:

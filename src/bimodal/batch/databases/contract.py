@@ -113,7 +113,8 @@ class Database(ABC):
 
     kind: postgresql, sqlite, duckdb, or the dialect's name (mysql, …). name: for messages and records; never a
     password. identity: which one it is, whoever asks (of one that is no file). ddl_commits: a CREATE or RENAME ends
-    the transaction (MySQL). path: the file of a database that is one.
+    the transaction (MySQL). folds: columns whose names differ in upper and lower case alone are one. path: the file of
+    a database that is one.
     integer, text, blob: the words for a column of 64-bit integers, of text of any length, of bytes of any length.
     word: for a text of up to 200 characters that may be (part of) a primary key.
     """
@@ -123,6 +124,7 @@ class Database(ABC):
     identity: str = ""
     placeholder: str = "%s"
     ddl_commits: bool = False
+    folds: bool = False
     path: Path | None = None
     integer: str = "BIGINT"
     word: str = "VARCHAR(200)"
@@ -174,6 +176,10 @@ class Database(ABC):
         """The columns that every new row has to give: not null, without a default."""
         return ()
 
+    def computed(self, session: Session, table: TableName) -> tuple[str, ...]:
+        """The columns whose values the database makes itself, and takes from nobody."""
+        return ()
+
     @abstractmethod
     def unique(self, session: Session, table: TableName, key: Sequence[str]) -> bool:
         """Whether the table has a unique index (or key) on exactly these columns, in any order, and on all rows."""
@@ -185,6 +191,12 @@ class Database(ABC):
     @abstractmethod
     def rights(self, session: Session, target: TableName, mode: Mode) -> str | None:
         """What the user lacks to write there so, in one sentence; None where nothing is missing."""
+
+    def unwritable(self, session: Session, tables: Sequence[TableName]) -> str | None:
+        """What the user lacks to read and write those of these tables that are there, as `rights`; None where nothing
+        is missing, or where the server alone can tell.
+        """
+        return None
 
     @abstractmethod
     def type_of(self, field: pa.Field) -> str:
@@ -217,6 +229,12 @@ class Database(ABC):
         except SinkError:
             return False
         return True
+
+    def failing(self, session: Session, table: TableName, expression: str) -> int | None:
+        """The row of a table, from 1 in the order of writing, for which an expression cannot be computed; None: there
+        is none, or it cannot be found cheaply.
+        """
+        return None
 
     # -- statements -------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class DuckDB(Database):
 
     kind = "duckdb"
     placeholder = "?"
+    folds = True
     text = "VARCHAR"
     path: Path
 
@@ -201,6 +202,15 @@ class DuckDB(Database):
         found = _known(session, table, "duckdb_columns()", chosen)
         return tuple(str(name) for _, name, empty, default in sorted(found) if not empty and default is None)
 
+    def computed(self, session: Session, table: TableName) -> tuple[str, ...]:
+        found = session.query(
+            "SELECT column_name FROM information_schema.columns WHERE table_catalog = current_database() "
+            "AND lower(table_name) = lower(?) AND lower(table_schema) = lower(coalesce(?, current_schema())) "
+            "AND is_generated = 'ALWAYS'",
+            [table.name, table.schema],
+        )
+        return tuple(str(name) for (name,) in found)
+
     def unique(self, session: Session, table: TableName, key: Sequence[str]) -> bool:
         own = _known(session, table, "duckdb_constraints()", "constraint_type, constraint_column_names")
         made = _known(session, table, "duckdb_indexes()", "is_unique, expressions")
@@ -210,8 +220,18 @@ class DuckDB(Database):
         return any(sorted(name.lower() for name in names) == wanted for names in groups)
 
     def rights(self, session: Session, target: TableName, mode: Mode) -> str | None:
-        found = _known(session, target, "duckdb_views()", "view_name", "view_name")
-        return f"{target} is a view; rows go into a table" if found else None
+        if _known(session, target, "duckdb_views()", "view_name", "view_name"):
+            return f"{target} is a view; rows go into a table"
+        if mode.word != "replace":
+            return None
+        others = _known(session, target, "duckdb_constraints()", "table_name", "referenced_table")
+        referring = [str(name) for (name,) in others if str(name).lower() != target.name.lower()]
+        if not referring:
+            return None
+        return (
+            f"a foreign key of the table {referring[0]} refers to {target}, which cannot be replaced: --mode upsert, "
+            "or drop that table first"
+        )
 
     def left_behind(self, session: Session, table: TableName) -> str | None:
         indexes = len(_known(session, table, "duckdb_indexes()", "index_name"))

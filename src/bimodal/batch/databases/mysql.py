@@ -109,7 +109,7 @@ class MySQL(Database):
     """MySQL 5.7 and later, MariaDB 10.3 and later. Tables of InnoDB alone are written: others know no transaction."""
 
     placeholder = "%s"
-    ddl_commits = True
+    ddl_commits, folds = True, True
     word = "VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     text = TEXT
     blob = "LONGBLOB"
@@ -361,6 +361,10 @@ class MySQL(Database):
             "AND extra NOT LIKE '%auto_increment%' AND extra NOT LIKE '%GENERATED%' ORDER BY ordinal_position"
         )
         return tuple(str(name) for (name,) in found)
+
+    def computed(self, session: Session, table: TableName) -> tuple[str, ...]:
+        query = f"SELECT column_name FROM information_schema.columns WHERE {_is(table)} AND extra LIKE '%GENERATED'"
+        return tuple(str(name) for (name,) in session.query(query))
 
     def resolve(self, session: Session, table: TableName) -> TableName:
         return table if table.schema else TableName(table.name, self._address.database)

@@ -67,6 +67,29 @@ NATIVE: dict[str, pa.DataType] = {
 LISTS = ("bool", "int2", "int4", "int8", "float4", "float8", "text", "varchar")
 SEVERAL = "bimodal: a list of several dimensions"  # what the server cannot make an array of, to find it in its words
 AGAIN = {"bit": "varbit", "char": "text"}  # of which the plain name is another type, or one of another length
+LOOSE = ("boolean", '"char"', "bytea")
+WIDER = {r"numeric\(": "numeric", "date$": "timestamp", r"timestamp\(\d\) without": "timestamp"}  # of a text's types
+TABLES, INSERTABLE = ("r", "p"), ("r", "p", "v", "f")  # kinds of relations
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "i": "an index"}
+WRITING = ("SELECT", "INSERT", "UPDATE", "DELETE")
+LEFT = {  # what a table t has that another one in its place has not, and where it is counted
+    "index": "pg_index WHERE indrelid = t.oid",
+    "constraint": "pg_constraint WHERE conrelid = t.oid AND contype IN ('p', 'u', 'x', 'f', 'c')",
+    "default": "pg_attribute WHERE attrelid = t.oid AND attnum > 0 AND (atthasdef OR attidentity <> '')",
+    "column that is NOT NULL": "pg_attribute a WHERE attrelid = t.oid AND attnum > 0 AND attnotnull AND NOT EXISTS "
+    "(SELECT 1 FROM pg_index WHERE indrelid = t.oid AND indisprimary AND a.attnum = ANY(indkey))",
+    "trigger": "pg_trigger WHERE tgrelid = t.oid AND NOT tgisinternal",
+    "policy": "pg_policy WHERE polrelid = t.oid",
+    "rule": "pg_rewrite WHERE ev_class = t.oid",
+    "partition": "pg_inherits WHERE inhparent = t.oid",
+    "column with rights": "pg_attribute WHERE attrelid = t.oid AND attacl IS NOT NULL",
+    "publication": "pg_publication_rel WHERE prrelid = t.oid",
+}
+PLURAL = {
+    "index": "indexes", "policy": "policies", "column that is NOT NULL": "columns that are NOT NULL",
+    "column with rights": "columns with rights",
+}  # fmt: skip
+MOST_ROWS = 2048  # of a page, more than there can be
 FIRST, LAST = -719_162, 2_932_896  # days: years 1 to 9999
 DAY = 86_400_000_000  # microseconds
 
@@ -177,7 +200,7 @@ class PostgreSQL(Database):
             raise SourceError(f"{relation} in {self.name} cannot be read: {_adbc_reason(error)}") from None
         except psycopg.Error as error:
             raise SourceError(f"{relation} in {self.name} cannot be read: {_reason(error)}") from None
-        except OSError as error:  # of Arrow's stream, while the rows come
+        except (OSError, pa.ArrowException) as error:  # of Arrow's stream, while the rows come
             raise SourceError(f"{relation} in {self.name} cannot be read: {_streamed_reason(error)}") from None
 
     def _described(self, relation: Relation) -> tuple[str, list[Column]]:
@@ -247,6 +270,7 @@ class PostgreSQL(Database):
 
     def resolve(self, session: Session, table: TableName) -> TableName:
         if table.schema is not None:
+            self._see_schema(session, table.schema)
             return table
         ((schema,),) = session.query(
             "SELECT coalesce((SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -256,6 +280,15 @@ class PostgreSQL(Database):
         if schema is None:
             raise SinkError(f"{self.name} has no schema that a table could be made in: name one, as in #sales.{table}")
         return TableName(table.name, str(schema))
+
+    def _see_schema(self, session: Session, schema: str) -> None:
+        """Without the right to use it nothing in it can be looked at, and no table's rights."""
+        for may, user in session.query(
+            "SELECT has_schema_privilege(oid, 'USAGE'), current_user FROM pg_namespace WHERE nspname = %s", (schema,)
+        ):
+            if not may:
+                grant = f"GRANT USAGE, CREATE ON SCHEMA {self.quote(schema)} TO {self.quote(user)}"
+                raise SinkError(f"{self.name} cannot be written: the user lacks a right: {grant}")
 
     def columns(self, session: Session, table: TableName) -> dict[str, str] | None:
         found = session.query(
@@ -270,6 +303,14 @@ class PostgreSQL(Database):
         found = session.query(
             "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped "
             "AND attnotnull AND NOT atthasdef AND attidentity = ''",
+            (self.spell(table),),
+        )
+        return tuple(str(row[0]) for row in found)
+
+    def computed(self, session: Session, table: TableName) -> tuple[str, ...]:
+        found = session.query(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped "
+            "AND (attgenerated <> '' OR attidentity = 'a')",
             (self.spell(table),),
         )
         return tuple(str(row[0]) for row in found)
@@ -295,18 +336,96 @@ class PostgreSQL(Database):
         grantee = self.quote(user)
         if not may_create:
             return f"the user lacks a right: GRANT CREATE ON SCHEMA {self.quote(schema)} TO {grantee}"
-        if self.columns(session, target) is None:
+        found = session.query(
+            "SELECT relkind::text, pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)", (spelled,)
+        )
+        if not found or mode.word == "create":
             return None
+        ((kind, owns),) = found
+        if kind not in (TABLES if mode.word == "replace" else INSERTABLE):
+            return f"{target} is {KINDS.get(kind, 'no table')}; name a table"
         if mode.word == "replace":
-            ((owns,),) = session.query(
-                "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(%s)", (spelled,)
-            )
-            return None if owns else f"only its owner may replace a table: ALTER TABLE {spelled} OWNER TO {grantee}"
+            if not owns:
+                return f"only its owner may replace a table: ALTER TABLE {spelled} OWNER TO {grantee}"
+            return self._depended(session, target)
         for right in {"append": ("INSERT",), "upsert": ("INSERT", "UPDATE", "SELECT")}.get(mode.word, ()):
             ((may,),) = session.query("SELECT has_table_privilege(to_regclass(%s)::oid, %s)", (spelled, right))
             if not may:
                 return f"the user lacks a right: GRANT {right} ON {spelled} TO {grantee}"
         return None
+
+    def _depended(self, session: Session, target: TableName) -> str | None:
+        """What keeps the table from being dropped. What belongs to the table itself goes with it."""
+        found = session.query(
+            "SELECT DISTINCT coalesce('view ' || v.oid::regclass::text, pg_describe_object(d.classid, d.objid, 0)) "
+            "FROM pg_class t JOIN pg_depend d ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid) "
+            "OR (d.refclassid = 'pg_type'::regclass AND d.refobjid = t.reltype) "
+            "LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid "
+            "LEFT JOIN pg_class v ON v.oid = r.ev_class WHERE t.oid = to_regclass(%s) AND d.deptype = 'n' "
+            "AND NOT EXISTS (SELECT 1 FROM pg_depend o WHERE o.classid = d.classid AND o.objid = d.objid "
+            "AND o.refobjid = t.oid AND o.deptype IN ('a', 'i', 'P', 'S')) ORDER BY 1",
+            (self.spell(target),),
+        )
+        if not found:
+            return None
+        named = ", ".join(str(row[0]) for row in found)
+        return (
+            f"the table {target} cannot be replaced while there is what depends on it: {named}; drop that and make it "
+            "again behind the run, or empty the table and use --mode append"
+        )
+
+    def unwritable(self, session: Session, tables: Sequence[TableName]) -> str | None:
+        """By names in the catalogue, which may be read without a right."""
+        missing = " OR ".join(f"NOT has_table_privilege(c.oid, '{right}')" for right in WRITING)
+        query = (
+            "SELECT c.relname, current_user FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "  # noqa: S608 - our own words
+            f"WHERE n.nspname = %s AND c.relname = ANY(%s) AND ({missing}) ORDER BY 1"
+        )
+        found = session.query(query, (tables[0].schema, [each.name for each in tables]))
+        if not found:
+            return None
+        named = ", ".join(self.spell(TableName(name, tables[0].schema)) for name, _ in found)
+        grant = f"GRANT {', '.join(WRITING)} ON {named} TO {self.quote(found[0][1])}"
+        return f"runs are recorded in tables of another user, who gives the right with: {grant}"
+
+    def left_behind(self, session: Session, table: TableName) -> str | None:
+        counts = ", ".join(f"(SELECT count(*) FROM {what})" for what in LEFT.values())  # noqa: S608 - our own words
+        (numbers,) = session.query(f"SELECT {counts} FROM pg_class t WHERE oid = to_regclass(%s)", (self.spell(table),))  # noqa: S608 - our own words
+        found = zip(LEFT, numbers, strict=True)
+        told = [f"{count} {word if count == 1 else PLURAL.get(word, word + 's')}" for word, count in found if count]
+        whole = session.query(
+            "SELECT CASE WHEN relrowsecurity THEN 'row level security' END, CASE WHEN relowner <> (SELECT oid FROM "
+            "pg_roles WHERE rolname = current_user) THEN 'the owner ' || pg_get_userbyid(relowner) END FROM pg_class "
+            "WHERE oid = to_regclass(%s)",
+            (self.spell(table),),
+        )
+        told += [str(word) for row in whole for word in row if word is not None]
+        return ", ".join(told) or None
+
+    def convertible(self, session: Session, have: str, want: str) -> bool:
+        """A text becomes one of these whatever it is, another one than the text says."""
+        return not (have == "text" and want in LOOSE) and super().convertible(session, have, want)
+
+    def failing(self, session: Session, table: TableName, expression: str) -> int | None:
+        """By halving the table's pages, then one page's rows."""
+        spelled = self.spell(table)
+
+        def fails(low: str, high: str) -> bool:
+            try:
+                session.query(f"SELECT count({expression}) FROM {spelled} WHERE ctid >= '{low}' AND ctid < '{high}'")  # noqa: S608 - names quoted
+            except SinkError:  # that is what is looked for
+                return True
+            return False
+
+        ((pages,),) = session.query(
+            "SELECT pg_relation_size(to_regclass(%s)) / current_setting('block_size')::int", (spelled,)
+        )
+        if not fails("(0,0)", f"({pages},0)"):
+            return None
+        page = _first(0, int(pages), lambda low, high: fails(f"({low},0)", f"({high},0)"))
+        place = _first(0, MOST_ROWS, lambda low, high: fails(f"({page},{low})", f"({page},{high})"))
+        ((row,),) = session.query(f"SELECT count(*) FROM {spelled} WHERE ctid <= '({page},{place})'")  # noqa: S608 - names quoted
+        return int(row)
 
     def type_of(self, field: pa.Field) -> str:
         return declared_type(field, self.kind) or copied.type_of(field)
@@ -315,8 +434,13 @@ class PostgreSQL(Database):
         return copied.csv(table, types)
 
     def differs(self, column: str, have: str, want: str) -> str | None:
-        """Text takes any form that the target's type writes, so it is not compared; a text that is none is an error."""
-        if have.lower() == want.lower() or (have == "text" and not re.match(r"character|varchar", want)):
+        """Text takes any form that the target's type writes, so it is compared with what the wider type makes of it; a
+        text that is none is an error.
+        """
+        wider = next((wide for narrow, wide in WIDER.items() if re.match(narrow, want)), None)
+        if have == "text" and wider is not None:
+            return f"CAST({column} AS {want}) IS DISTINCT FROM CAST({column} AS {wider})"
+        if have.lower() == want.lower() or (have == "text" and not re.match(r"character|varchar|name$", want)):
             return None
         return super().differs(column, have, want)
 
@@ -512,6 +636,14 @@ def _unfit(column: Column, relation: Relation, row: int, what: str, instead: str
         row=row,
         column=column.name,
     )
+
+
+def _first(low: int, high: int, fails: Callable[[int, int], bool]) -> int:
+    """The first number of a range that fails, of which it is known that one does."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(low, middle) else (middle, high)
+    return low
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

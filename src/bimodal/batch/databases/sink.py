@@ -138,7 +138,7 @@ class TableSink(Sink):
     # -- before -----------------------------------------------------------------------------------------------------
 
     def hold(self, wait: float, told: Callable[[str], None]) -> None:
-        self._look(lambda session: None)
+        self._look(self._see_books)
         until, waiting = time.monotonic() + wait, False
         while isinstance(holder := self.database.lock(self._target), str):
             if time.monotonic() >= until:
@@ -154,6 +154,13 @@ class TableSink(Sink):
         self._look(self._wait_for_earlier)
         if self.database.ddl_commits:
             self._look(self._repair)
+
+    def _see_books(self, session: Session) -> None:
+        """The tables of the books may be another user's."""
+        places = [TableName(name, self._target.schema) for name in (RUNS, CHUNKS, REJECTS)]
+        lacking = self.database.unwritable(session, places)
+        if lacking is not None:
+            raise SinkError(f"{self.name} cannot be written: {lacking}")
 
     def _wait_for_earlier(self, session: Session) -> None:
         """A process that was killed has let go of the lock, but the server may be about to do its last COMMIT. What
@@ -252,6 +259,7 @@ class TableSink(Sink):
         lacking = self.database.rights(session, self._target, self.mode)
         if lacking is not None:
             raise SinkError(f"{self.name} cannot be written: {lacking}")
+        self._see_books(session)
         there = self.database.columns(session, self._target)
         notes: list[str] = []
         if there is not None and self.mode.word == "create":
@@ -269,17 +277,34 @@ class TableSink(Sink):
         if schema is not None:
             types = self._types_of(schema)
             if there is not None and self.mode.word in ("append", "upsert"):
-                notes += self._compared(session, types, there)
+                notes += self._compared(session, types, self._there(session, types) or {})
         return tuple(notes)
 
     def _types_of(self, schema: pa.Schema) -> dict[str, str]:
         types: dict[str, str] = {}
+        seen: dict[str, str] = {}
         for each in schema:
             self.database.quote(each.name)
+            other = seen.setdefault(self._folded(each.name), each.name)
             if each.name in types:
                 raise SinkError(f"the output has two columns called {each.name!r}", column=each.name)
+            if other != each.name:
+                raise SinkError(
+                    f"the output has the columns {other!r} and {each.name!r}, which are one in {self.kind}; leave one "
+                    "out with --keep, or name it otherwise in a --query (AS)",
+                    column=each.name,
+                )
             types[each.name] = self.database.type_of(each)
         return types
+
+    def _folded(self, name: str) -> str:
+        return re.sub("[A-Z]", lambda found: found[0].lower(), name) if self.database.folds else name
+
+    def _there(self, session: Session, types: Mapping[str, str]) -> dict[str, str] | None:
+        """The target's columns, spelled as the output's where they are the same."""
+        found = self.database.columns(session, self._target)
+        mine = {self._folded(name): name for name in types}
+        return None if found is None else {mine.get(self._folded(name), name): kind for name, kind in found.items()}
 
     def _check_key(self, session: Session, there: Mapping[str, str] | None, schema: pa.Schema | None) -> None:
         key = self.mode.key
@@ -305,8 +330,15 @@ class TableSink(Sink):
 
     def _compared(self, session: Session, types: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
         """What the output and the target do not have in common: sentences, or a SinkError if it cannot work."""
+        computed = {self._folded(name) for name in self.database.computed(session, self._target)}
         for name, have in types.items():
             want = there.get(name)
+            if self._folded(name) in computed:
+                raise SinkError(
+                    f"the table {self._target} makes the values of its column {name!r} itself and takes none; leave it "
+                    "out with --keep, or drop what generates it there",
+                    column=name,
+                )
             if want is None:
                 raise SinkError(
                     f"the table {self._target} has no column {name!r}: ALTER TABLE {self.database.spell(self._target)} "
@@ -316,7 +348,8 @@ class TableSink(Sink):
             if not self.database.convertible(session, have, want):
                 raise SinkError(
                     f"the column {name!r} is {have} in the output and {want} in the table {self._target}, which does "
-                    "not go together",
+                    f"not go together; leave it out with --keep, read it as {want} with a --query (CAST), or give the "
+                    f"table's column the type {have}",
                     column=name,
                 )
         left = [name for name in there if name not in types]
@@ -464,15 +497,23 @@ class TableSink(Sink):
         told = {**report, "rejects": self.show_rejects() or None}
         told.setdefault("end", None if last is None else last.cursor)
         self._look(self._fits)
+        try:
+            self._publish_once(run, told)
+        except SinkError as error:
+            if self.mode.word not in ("append", "upsert") or self._look(self._is_done):
+                raise
+            raise self._look(partial(self._blamed, error=error)) from error
+        return told
+
+    def _is_done(self, session: Session) -> bool:
+        return self._books.status(session, self._known()) == PUBLISHED
+
+    def _publish_once(self, run: str, told: Mapping[str, Any]) -> None:
         if self.database.ddl_commits:
             self._look(lambda session: self._publish_in_steps(session, told))
-        else:
-            with contextlib.suppress(_DoneMeanwhileError):
-                self._once(
-                    lambda session: self._publish(session, told),
-                    lambda session: self._books.status(session, run) == PUBLISHED,
-                )
-        return told
+            return
+        with contextlib.suppress(_DoneMeanwhileError):
+            self._once(lambda session: self._publish(session, told), self._is_done)
 
     def _moves(self, session: Session) -> bool:
         """Whether the staging table itself becomes the target."""
@@ -482,7 +523,7 @@ class TableSink(Sink):
 
     def _fits(self, session: Session) -> None:
         """What can be seen before anything is changed: the target is as it should be, and so are the rows."""
-        there = self.database.columns(session, self._target)
+        there = self._there(session, self._types)
         if there is not None and self.mode.word == "create":
             raise OutputExists(
                 f"the table {self._target} is there already; --mode append, replace or upsert writes to it"
@@ -497,12 +538,29 @@ class TableSink(Sink):
         for name, have in self._types.items():
             differs = self.database.differs(self.database.quote(name), have, there[name])
             query = f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {staging} WHERE {differs}) THEN 1 ELSE 0 END"  # noqa: S608 - names quoted
-            if differs is not None and session.query(query)[0][0]:
+            try:
+                changed = differs is not None and session.query(query)[0][0]
+            except SinkError as error:
+                raise self._blamed(session, error) from error
+            if changed:
                 raise SinkError(
                     f"the column {name!r} is {there[name]} in the table {self._target}, which cannot hold all values "
                     f"of the output ({have}) as they are; change the column's type, then run the same command again",
                     column=name,
                 )
+
+    def _blamed(self, session: Session, error: SinkError) -> SinkError:
+        """A value that cannot be converted, with its row and column; another error as it is."""
+        staging = self._staging(self._known())
+        for name, expression in self._values(session).items() if error.column is None else ():
+            row = self.database.failing(session, staging, expression)
+            if row is not None:
+                reason = error.message.rpartition(": ")[2]
+                told = f"row {row:,} of the output, column {name!r}, does not fit the table {self._target}: {reason}"
+                return SinkError(
+                    f"{told}; see to that value in the input, or change the column's type", row=row, column=name
+                )
+        return error
 
     def _see_keys(self, session: Session) -> None:
         """No key twice in the output, none that is null."""
@@ -510,14 +568,16 @@ class TableSink(Sink):
         names = [self.database.quote(name) for name in self.mode.key]
         key, told = ", ".join(names), listed(list(self.mode.key))
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
-        for what, inner in (
-            ("more than one row has the same", f"SELECT 1 FROM {staging} GROUP BY {key} HAVING COUNT(*) > 1"),  # noqa: S608 - names quoted
-            ("a row has no", f"SELECT 1 FROM {staging} WHERE {nulls}"),  # noqa: S608 - names quoted
+        twice = f"SELECT 1 FROM {staging} GROUP BY {key} HAVING COUNT(*) > 1"  # noqa: S608 - names quoted
+        missing = f"SELECT 1 FROM {staging} WHERE {nulls}"  # noqa: S608 - names quoted
+        for what, inner, remedy in (
+            ("a row has no", missing, "leave out the rows where it is null (a --query with IS NOT NULL)"),
+            ("more than one row has the same", twice, "see to it that the input has each key once"),
         ):
             if session.query(f"SELECT CASE WHEN EXISTS ({inner}) THEN 1 ELSE 0 END")[0][0]:
                 raise SinkError(
-                    f"the output cannot update {self._target}: {what} key ({told}); choose other --key columns, or see "
-                    "to it that the input has each key once",
+                    f"the output cannot update {self._target}: {what} key ({told}); choose other --key columns, or "
+                    + remedy,
                     column=self.mode.key[0],
                 )
 
@@ -543,12 +603,16 @@ class TableSink(Sink):
             return self.database.replace(session, self._target, staging)
         return [self.database.rename(staging, self._target.name)]
 
-    def _merged(self, session: Session, staging: TableName) -> list[str]:
-        there = self.database.columns(session, self._target) or {}
-        values = {
+    def _values(self, session: Session) -> dict[str, str]:
+        """For each column of the output the expression that makes it the target's."""
+        there = self._there(session, self._types) or {}
+        return {
             name: self.database.converted(self.database.quote(name), have, there[name])
             for name, have in self._types.items()
         }
+
+    def _merged(self, session: Session, staging: TableName) -> list[str]:
+        values = self._values(session)
         if self.mode.word == "upsert":
             return self.database.upsert(self._target, staging, values, self.mode.key)
         return [self.database.insert(self._target, staging, values)]

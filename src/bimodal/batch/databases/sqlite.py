@@ -41,6 +41,7 @@ class SQLite(Database):
 
     kind = "sqlite"
     placeholder = "?"
+    folds = True
     integer = "INTEGER"
     word = "TEXT"
 
@@ -234,7 +235,11 @@ class SQLite(Database):
         if table.schema not in (None, "main"):
             raise SinkError(f"{self.name}: SQLite has no schema {table.schema}; write #{table.name}")
         found = session.query(f"PRAGMA main.table_xinfo({self.quote(table.name)})")
-        return {row[1]: row[2] for row in found if row[6] == 0} or None
+        return {row[1]: row[2] for row in found if row[6] != 1} or None
+
+    def computed(self, session: Session, table: TableName) -> tuple[str, ...]:
+        found = session.query(f"PRAGMA main.table_xinfo({self.quote(table.name)})")
+        return tuple(row[1] for row in found if row[6] in (2, 3))
 
     def rights(self, session: Session, target: TableName, mode: Mode) -> str | None:
         for place, what in ((self.path, "file"), (self.path.parent, "folder")):
