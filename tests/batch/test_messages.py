@@ -21,7 +21,7 @@ from bimodal import predict_file
 from bimodal.batch.options import Options
 from bimodal.cli import main
 from bimodal.cli.options import split
-from bimodal.errors import BimodalError, ModelError, UsageError
+from bimodal.errors import BimodalError, ModelError, TooManyRejects, UsageError
 from bimodal.formats import recognise
 from bimodal.settings import joined
 from tests.batch.places import FEATURES, read, shop, write
@@ -259,3 +259,11 @@ def test_a_model_that_answers_no_made_up_row_says_why_without_a_traceback(
     with bimodal.load(f"{tmp_path}/own.py:Own") as own:
         assert "no made-up row (IndexError: " in " ".join(own.warnings)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_nothing_is_offered_where_all_rows_are_refused(model: bimodal.Model, tmp_path: Path) -> None:
+    given = saved(shop(5).assign(spent="x"), tmp_path / "in.csv")
+    with pytest.raises(TooManyRejects, match="5 rows of 5 rejected") as caught:
+        predict_file(model, given, tmp_path / "out.csv")
+    assert "to publish" not in str(caught.value)
+    assert str(caught.value).endswith("out.csv.rejects.jsonl")

@@ -591,9 +591,9 @@ class Run:
             if len(first) == SHOWN:
                 break
         shown = "\n".join(f"  {reject}" for reject in first)
+        others = f"\nto publish the other {read - count:,}: {self.options.command(count)}" if read > count else ""
         return TooManyRejects(
-            f"{rows(count)} of {read:,} rejected, nothing was published:\n{shown}\n  all are in {place}\n"
-            f"to publish the other {read - count:,}: {self.options.command(count)}"
+            f"{rows(count)} of {read:,} rejected, nothing was published:\n{shown}\n  all are in {place}{others}"
         )
 
     # -- telling ----------------------------------------------------------------------------------------------------
