@@ -1,0 +1,202 @@
+"""Publishing: the committed output of a run becomes an edition of the model's prediction store."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from bimodal.batch.databases.address import Address, is_address
+from bimodal.batch.sources.contract import Reading
+from bimodal.batch.sources.inputs import open_input
+from bimodal.config.tables import StoreTable
+from bimodal.errors import InputError, UsageError
+from bimodal.jobs import templates
+from bimodal.jobs.task import Task
+from bimodal.model import Model
+from bimodal.predictions.contract import Edition, StoreWriter
+from bimodal.predictions.opening import open_reader, open_writer
+from bimodal.table import flat_schema
+
+FINGERPRINT = "row_fingerprint"
+PIECE = 8192  # rows that become Python values at once
+
+
+def publish(
+    task: Task, table: StoreTable | None, output: str, model: Model, guard: Callable[[], None]
+) -> dict[str, Any] | None:
+    """Make the edition and what is to be told of it; None where the job feeds no store. Done again for the same run, it
+    changes nothing. guard: asked right before the edition becomes the current one.
+    """
+    if table is None:
+        return None
+    _check(task, table)
+    folder = Path(task.state) / "predictions" / task.models_name
+    reader = open_reader(table, folder)
+    try:
+        current = reader.edition()
+    finally:
+        reader.close()
+    if current is not None and current.run == task.run:
+        return _told(current)
+    names = task.table.outputs or task.model.outputs or model.resolve_outputs(None)
+    if task.table.proba:
+        names = tuple(dict.fromkeys([*names, *(n.name for n in model.signature.outputs if "probability" in n.name)]))
+    result = Result(output, _into(task), table.key, tuple(names), model)
+    kind = result.kind()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    writer = open_writer(
+        table,
+        folder,
+        job=task.job,
+        run=task.run,
+        model=f"{model.name}/{model.version}",
+        digest=model.digest,
+        kind=kind,
+        outputs=result.outputs,
+    )
+    try:
+        return _told(_fill(writer, result, kind, guard))
+    except InputError as error:
+        raise UsageError(f"{output} cannot be served by {table.key!r}: {error}") from error
+    finally:
+        writer.abandon()
+
+
+def _fill(writer: StoreWriter, result: Result, kind: str, guard: Callable[[], None]) -> Edition:
+    for keys, bodies, marks in result.pieces(kind):
+        writer.add(keys, bodies, marks)
+    guard()
+    return writer.commit(time.time())
+
+
+def _check(task: Task, table: StoreTable) -> None:
+    """Raise UsageError where the output of one run is not the whole result, or not of one model."""
+    job = task.table
+    if job.incremental is None:
+        return
+    whole = job.output is not None and is_address(job.output) and not templates.differs(job.output)
+    if not whole:
+        raise UsageError(
+            f"job {task.job} is incremental and feeds the prediction store of {task.models_name}, so its output has to "
+            "hold all results: write to a database's table"
+        )
+    if job.on_model_change == "new":
+        raise UsageError(
+            f'job {task.job}: on_model_change = "new" would mix the answers of two models in the prediction store of '
+            f'{task.models_name}; write "everything"'
+        )
+
+
+def _into(task: Task) -> str | None:
+    into = task.table.into
+    return None if into is None else templates.render(into, task.due, task.table.timezone, run=task.run, job=task.job)
+
+
+def _told(edition: Edition) -> dict[str, Any]:
+    return {"version": edition.version, "count": edition.count, "committed": edition.committed}
+
+
+def place_of(task: Task) -> Path:
+    """Where the predictions lie on their way to the store, for a job without an output."""
+    folder = Path(task.state) / "runs" / task.run
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "predictions.parquet"
+
+
+def clear(task: Task) -> None:
+    shutil.rmtree(place_of(task).parent)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's committed output. outputs: as the model has them, each one or several columns."""
+
+    place: str
+    into: str | None
+    key: str
+    outputs: tuple[str, ...]
+    model: Model
+
+    def kind(self) -> str:
+        """Of the keys: "int" where all are integers, also as text of a file of text; else "text"."""
+        tables = self._tables((), keyed=True)
+        return "int" if all(_integers(table.column(self.key)) for table in tables) else "text"
+
+    def pieces(self, kind: str) -> Iterator[tuple[list[int | str], list[bytes], list[int]]]:
+        """Keys, bodies and fingerprints, some rows at a time."""
+        columns = {name: flat_schema((name,), self.model.signature) for name in self.outputs}
+        flat = [each for schema in columns.values() for each in schema]
+        for table in self._tables((*flat, pa.field(FINGERPRINT, pa.int64())), keyed=True):
+            for start in range(0, table.num_rows, PIECE):
+                part = table.slice(start, PIECE)
+                keys = [_key(each, kind) for each in part.column(self.key).to_pylist()]
+                yield keys, self._bodies(part, columns), part.column(FINGERPRINT).to_pylist()
+
+    def _bodies(self, part: pa.Table, columns: dict[str, pa.Schema]) -> list[bytes]:
+        told = []
+        for name, schema in columns.items():
+            values = [part.column(each).to_pylist() for each in schema.names]
+            told.append(values[0] if schema.names == [name] else list(zip(*values, strict=True)))
+        encode = msgspec.json.Encoder().encode
+        return [encode(dict(zip(columns, row, strict=True)))[1:-1] for row in zip(*told, strict=True)]
+
+    def _tables(self, fields: tuple[pa.Field, ...], *, keyed: bool) -> Iterator[pa.Table]:
+        types = {each.name: each.type for each in fields}
+        if is_address(self.place):
+            yield from self._of_database(types)
+            return
+        source = open_input(self.place)
+        try:
+            if self.key not in source.columns:
+                raise UsageError(
+                    f"{self.place} has no column {self.key!r}, by which its results are to be served: keep it in the "
+                    "job's output, or name another key in [models.NAME.store]"
+                )
+            for chunk in source.chunks(Reading(types or {self.key: None}, (self.key,), missing=("",))):
+                yield _cast(pa.table({**_columns(chunk.features), self.key: chunk.kept.column(self.key)}), types)
+        finally:
+            source.close()
+
+    def _of_database(self, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+        address = Address.parse(self.place)
+        if self.into is not None:
+            address = address.at(Address.parse(f"sqlite:///x#{self.into}").table)
+        database = address.open()
+        if self.key not in database.schema(address.named).names:
+            raise UsageError(f"{address.name} has no column {self.key!r}, by which its results are to be served")
+        for batch in database.batches(address.named, [self.key, *types]):
+            yield _cast(pa.Table.from_batches([batch]), types)
+
+
+def _columns(table: pa.Table) -> dict[str, Any]:
+    return {name: table.column(name) for name in table.column_names}
+
+
+def _cast(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
+    for name, kind in types.items():
+        column = table.column(name)
+        if column.type != kind:
+            table = table.set_column(table.column_names.index(name), name, column.cast(kind))
+    return table
+
+
+def _integers(column: Any) -> bool:
+    if pa.types.is_integer(column.type):
+        return True
+    return all(isinstance(each, str) and _is_integer(each) for each in column.to_pylist())
+
+
+def _is_integer(text: str) -> bool:
+    """Written as an integer of 64 bits is, and in no other way: 0042 stays a text."""
+    return len(text) < 20 and text.lstrip("-").isdecimal() and str(int(text)) == text and abs(int(text)) < 2**63
+
+
+def _key(value: Any, kind: str) -> int | str:
+    return int(value) if kind == "int" else str(value)
