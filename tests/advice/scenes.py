@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from bimodal.advice.advising import Advice
+from bimodal.advice.choice import choose
+from bimodal.advice.curves import Curves
 from bimodal.advice.figure import Figure
 from bimodal.advice.load import SHARES
 from bimodal.advice.measured import Bulk, Load, Loads, Lookup, Measured
+from bimodal.advice.modes import modes
+from bimodal.advice.needs import Needs
 
 
 def figure(value: float, unit: str = "") -> Figure:
@@ -29,3 +36,13 @@ def machine(
     bulk = Bulk(figure(rows), figure(start), figure(2e8), cores, "native")
     found = Lookup(figure(lookup), figure(1e-4), figure(2e-4))
     return Measured(cores, "native", figure(one / 2), figure(one), bulk, loads, found, loads)
+
+
+def advice(measured: Measured | None = None, **asked: Any) -> Advice:
+    """What `advise` would find on such a machine."""
+    measured, needs = measured or machine(), Needs.read(2, **asked)
+    found = modes(needs, measured)
+    return Advice(
+        "churn", "0123456789ab", "sklearn", "a file <b>", needs, measured, found, choose(found),
+        Curves.of(needs, measured), ("a note",), 1.5,
+    )  # fmt: skip

@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bimodal.advice.bulk import Batch
 from bimodal.advice.choice import Choice, choose
 from bimodal.advice.curves import Curves
-from bimodal.advice.figure import Figure, assumed, measured
+from bimodal.advice.figure import Figure, measured
 from bimodal.advice.live import measure as measure_live
 from bimodal.advice.material import Material
-from bimodal.advice.measured import Loads, Lookup, Measured
+from bimodal.advice.measured import Measured
 from bimodal.advice.modes import Mode, modes
 from bimodal.advice.needs import Needs
 from bimodal.batch.bounds import LARGE
@@ -29,7 +31,7 @@ LEAST = 3.0
 PROOF = 0.3  # share of the budget within which a compiled form must be proven
 SHARES = {"one row": 0.05, "batch": 0.45, "live": 0.5}
 CALLS = 100_000
-HALF = 0.5  # of the empty route's rate: what a lookup is assumed to reach
+KEYS = 100_000  # of the prediction store that is measured, where nothing is said of keys
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,12 @@ def _one_row(model: Model, material: Material, seconds: float) -> tuple[Figure, 
     return middle, measured([listed[min(int(0.99 * len(listed)), len(listed) - 1)]], "s", how)
 
 
-def _assumed_lookup(empty: Loads) -> Lookup:
-    how = "half the rate of the route without a model, which was measured"
-    return Lookup(
-        assumed(empty.full.number * HALF, "requests/s", how),
-        assumed(empty.alone.p50.number / HALF, "s", how),
-        assumed(empty.alone.p99.number / HALF, "s", how),
-    )
+def _bodies(model: Model, material: Material, outputs: Sequence[str]) -> list[bytes]:
+    """What a prediction store keeps of some rows: their outputs as JSON without the braces."""
+    few = model.run(material.rows.slice(0, min(material.rows.count, 64)), outputs)
+    lists = [few.array(name).tolist() for name in outputs]
+    records = [dict(zip(outputs, values, strict=True)) for values in zip(*lists, strict=True)]
+    return [msgspec.json.encode(record)[1:-1] for record in records]
 
 
 def _plain(value: Figure | None) -> dict[str, Any] | None:

@@ -59,7 +59,9 @@ class Batch:
         length = min(LONGEST, seconds / 8)
         count, large = self._long_enough(small[-1], length, time.monotonic() + seconds / 3)
         path = self.folder / f"rows-{count}.{'csv' if self.material.csv else 'parquet'}"
-        runs = [large, *(self._run(path, count) for _ in rounds(seconds / 2, RUNS - 1))]
+        runs, until = [large], time.monotonic() + seconds / 3
+        while len(runs) < RUNS and time.monotonic() + large.wall < until:
+            runs.append(self._run(path, count))
         path.unlink()
         base = median(run.seconds for run in small)
         rates = [(count - FEW) / max(run.seconds - base, run.seconds / 10) for run in runs]

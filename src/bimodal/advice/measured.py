@@ -85,8 +85,8 @@ class Bulk:
 
 @dataclass(frozen=True)
 class Measured:
-    """cores: of this machine, as this process may use them. empty: the route without a model. lookup: of the prediction
-    store; where it was not measured, assumed from the empty route.
+    """cores: of this machine, as this process may use them. empty: the route without a model. lookup: of a prediction
+    store.
     """
 
     cores: int
