@@ -168,7 +168,11 @@ def _measure(
     loads, empty = measure_live(model, bodies, max(seconds, LEAST) * SHARES["live"], say)
     alone = needs.known is not None and needs.known.number < LARGE
     bulk = Batch(model, material, folder, alone, say).measure(max(seconds, LEAST) * SHARES["batch"])
-    return Measured(processors(), model.runtime.name, one, one_p99, bulk, loads, _assumed_lookup(empty), empty)
+    say("a lookup in a prediction store")
+    outputs = model.resolve_outputs(None)
+    keys = KEYS if needs.keys is None else int(needs.keys.number)
+    found = measure_lookup(empty, keys, _bodies(model, material, outputs), outputs, folder)
+    return Measured(processors(), model.runtime.name, one, one_p99, bulk, loads, found, empty)
 
 
 def _one_row(model: Model, material: Material, seconds: float) -> tuple[Figure, Figure]:
