@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import bimodal
-from bimodal import predict_batches
+from bimodal import predict_batches, predict_file
 from bimodal.batch.rejects import Reject
 from bimodal.errors import InputError, UsageError
 from tests.batch.places import FEATURES, shop
@@ -29,12 +29,40 @@ def test_frames_keep_their_index_and_their_other_columns(model: bimodal.Model, e
     assert whole["prediction"].tolist() == estimator.predict(frame[FEATURES]).tolist()
 
 
-def test_tables_and_record_batches_answer_as_tables(model: bimodal.Model, estimator: Any) -> None:
+def test_tables_and_record_batches_answer_in_their_kind(model: bimodal.Model, estimator: Any) -> None:
     table = pa.Table.from_pandas(shop(50), preserve_index=False)
     (answer, other) = predict_batches(model, [table, table.to_batches()[0]], proba=True, keep="none")
     assert answer.column_names == ["prediction", "probability_leaves", "probability_stays"]
     assert answer.column("prediction").to_pylist() == estimator.predict(shop(50)[FEATURES]).tolist()
-    assert other.equals(answer)
+    assert isinstance(other, pa.RecordBatch)
+    assert pa.Table.from_batches([other]).equals(answer)
+    for alone in (table, table.to_batches()[0]):
+        (same,) = predict_batches(model, alone, proba=True, keep="none")
+        assert type(same) is type(alone)
+    (frame,) = predict_batches(model, shop(50))
+    assert frame["prediction"].tolist() == answer.column("prediction").to_pylist()
+
+
+def test_a_value_of_another_type_refuses_its_row_alone(model: bimodal.Model, estimator: Any) -> None:
+    frame = shop(30)
+    frame["spent"] = frame["spent"].astype(object)
+    frame.loc[4, "spent"] = "much"
+    frame["plan"] = frame["plan"].astype(object)
+    frame.loc[7, "plan"] = 5
+    told: list[Reject] = []
+    (answer,) = predict_batches(model, frame, on_reject=told.append)
+    assert [(each.row, each.column) for each in told] == [(5, "spent"), (8, "plan")]
+    good = shop(30).drop(index=[4, 7])
+    assert answer.index.tolist() == good.index.tolist()
+    assert answer["prediction"].tolist() == estimator.predict(good[FEATURES]).tolist()
+
+
+@pytest.mark.parametrize("source", [5, None, {"a": 1}, b"in.csv"])
+def test_what_is_no_source_is_told(source: Any, model: bimodal.Model) -> None:
+    with pytest.raises(UsageError, match=f"not {type(source).__name__}"):
+        next(predict_batches(model, source))
+    with pytest.raises(UsageError, match="an input is the path of a file, or a list of paths"):
+        predict_file(model, source, "out.csv", progress="quiet")
 
 
 def test_nothing_is_predicted_ahead(model: bimodal.Model) -> None:

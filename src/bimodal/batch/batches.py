@@ -19,7 +19,7 @@ from bimodal.batch.rejects import Reject
 from bimodal.batch.scoring import Scorer
 from bimodal.batch.sources.contract import Chunk, Reading, Source
 from bimodal.batch.sources.inputs import Named, open_input
-from bimodal.batch.sources.tables import chunk_of
+from bimodal.batch.sources.tables import chunk_of, plain
 from bimodal.errors import InputError, Problem, UsageError
 from bimodal.model import Model, load
 from bimodal.table import as_table, from_frame
@@ -42,11 +42,14 @@ def predict_batches(
     """Predict batch after batch, without holding more than a few.
 
     source: what `predict_file` reads (a file, a folder, a URL, a database's address): each chunk gives an Arrow record
-    batch, the columns that are carried, then the results. Or an iterable of pandas frames or Arrow tables (record
-    batches too): each gives an answer of its kind; a frame keeps its index. query: as of `predict_file`.
+    batch, the columns that are carried, then the results. Or an iterable of pandas frames, Arrow tables or record
+    batches: each gives an answer of its kind; a frame keeps its index. One of these alone is one batch. query: as of
+    `predict_file`.
     on_reject: is told each refused row (of frames and tables counted from 1 through all of them), and the row is left
     out; without it the first refused row is an InputError.
     """
+    if not is_named(source):
+        source = _batches(source)
     loaded = model if isinstance(model, Model) else load(model)
     try:
         names = loaded.resolve_outputs(asked(outputs, proba, loaded))
@@ -73,6 +76,18 @@ def predict_batches(
     finally:
         if loaded is not model:
             loaded.close()
+
+
+def _batches(source: Any) -> Iterable[Any]:
+    """What is no name of a source, as an iterable of batches."""
+    if hasattr(source, "iloc") or isinstance(source, pa.Table | pa.RecordBatch):
+        return [source]
+    if not isinstance(source, Iterable) or isinstance(source, Mapping | bytes):
+        raise UsageError(
+            "a source is a path, a list of paths, or an iterable of pandas frames or Arrow tables, not "
+            f"{type(source).__name__}"
+        )
+    return source
 
 
 def is_named(source: Named | Iterable[Any]) -> TypeGuard[Named]:
@@ -131,7 +146,13 @@ class _Batch(Source):
         """Of a frame only the features become Arrow; the other columns stay what they are."""
         if self._frame:
             places = [self.columns.index(name) for name in reading.features]
-            table = from_frame(self._batch.iloc[:, places]).rename_columns(list(reading.features))
+            frame = self._batch.iloc[:, places]
+            try:
+                table = from_frame(frame).rename_columns(list(reading.features))
+            except InputError:
+                if len(set(frame.columns)) < len(places):
+                    raise
+                return _one_by_one(frame, tuple(reading.features), number, first_row)
             reading = Reading(reading.features)
         else:
             table = as_table(self._batch)
@@ -139,6 +160,8 @@ class _Batch(Source):
 
     def answer(self, results: pa.Table, kept: tuple[str, ...], refused: set[int]) -> Any:
         """The results in the kind of the batch."""
+        if isinstance(self._batch, pa.RecordBatch):
+            return pa.record_batch([column.combine_chunks() for column in results.columns], schema=results.schema)
         if not self._frame:
             return results
         good = np.setdiff1d(np.arange(len(self._batch)), list(refused))
@@ -146,3 +169,27 @@ class _Batch(Source):
         for name in results.column_names:
             frame[name] = results.column(name).to_pandas().to_numpy()
         return frame
+
+
+def _one_by_one(frame: Any, features: tuple[str, ...], number: int, first_row: int) -> Chunk:
+    """A frame with a column that Arrow takes for no one type: its rows are judged alone, as JSON's are."""
+    columns = [
+        [None if missing else _value(value) for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+        for _, column in frame.items()
+    ]
+    records = [list(row) for row in zip(*columns, strict=True)]
+    nothing = pa.table({name: pa.nulls(len(records)) for name in features})
+    return Chunk(
+        number,
+        _Batch.name,
+        first_row,
+        nothing,
+        nothing.select([]),
+        raw=lambda place: dict(zip(features, records[place], strict=True)),
+        records=records,
+    )
+
+
+def _value(value: Any) -> object:
+    """As JSON would carry it; what JSON knows not, the signature refuses."""
+    return plain(value.item() if isinstance(value, np.generic) else value)

@@ -70,6 +70,8 @@ class History:
             self.noted = True
         except OSError as error:
             self.problem = f"this run will not stand in `bimodal runs`: {self.folder}: {error.strerror or error}"
+        except UnicodeEncodeError:  # the working folder's own name
+            self.problem = "this run will not stand in `bimodal runs`: the name of this folder is not UTF-8"
 
     def _replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -11,7 +11,8 @@ from typing import Any
 from bimodal.batch.columns import Keep
 from bimodal.batch.databases.address import spoken
 from bimodal.batch.rejects import Allowed
-from bimodal.batch.sources.inputs import Named
+from bimodal.batch.sources.inputs import Named, see_input
+from bimodal.batch.spelling import see_spelling
 from bimodal.errors import UsageError
 from bimodal.model import Model
 from bimodal.settings import joined
@@ -65,6 +66,8 @@ class Options:
                 f"--workers {self.workers}: at most {MOST_WORKERS}; more than one for each processor (here "
                 f"{os.cpu_count()}) gains nothing"
             )
+        for named in (*self.input, self.output or ""):
+            see_spelling(named)
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: more than no time at all")
         if self.mode not in MODES:
@@ -120,6 +123,7 @@ class Options:
 
 def named(given: Named) -> tuple[str, ...]:
     """The inputs as the user wrote them, without a secret."""
+    see_input(given)
     many = (given,) if isinstance(given, str | os.PathLike) else given
     return tuple(spoken(os.fspath(each)) for each in many)
 

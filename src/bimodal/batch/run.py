@@ -36,6 +36,7 @@ from bimodal.batch.sinks.opening import open_output
 from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
+from bimodal.batch.spelling import see_spelling
 from bimodal.dialect import Overrides
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.model import Model, load
@@ -152,6 +153,8 @@ def predict_file(
         source = open_input(input, Overrides(separator, decimal, encoding), query=query)
         source = source if known is None else Without(source, known)
         stack.callback(source.close)
+        if isinstance(model, str | os.PathLike):
+            see_spelling(os.fspath(model))
         if not isinstance(model, Model):
             told.stage("loading the model")
             model = stack.enter_context(load(model, **options.loading, timeout=options.timeout, background=False))

@@ -82,6 +82,8 @@ def output_of(named: str | os.PathLike[str], *, like: str = "csv") -> Output:
     if named in STANDARD_OUTPUT:
         return Output(None, like if like == "jsonl" else "csv")
     path = Path(named)
+    if path.name in ("", ".."):
+        raise UsageError(f"{os.fspath(named)!r} names no output; give it a name of its own: scored.csv, or scored/")
     if path.is_symlink() and not Output(path, "csv").device:  # the file behind the link is replaced
         path = Path(os.path.realpath(path))
     folder = os.fspath(named).endswith(("/", os.sep)) or path.is_dir()

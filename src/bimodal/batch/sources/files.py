@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from bimodal.batch.sources.stream import COMPRESSIONS, readable
+from bimodal.batch.spelling import see_spelling
 
 ENDS = 1 << 16  # bytes at either end that a fingerprint looks at
 
@@ -67,6 +68,7 @@ class LocalFile(InputFile):
 
     def __init__(self, path: str | os.PathLike[str], folders: tuple[str, ...] = ()) -> None:
         self.path = Path(path)
+        see_spelling(str(self.path))
         self.name = self.path.name
         self.folders = folders
         with readable(str(self.path)):

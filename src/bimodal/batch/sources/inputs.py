@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from bimodal.batch.databases.address import is_address
@@ -41,20 +41,29 @@ def open_input(named: Named, overrides: Overrides | None = None, *, query: str |
         raise UsageError("a database's table is the only input of its run; name one table, or write a --query")
     if query is not None:
         raise UsageError("--query reads from a database; the input is none")
+    see_input(named)
     each = [named] if isinstance(named, str | os.PathLike) else named
     piped = [os.fspath(one) for one in each if isinstance(one, str | os.PathLike) and is_pipe(os.fspath(one))]
     if piped and len(each) > 1:
         raise UsageError(f"{piped[0]} is the only input of its run; for several: cat A B | bimodal predict MODEL -")
     if piped:
         return _piped(None if piped[0] in STANDARD_INPUT else piped[0], overrides)
-    if hasattr(named, "columns") or hasattr(named, "schema"):
-        raise UsageError("predict_file takes the path of a file; for tables in memory there is model.predict(table)")
     files = find(named)
     told = partitions(files)
     for file in files:
         kind_of(file.name)
     opened = partial(_open, overrides, {id(file): values for file, values in zip(files, told, strict=True)})
     return opened(files[0]) if len(files) == 1 else Files(files, opened)
+
+
+def see_input(named: object) -> None:
+    """Raise UsageError for what names no input."""
+    if hasattr(named, "columns") or hasattr(named, "schema"):
+        raise UsageError("predict_file takes the path of a file; for tables in memory there is model.predict(table)")
+    if not isinstance(named, str | os.PathLike | Sequence):
+        raise UsageError(f"an input is the path of a file, or a list of paths, not {type(named).__name__}")
+    if not isinstance(named, str | os.PathLike) and not all(isinstance(each, str | os.PathLike) for each in named):
+        raise UsageError("an input is the path of a file, or a list of paths; what was given holds something else")
 
 
 def is_pipe(text: str) -> bool:
