@@ -17,6 +17,7 @@ from bimodal.advice.choice import Choice, choose
 from bimodal.advice.curves import Curves
 from bimodal.advice.figure import Figure, measured
 from bimodal.advice.live import measure as measure_live
+from bimodal.advice.lookup import measure as measure_lookup
 from bimodal.advice.material import Material
 from bimodal.advice.measured import Measured
 from bimodal.advice.modes import Mode, modes
