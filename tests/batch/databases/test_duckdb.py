@@ -351,6 +351,14 @@ def test_a_missing_or_another_file_is_told(path: Path) -> None:
         opened(path.parent / "nowhere" / "x.duckdb").session()
 
 
+def test_a_file_of_sqlite_is_told(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0" + bytes(84))
+    with pytest.raises(SourceError, match="write sqlite:///"):
+        opened(path).schema(TABLE)
+    with pytest.raises(SinkError, match="write sqlite:///"):
+        opened(path).session()
+
+
 @pytest.mark.parametrize("url", ["duckdb://", "duckdb:///:memory:", "duckdb:///x.duckdb?threads=3"])
 def test_an_address_that_is_no_file_is_refused(url: str) -> None:
     with pytest.raises(UsageError):

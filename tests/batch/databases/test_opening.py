@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import traceback
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,42 @@ PASSWORD = "hunter2-is-secret"
 def test_an_address_is_told_without_its_password(written: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP", PASSWORD)
     assert spoken(written) == told
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "postgresql:/u:{}@h/db#t",
+        "postgresql//u:{}@h/db",
+        "postgresql:///u:{}@h/db",
+        "postgres:u:{}@h",
+        "pg//u:{}@h/db",
+        "pg://u:{}/x@h/db",
+        "u:{}@h/db",
+        "mysql:\\\\u:{}@h/x",
+        "https://u:{}@h/x.csv",
+        "s3://K:{}@b/x.parquet",
+    ],
+)
+def test_a_password_in_a_misspelt_address_is_never_told(written: str, saved: Path, tmp_path: Path) -> None:
+    address = written.format(PASSWORD)
+    for words in ((address, "out.csv"), (tmp_path / "in.csv", address)):
+        with pytest.raises(UsageError) as caught:
+            predict_file(saved, *words)
+        assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_file_may_have_the_name_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("10:30@home.csv").write_text("a\n")
+    for name in (
+        "10:30@home.csv",
+        "./new:10:30@home.csv",
+        str(tmp_path / "a:b@c.csv"),
+        "C:\\a:b@c.csv",
+        "ann@home.csv",
+    ):
+        assert spoken(name) == name
 
 
 def test_a_run_tells_and_keeps_no_password(saved: Path, tmp_path: Path) -> None:

@@ -369,6 +369,11 @@ def test_a_name_of_any_characters_is_quoted(path: Path) -> None:
             opened(path).quote(bad)
 
 
+def test_a_schema_is_told(path: Path) -> None:
+    with pytest.raises(SinkError, match=r'no schema sub; write #t, or, .*#"sub\.t"'):
+        opened(path).resolve(opened(path).session(), TableName("t", "sub"))
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///x.db?timeout=3"])
 def test_an_address_that_is_no_file_is_refused(url: str) -> None:
     with pytest.raises(UsageError):

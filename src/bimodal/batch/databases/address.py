@@ -36,6 +36,8 @@ ADAPTERS = {  # the adapter's module and class; every other kind is the general 
 DIALECTS = ("mssql", "oracle")  # those that SQLAlchemy brings beside SCHEMES
 STORES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "file", "hdfs")  # what stands there is no database
 FILES = ("sqlite", "duckdb")
+MEANT = (*SCHEMES, *DIALECTS, "pg", "pgsql", "psql", "jdbc", "odbc")  # how an address that is written wrongly begins
+WITH_USER = r"(?:^|[/\\:])[^/\\:@]*:[^/\\@]*@"  # user:password@
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 REFERENCES = ("env:", "file:")
 SECRET = re.compile(r"pass|pwd|secret|token|credential|api.?key|private|auth|connect$", re.IGNORECASE)
@@ -153,14 +155,30 @@ def is_address(text: str) -> bool:
         return True
     scheme, mark, _ = text.partition("://")
     kind = scheme.lower().partition("+")[0]
-    if not mark or kind in STORES:
+    if mark and kind in STORES:
         return False
-    return "+" in scheme or kind in (*SCHEMES, *DIALECTS) or kind in _installed() or nearest(kind, SCHEMES) is not None
+    known = "+" in scheme or kind in (*SCHEMES, *DIALECTS) or kind in _installed() or nearest(kind, SCHEMES) is not None
+    return (bool(mark) and known) or _is_slip(text)
+
+
+def _is_slip(text: str) -> bool:
+    """Whether it may be an address written wrongly, with a password that is not to be told: `postgresql:/u:p@h`,
+    `pg//u:p@h`, `u:p@h/db`. A file of such a name is written with ./ before it.
+    """
+    if text.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", text):
+        return False
+    kind = re.split(r"[^a-z]", text.lower(), maxsplit=1)[0]
+    meant = kind in MEANT or nearest(kind, SCHEMES) is not None
+    return re.search(r":.*@" if meant else WITH_USER, text, re.DOTALL) is not None and not os.path.exists(text)
 
 
 def spoken(text: str) -> str:
-    """A place as it may be told and recorded: of a database's address with a secret in it, only where that is."""
+    """A place as it may be told and recorded: of a database's address with a secret in it, only where that is. Raises
+    UsageError for a password where none belongs.
+    """
     if not is_address(text):
+        if re.match(r"\w+://", text) and re.search(WITH_USER, text):
+            raise UsageError("a password does not belong in the address of a file: the environment or a file holds it")
         return text
     address = Address.parse(text)
     return address.text if address.text is not None else address.name
@@ -216,7 +234,10 @@ def _parsed(text: str) -> Address:
     scheme, mark, rest = url.partition("://")
     kind, plus, driver = scheme.lower().partition("+")
     if not mark or not re.fullmatch(r"[a-z][a-z0-9_.]*", kind):
-        raise UsageError("this is no database URL: write one such as postgresql://user@host/database#table")
+        raise UsageError(
+            "this is no database URL: write one such as postgresql://user@host/database#table (a file whose name has : "
+            "and @ in it: with ./ before it)"
+        )
     kind = "postgresql" if kind == "postgres" else kind
     known = kind in (*SCHEMES, *DIALECTS) or kind in _installed() or bool(plus)
     if not known:
@@ -276,6 +297,8 @@ def _see_through(kind: str, rest: str, query: str, fragment: str) -> None:
     """A password with a bare # / ? in it ends too early, and what follows would be told as a name: it is refused."""
     authority, _, path = rest.partition("/")
     server = bool(authority) and not USER_FROM_FILE.fullmatch(rest)
+    if kind not in FILES and not authority and re.search(WITH_USER, path):
+        raise _unclear(kind)
     if server and ("@" in path or "@" in fragment or (":" in authority and "@" not in authority and "@" in query)):
         raise _unclear(kind)
 

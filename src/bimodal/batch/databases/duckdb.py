@@ -30,6 +30,7 @@ BATCH_ROWS = 16_384
 WAIT = 30.0  # seconds for another process that has the file open
 POLLED = 0.1
 ROWS = "bimodal_rows"  # the name under which a chunk is seen by SQL
+SQLITE = b"SQLite format 3\0"
 OTHER = re.compile(r"Conflicting lock is held in .*?\(PID (\d+)\)", re.DOTALL)
 SHARED = "different configuration"  # this process has the file open already, otherwise
 
@@ -69,6 +70,8 @@ class DuckDB(Database):
         if not reading and not self.path.exists() and self.path.parent.is_dir():
             with writable(self.name):
                 self._make()
+        if self._is_sqlite():
+            raise error(f"{self.name}: the file is a SQLite database: write sqlite:/// instead of duckdb:///")
         until = time.monotonic() + self.wait
         while True:
             try:
@@ -83,6 +86,14 @@ class DuckDB(Database):
                         "close it there and run the same command again"
                     ) from None
             time.sleep(POLLED)
+
+    def _is_sqlite(self) -> bool:
+        """Of such a file DuckDB would load an extension from the network."""
+        try:
+            with open(self.path, "rb") as file:
+                return file.read(len(SQLITE)) == SQLITE
+        except OSError:  # whether it can be opened, DuckDB says
+            return False
 
     def _make(self) -> None:
         """A new file has its name when it is whole: DuckDB opens none that a kill left half made."""

@@ -161,7 +161,7 @@ class SQLite(Database):
         connection = _connected(self.path, "mode=rw")
         try:
             connection.execute("PRAGMA schema_version")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError:  # a log that only one who may write there can take up
             connection.close()
             log = self.path.with_name(self.path.name + "-wal")
             if os.access(self.path.parent, os.W_OK) or (log.exists() and log.stat().st_size > 0):
@@ -200,7 +200,7 @@ class SQLite(Database):
                 raise SourceError(f"{self.name}: the query is none that only reads: {_reason(error)}") from None
         else:
             if relation.schema not in (None, "main"):
-                raise SourceError(f"{self.name}: SQLite has no schema {relation.schema}; write #{relation.name}")
+                raise SourceError(self._no_schema(relation))
             found = connection.execute(f"PRAGMA main.table_xinfo({self.quote(relation.name)})").fetchall()
             if not found:
                 raise self._absent(connection, relation)
@@ -231,9 +231,18 @@ class SQLite(Database):
     def lock(self, target: TableName) -> Callable[[], None] | str:
         return hold(self.path, target)
 
-    def columns(self, session: Session, table: TableName) -> dict[str, str] | None:
+    def resolve(self, session: Session, table: TableName) -> TableName:
         if table.schema not in (None, "main"):
-            raise SinkError(f"{self.name}: SQLite has no schema {table.schema}; write #{table.name}")
+            raise SinkError(self._no_schema(table))
+        return table
+
+    def _no_schema(self, table: TableName) -> str:
+        return (
+            f"{self.name}: SQLite has no schema {table.schema}; write #{table.name}, or, where the dot belongs to the "
+            f'name, #"{table}"'
+        )
+
+    def columns(self, session: Session, table: TableName) -> dict[str, str] | None:
         found = session.query(f"PRAGMA main.table_xinfo({self.quote(table.name)})")
         return {row[1]: row[2] for row in found if row[6] != 1} or None
 
@@ -388,15 +397,15 @@ def _connected(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _broken(connection: sqlite3.Connection, statement: str) -> int:
-    """The number of the first row whose text cannot be decoded."""
+    """The number of the first row whose text cannot be decoded: the one at which reading fails again."""
     cursor = connection.execute("SELECT 1")
     count = 1
     try:
         cursor = connection.execute(statement)
         while cursor.fetchone() is not None:
             count += 1
-    except sqlite3.OperationalError:
-        pass
+    except sqlite3.OperationalError:  # it is the row that was looked for
+        return count
     return count
 
 
