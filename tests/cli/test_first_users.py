@@ -100,7 +100,7 @@ def test_a_preview_shows_ten_rows_as_csv_in_a_pipe(folder: Path) -> None:
         (["serve", "my_model.pkl", "--body-limit", "lots"], 2, "write it like 2GB"),
         (["serve", "my_model.pkl", "my_model.pkl"], 2, "two models are called 'my_model'"),
         (["inspect", "batch_input.csv"], 1, "not a"),
-        (["init"], 2, "--python"),
+        (["init", "my_modle.pkl"], 1, "did you mean my_model.pkl"),
         (["nonsense"], 2, "nonsense"),
     ],
 )

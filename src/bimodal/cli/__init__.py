@@ -27,13 +27,18 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal compare old.pkl new.pkl labelled.csv        what changes when one takes the other's place
     bimodal advise my_model.pkl --sample batch_input.csv  which mode fits: real time, batch or both
     bimodal runs list                                   the batch runs so far
+    bimodal up                                          the models and the jobs of a bimodal.toml, served and run
+    bimodal jobs list                                   its jobs: when each is due, and how its latest run ended
+    bimodal init my_model.pkl                           a bimodal.toml for it; bimodal config verify checks one
 """
 
 # Typer brings its own copy of click along, or uses the installed one: whichever it is, this is its base class.
 CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
-COMMANDS = ("predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "demo", "init")
+COMMANDS = (
+    "predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "jobs", "up", "config", "demo", "init",
+)  # fmt: skip
 
 
 def build(wanted: str | None) -> typer.Typer:
