@@ -11,7 +11,7 @@ from bimodal.jobs.sqlite import SqliteStore
 from bimodal.jobs.store import JobStore
 
 FILE = "sqlite:///"
-SERVERS = ("postgresql://", "postgres://", "postgresql+", "env:", "file:")
+SERVERS = ("postgresql://", "postgres://", "env:", "file:")
 
 
 def open_store(url: str, folder: Path) -> JobStore:

@@ -30,6 +30,7 @@ class SqliteStore(SqlStore):
 
     serial = "INTEGER PRIMARY KEY AUTOINCREMENT"
     real = "REAL"
+    listed = "SELECT 1 FROM sqlite_master WHERE name = 'bimodal_jobs_schema'"
 
     def __init__(self, path: Path | str, *, wait: float = WAIT) -> None:
         self.path = Path(path)

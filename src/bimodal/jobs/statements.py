@@ -27,18 +27,18 @@ COLUMNS = ", ".join(NAMES)
 # number: the order of entry. lasts: for how long the lease, or the wait before a retry, was given. alone: claimed with
 # one_per_job.
 TABLES = (
-    "CREATE TABLE IF NOT EXISTS bimodal_jobs_schema (version INTEGER NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS bimodal_jobs_runs (
+    "CREATE TABLE bimodal_jobs_schema (version INTEGER NOT NULL)",
+    """CREATE TABLE bimodal_jobs_runs (
         number {serial}, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL, slot TEXT NOT NULL, status TEXT NOT NULL,
         created {real} NOT NULL, due {real}, parameters TEXT NOT NULL, attempt INTEGER NOT NULL,
         not_before {real} NOT NULL, owner TEXT, fence INTEGER NOT NULL, lease_until {real}, started {real},
         ended {real}, progress TEXT NOT NULL, report TEXT NOT NULL, error TEXT, cancelled INTEGER NOT NULL,
         late INTEGER NOT NULL, lasts {real}, alone INTEGER NOT NULL DEFAULT 0, UNIQUE (job, slot))""",
-    "CREATE INDEX IF NOT EXISTS bimodal_jobs_runs_active ON bimodal_jobs_runs (status, created)",
-    "CREATE INDEX IF NOT EXISTS bimodal_jobs_runs_latest ON bimodal_jobs_runs (job, created)",
-    "CREATE TABLE IF NOT EXISTS bimodal_jobs_marks (job TEXT PRIMARY KEY, until {real} NOT NULL, spec TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS bimodal_jobs_memory (job TEXT PRIMARY KEY, memory TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS bimodal_jobs_files (
+    "CREATE INDEX bimodal_jobs_runs_active ON bimodal_jobs_runs (status, created)",
+    "CREATE INDEX bimodal_jobs_runs_latest ON bimodal_jobs_runs (job, created)",
+    "CREATE TABLE bimodal_jobs_marks (job TEXT PRIMARY KEY, until {real} NOT NULL, spec TEXT NOT NULL)",
+    "CREATE TABLE bimodal_jobs_memory (job TEXT PRIMARY KEY, memory TEXT NOT NULL)",
+    """CREATE TABLE bimodal_jobs_files (
         job TEXT NOT NULL, path TEXT NOT NULL, fingerprint TEXT NOT NULL, digest TEXT NOT NULL,
         PRIMARY KEY (job, path))""",
 )
@@ -53,6 +53,7 @@ class SqlStore(JobStore):
     name: str
     serial: str
     real: str
+    listed: str  # a query that gives a row where the tables are there
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[Execute]:
@@ -63,13 +64,13 @@ class SqlStore(JobStore):
         """Single statements, each seeing what is committed."""
 
     def prepare(self, do: Execute) -> None:
-        """Make the tables that are missing. Raises SourceError where a later Bimodal made them."""
-        for each in TABLES:
-            do(each.format(serial=self.serial, real=self.real))
-        known = do("SELECT version FROM bimodal_jobs_schema")
-        if not known:
+        """Make the tables where they are missing. Raises SourceError where a later Bimodal made them."""
+        if not do(self.listed):
+            for each in TABLES:
+                do(each.format(serial=self.serial, real=self.real))
             do("INSERT INTO bimodal_jobs_schema (version) VALUES (?)", VERSION)
-        elif known[0][0] > VERSION:
+        ((known,),) = do("SELECT version FROM bimodal_jobs_schema")
+        if known > VERSION:
             raise SourceError(
                 f"the state of jobs in {self.name} was written by a later version of Bimodal: upgrade this one, or "
                 "name another `state` in bimodal.toml"
