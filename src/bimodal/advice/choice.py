@@ -1,7 +1,7 @@
 """The choice: one mode of those that meet what is asked, and why, in a sentence.
 
 The cheapest counts. Where others cost at most NEAR more, the one whose median answer comes in less than half the time
-of all of theirs counts; where none does, the one with the fewest parts: batch, real time, both.
+of all of theirs, and FELT sooner, counts; where none does, the one with the fewest parts: batch, real time, both.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bimodal.advice.modes import BATCH, BOTH, REAL_TIME, Mode
 
 NEAR = 1.10
+FELT = 0.001  # seconds: what an answer must be sooner by to be worth more parts
 ORDER = (BATCH, REAL_TIME, BOTH)
 
 
@@ -36,11 +37,12 @@ def choose(modes: Sequence[Mode]) -> Choice:
 
 
 def _quickest(near: Sequence[Mode]) -> Mode | None:
-    """The one that answers in less than half the time of all the others; None where none does."""
+    """The one that answers so much sooner than all the others; None where none does."""
     timed = sorted((mode for mode in near if mode.p50.value is not None), key=lambda mode: mode.p50.number)
-    if len(timed) < 2 or timed[0].p50.number >= timed[1].p50.number / 2:
+    if len(timed) < 2:
         return None
-    return timed[0]
+    first, second = timed[0].p50.number, timed[1].p50.number
+    return timed[0] if first < second / 2 and second - first > FELT else None
 
 
 def _reason(chosen: Mode, near: Sequence[Mode], modes: Sequence[Mode], quick: bool) -> str:
