@@ -204,9 +204,12 @@ class MissingLibrary(BimodalError):
 
 
 class ModelFailed(BimodalError):
-    """The model raised an error on these rows."""
+    """The model raised an error on these rows. said: its type and first line; it may repeat the rows, so `told` leaves
+    it out.
+    """
 
     code = "model_failed"
+    said: str | None = None
 
 
 class ModelCrashed(BimodalError):
@@ -225,6 +228,18 @@ class NotFound(BimodalError):
     """No such route, version or run."""
 
     code = "not_found"
+
+
+class NoPrediction(NotFound):
+    """A lookup of one key that has no result, without a row to predict from."""
+
+    code = "no_prediction"
+
+
+class Conflict(BimodalError):
+    """What was asked for does not fit the state of things: the result of a run that has none yet."""
+
+    code = "conflict"
 
 
 class MethodNotAllowed(BimodalError):
@@ -290,7 +305,17 @@ def retold(values: dict[str, object]) -> BimodalError:
     row, column = values.get("row"), values.get("column")
     error.row = row if isinstance(row, int) else None
     error.column = str(column) if column is not None else None
+    if isinstance(error, ModelFailed) and values.get("said") is not None:
+        error.said = str(values["said"])
     return error
+
+
+def refused_by_model(error: BaseException, message: str) -> ModelFailed:
+    """What a model raised, with its own words beside the message."""
+    failed = ModelFailed(message)
+    first = (str(error).strip().splitlines() or [""])[0]
+    failed.said = f"{type(error).__name__}: {first}"[:300]
+    return failed
 
 
 def by_code(code: str) -> type[BimodalError]:

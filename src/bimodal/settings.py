@@ -110,6 +110,7 @@ SERVE = (
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),
     Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413."),
+    Setting("upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413."),
     Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413."),
     Setting("header_timeout", seconds, 10.0, "Time for the head of a request to arrive; beyond it: 408."),
     Setting("body_timeout", seconds, 30.0, "Time for the body of a request to arrive; beyond it: 408."),

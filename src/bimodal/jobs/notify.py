@@ -98,7 +98,7 @@ class Notices:
 
     def late(self, run: JobRun) -> None:
         """Tell that the run should have ended by now."""
-        for place, each in enumerate(self._jobs[run.job].notify):
+        for place, each in enumerate(self._listed(run.job)):
             if "late" in each.on:
                 path = self._path(run, "late", place)
                 self._write(path, Notice(run.job, run.id, "late", place, run.due, "ready", body=_body(run, "late")))
@@ -133,10 +133,14 @@ class Notices:
 
     # -- files -----------------------------------------------------------------------------------------------------
 
+    def _listed(self, job: str) -> tuple[NotifyTable, ...]:
+        """Those that the job names; an upload names nobody."""
+        return self._jobs[job].notify if job in self._jobs else ()
+
     def _receivers(self, job: str, status: Status, code: str) -> Iterator[tuple[int, str]]:
         """Place and event of each that is to be told."""
         events = {"succeeded": ["success"], "failed": ["rejects", "failure"] if code == REJECTS else ["failure"]}
-        for place, each in enumerate(self._jobs[job].notify):
+        for place, each in enumerate(self._listed(job)):
             found = [event for event in events.get(status, []) if event in each.on]
             if found:
                 yield place, found[0]
@@ -195,7 +199,7 @@ class Notices:
         notice = _read(path)
         if notice is None or notice.state != "ready":
             return
-        receivers = self._jobs[notice.job].notify if notice.job in self._jobs else ()
+        receivers = self._listed(notice.job)
         if notice.place >= len(receivers):
             self._write(path, msgspec.structs.replace(notice, state="failed", problem="nobody is to be told any more"))
             return

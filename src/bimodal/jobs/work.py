@@ -20,6 +20,7 @@ from typing import Any
 
 from bimodal.config.tables import Config, JobTable
 from bimodal.errors import NotFound, SinkError, SourceError, Unavailable
+from bimodal.jobs import adhoc
 from bimodal.jobs.attempt import Attempt, log_of
 from bimodal.jobs.notify import Notices
 from bimodal.jobs.store import JobRun, JobStore, LeaseLost
@@ -42,6 +43,7 @@ class Held:
     """A run that this worker owns. renewed, looked: on the monotonic clock. said: what the child has ended with."""
 
     run: JobRun
+    table: JobTable
     attempt: Attempt
     renewed: float
     progress: dict[str, Any] = field(default_factory=dict)
@@ -144,32 +146,39 @@ class Worker:
 
     def _take(self, now: float) -> None:
         """Claim a run and start its attempt."""
-        jobs = list(self.config.jobs)
-        if not jobs:
-            return
         try:
-            run = self.store.claim(self.owner, now, self._ttl, run=self._only, jobs=jobs)
+            run = self.store.claim(self.owner, now, self._ttl, run=self._only, jobs=adhoc.jobs_of(self.config))
         except UNREACHABLE as error:
             log.warning("no run can be taken: %s", error)
             return
         if run is None:
             return
-        held = None
         try:
-            if run.cancelled:
-                self._end(run, "cancelled", now)
-            elif _lost(run) >= LOST:
-                self._end(run, "failed", now, error=f"{LOST} processes that ran it were lost in the middle of it")
-            else:
-                held = Held(run, Attempt(self._task(run), log_of(self.config.home, run.id)), time.monotonic())
-                self._held.append(held)
+            self._start(run, now)
         except LeaseLost as error:
             log.warning("%s", error)
-        if held is not None:
-            self._tell("start", {"run": run.id, "job": run.job, "attempt": run.attempt})
+        except UNREACHABLE as error:
+            log.warning("run %s cannot be started: %s", run.id, error)  # its lease ends, and somebody takes it
+
+    def _start(self, run: JobRun, now: float) -> None:
+        """Begin the attempt of a run that was claimed, or end the run where there is to be none."""
+        if run.cancelled:
+            self._end(run, "cancelled", now)
+            return
+        if _lost(run) >= LOST:
+            self._end(run, "failed", now, error=f"{LOST} processes that ran it were lost in the middle of it")
+            return
+        try:
+            task = self._task(run)
+        except NotFound as error:  # its upload is gone
+            self._end(run, "failed", now, error=str(error))
+            return
+        attempt = Attempt(task, log_of(self.config.home, run.id))
+        self._held.append(Held(run, task.table, attempt, time.monotonic()))
+        self._tell("start", {"run": run.id, "job": run.job, "attempt": run.attempt})
 
     def _task(self, run: JobRun) -> Task:
-        table = self.config.jobs[run.job]
+        table = adhoc.table_of(self.config, run)
         return Task(
             job=run.job,
             table=table,
@@ -200,7 +209,7 @@ class Worker:
                 return
             if self._stopping:
                 attempt.stop("stop")
-            timeout = self._table(held).timeout
+            timeout = held.table.timeout
             if timeout is not None and attempt.seconds > timeout:
                 attempt.stop("timeout")
             attempt.look()
@@ -212,9 +221,6 @@ class Worker:
             self._let_go(held)
         except UNREACHABLE as error:
             log.warning("the state of run %s cannot be told: %s", held.run.id, error)
-
-    def _table(self, held: Held) -> JobTable:
-        return self.config.jobs[held.run.job]
 
     def _hear(self, held: Held, message: dict[str, Any]) -> None:
         event = str(message.pop("event"))
@@ -266,7 +272,7 @@ class Worker:
 
     def _failed(self, held: Held, said: Mapping[str, Any], now: float) -> None:
         """Try again later, from where it stopped, or leave it at that."""
-        table, run, counts = self._table(held), held.run, _counts(held.run)
+        table, run, counts = held.table, held.run, _counts(held.run)
         error, final = self._reason(held, said)
         failures = counts["failures"] + 1
         report = {**counts, "failures": failures, "code": _code(said)}
@@ -281,7 +287,7 @@ class Worker:
     def _reason(self, held: Held, said: Mapping[str, Any]) -> tuple[str, bool]:
         """Why the attempt failed, and whether another one would too."""
         if held.attempt.why == "timeout":
-            return f"the attempt took longer than its timeout of {self._table(held).timeout:g} s", False
+            return f"the attempt took longer than its timeout of {held.table.timeout:g} s", False
         if said["event"] == "failed":
             return str(said["error"]["message"]), bool(said["final"])
         how = held.attempt.how()

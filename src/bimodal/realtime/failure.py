@@ -10,6 +10,7 @@ import msgspec
 
 from bimodal.errors import (
     BimodalError,
+    Conflict,
     DeadlineExceeded,
     InputError,
     MethodNotAllowed,
@@ -37,6 +38,7 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (  # the first that fits
     (ModelNotFound, 404),
     (NotFound, 404),
     (MethodNotAllowed, 405),
+    (Conflict, 409),
     (Overloaded, 429),
     (Unavailable, 503),
     (DeadlineExceeded, 504),
