@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ ROOT = HERE.parent.parent
 TRIALS = int(os.environ.get("BIMODAL_TEST_TRIALS", "1000"))  # of the long form of what is random
 CHUNKS, ROWS = 12, 20  # a chunk never spans two files: small files are small chunks
 BAD = (5, 77, 200)  # rows without a value that the model needs
+KILLS = ("before", "after", "half")  # of a call
 VOLATILE = {
     "run", "seconds", "stages", "memory", "rate", "started", "finished", "host", "output_file", "workers", "resumed",
     "status", "process",
@@ -288,6 +290,20 @@ class Bench:
         before = hashlib.sha256(self.earlier[self.place.stem]).hexdigest() if self.earlier else None
         assert now in (self.marked, before), "a reader would find half an output"
         return now == self.marked
+
+
+def disturb(bench: Bench, chance: random.Random, faults: Sequence[str] = KILLS, **orders: Any) -> bool:
+    """A run that is killed at a call or at a moment; whether it was before its end."""
+    if chance.random() < 0.5:
+        ended = bench.run(at=chance.randint(1, bench.calls), fault=chance.choice(faults), **orders)
+    else:
+        running = bench.start(**orders)
+        time.sleep(chance.uniform(0, bench.seconds))
+        running.send(signal.SIGKILL)
+        ended = running.wait()
+    assert ended.killed or ended.code == 0, ended.told
+    bench.whole_or_none()
+    return ended.killed
 
 
 def environment_of(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-import signal
-import time
 
 import pytest
 
 from tests.crash.conftest import Scene
 from tests.crash.disk import Disk, Node, all_done, read_log, replay
-from tests.crash.harness import TRIALS, Bench, calls_of, told
+from tests.crash.harness import KILLS, TRIALS, Bench, calls_of, disturb, told
 from tests.crash.places import ALL, FILES
 
 SOAK = pytest.mark.soak
-KILLS = ("before", "after", "half")
 OLD = b"what stood there before\n"
 
 
@@ -88,17 +85,3 @@ def test_kills_at_random(name: str, trials: int, scene: Scene) -> None:
         bench.finish()
     told(f"{name}: {trials} trials with {killed} kills")
     assert killed >= trials / 4
-
-
-def disturb(bench: Bench, chance: random.Random) -> bool:
-    """A run that is killed somewhere; whether it was before its end."""
-    if chance.random() < 0.5:
-        ended = bench.run(at=chance.randint(1, bench.calls), fault=chance.choice(KILLS))
-    else:
-        running = bench.start()
-        time.sleep(chance.uniform(0, bench.seconds))
-        running.send(signal.SIGKILL)
-        ended = running.wait()
-    assert ended.killed or ended.code == 0, ended.told
-    bench.whole_or_none()
-    return ended.killed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import tempfile
 import time
 import warnings
@@ -14,12 +13,11 @@ import psycopg
 import pytest
 
 from tests.crash.conftest import Scene
-from tests.crash.harness import TRIALS, Bench, calls_of, told
+from tests.crash.harness import KILLS, TRIALS, Bench, calls_of, disturb, told
 from tests.crash.places import PostgresPlace
 
 SOAK = pytest.mark.soak
 SENT = ("send",)
-KILLS = ("before", "after", "half")
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +88,12 @@ def test_kills_at_random(trials: int, bench: Bench) -> None:
     chance, killed = random.Random("postgres"), 0
     for _ in range(trials):
         bench.fresh()
-        killed += disturb(bench, chance)
+        killed += disturb(bench, chance, kinds=SENT)
         while chance.random() < 1 / 3:
-            killed += disturb(bench, chance)
+            killed += disturb(bench, chance, kinds=SENT)
         bench.finish()
     told(f"postgres: {trials} trials with {killed} kills")
     assert killed >= trials / 4
-
-
-def disturb(bench: Bench, chance: random.Random) -> bool:
-    """A run that is killed at a moment or a message; whether it was before its end."""
-    if chance.random() < 0.5:
-        ended = bench.run(at=chance.randint(1, bench.calls), fault=chance.choice(KILLS), kinds=SENT)
-    else:
-        running = bench.start(kinds=SENT)
-        time.sleep(chance.uniform(0, bench.seconds))
-        running.send(signal.SIGKILL)
-        ended = running.wait()
-    assert ended.killed or ended.code == 0, ended.told
-    bench.whole_or_none()
-    return ended.killed
 
 
 @pytest.mark.parametrize("trials", [2, pytest.param(500, marks=SOAK)])

@@ -55,7 +55,7 @@ class Books:
             told.append(f"PRIMARY KEY ({', '.join(self._quoted(column) for column in key)})")
             try:
                 session.execute(f"CREATE TABLE IF NOT EXISTS {self._spelled(name)} ({', '.join(told)})")
-            except SinkError:
+            except SinkError:  # another run may have made it at the same time
                 if not self._database.columns(session, self._place(name)):
                     raise
 

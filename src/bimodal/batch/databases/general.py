@@ -168,7 +168,7 @@ class General(Database):
             return text_field(name, self.kind, "numeric")
         try:
             kind = pa.array([_simple(each) for each in values]).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types: as text
             kind = pa.string()
         return pa.field(name, pa.string() if pa.types.is_null(kind) or pa.types.is_nested(kind) else kind)
 
@@ -255,6 +255,7 @@ class General(Database):
         with self._failing(SinkError, "locked"):
             with self._engine.begin() as connection:
                 table.create(connection, checkfirst=True)
+            # the row is there: another run has made it
             with contextlib.suppress(sa.exc.IntegrityError), self._engine.begin() as connection:
                 connection.execute(table.insert().values(name=name))
             connection = self._engine.connect()
@@ -399,7 +400,7 @@ class GeneralSession(Session):
                 self.connection.execute(into.insert(), prepared.rows)
 
     def close(self) -> None:
-        with contextlib.suppress(SQLAlchemyError):
+        with contextlib.suppress(SQLAlchemyError):  # it may be lost, and then it is closed
             self.connection.close()
 
     def _settle(self) -> None:

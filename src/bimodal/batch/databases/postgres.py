@@ -553,7 +553,7 @@ def _nested(connection: psycopg.Connection[Any], query: Query) -> tuple[str, lis
     shorter = re.sub(r";\s*(--[^\n]*\s*)*$", "", text)
     try:
         _describe(connection, f"SELECT * FROM (\n{text}\n) AS bimodal_rows")  # noqa: S608 - it is the user's own
-    except psycopg.Error:
+    except psycopg.Error:  # a semicolon within it, with a comment behind: else it is refused here
         _describe(connection, f"SELECT * FROM (\n{shorter}\n) AS bimodal_rows")  # noqa: S608 - it is the user's own
         text = shorter
     return f"(\n{text}\n)", described

@@ -128,7 +128,7 @@ class TableSink(Sink):
             try:
                 with session.transaction():
                     work(session)
-            except SinkError:
+            except SinkError:  # a clash with what an earlier connection of ours did
                 if not done(session):
                     raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,13 +68,13 @@ class Remote(JournalledSink):
         self.store, self.name = store, store.url
         self._lock = Lock(self.folder, store.url)
 
+    @abstractmethod
     def _upload(self) -> None:
         """Put the finished output under its name. Raises OSError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stamp(self) -> Mapping[str, Any] | None:
         """What the output in the store is known by; None: it is not there, or not whole."""
-        raise NotImplementedError
 
     # -- before -----------------------------------------------------------------------------------------------------
 
@@ -113,7 +114,7 @@ class Remote(JournalledSink):
 
     def _record(self) -> dict[str, Any] | None:
         data = self.store.beside(".run.json").read()
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError):  # no record of ours: as if there were none
             record: dict[str, Any] = msgspec.json.decode(data or b"", type=dict[str, Any])
             if isinstance(record.get("output_file"), dict) and isinstance(record.get("plan"), dict):
                 return record
