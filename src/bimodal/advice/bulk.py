@@ -64,7 +64,7 @@ class Batch:
             runs.append(self._run(path, count))
         path.unlink()
         base = median(run.seconds for run in small)
-        rates = [(count - FEW) / max(run.seconds - base, run.seconds / 10) for run in runs]
+        rates = [_rate(run, base) for run in runs]
         starts = [max(run.wall - FEW / median(rates), 0.0) for run in small]
         return Bulk(
             self._of_machine(rates, large, count),
@@ -78,7 +78,7 @@ class Batch:
         """A number of rows whose run takes about so many seconds, or what was found by then, and that run."""
         most = max(FEW * 2, int(MOST_BYTES / max(self.material.table.nbytes / self.material.table.num_rows, 1)))
         count = FEW * 2
-        guess = FEW / small.seconds * length
+        guess = max(FEW / small.seconds, self._promised()) * length
         while True:
             count = min(most, max(count, int(guess)))
             run = self._run(self.material.write(self.folder, count), count)
@@ -86,6 +86,11 @@ class Batch:
                 return count, run
             (self.folder / f"rows-{count}.{'csv' if self.material.csv else 'parquet'}").unlink()
             guess = count * min(length / run.seconds, 20)
+
+    def _promised(self) -> float:
+        """Rows a second, half of what calls of the model alone give."""
+        rows = max(self.model.costs, default=0)
+        return rows / self.model.costs[rows] / 2 if rows >= FEW else 0.0
 
     def _of_machine(self, rates: list[float], run: _Run, count: int) -> Figure:
         found = measured(rates, "rows/s", f"runs of {count:,} rows, {run.workers} at work, start apart")
@@ -110,6 +115,11 @@ class Batch:
         if "error" in told:
             raise BimodalError(f"the batch run failed: {told['error']}")
         return _Run(rows, wall, told["seconds"], told["memory"], told["workers"], told["runtime"])
+
+
+def _rate(run: _Run, base: float) -> float:
+    """Rows a second, without the seconds that a run of FEW rows takes; with them where there is too little beside."""
+    return (run.rows - FEW) / (run.seconds - base) if run.seconds > 2 * base else run.rows / run.seconds
 
 
 def _ordered(order: dict[str, Any], folder: Path) -> dict[str, Any]:
