@@ -78,6 +78,7 @@ class Worker:
         self.config, self.store, self.owner, self.clock = config, store, owner or owner_of(), clock
         self._most, self._ttl, self._only, self._told = most, ttl, run, told
         self._notices = notices or Notices(config.home, config.jobs)
+        self._warn = log.warning if told is None else log.debug  # whoever is told needs no log
         self._held: list[Held] = []
         self._stopping = False
         self._looked = -IDLE
@@ -149,16 +150,16 @@ class Worker:
         try:
             run = self.store.claim(self.owner, now, self._ttl, run=self._only, jobs=adhoc.jobs_of(self.config))
         except UNREACHABLE as error:
-            log.warning("no run can be taken: %s", error)
+            self._warn("no run can be taken: %s", error)
             return
         if run is None:
             return
         try:
             self._start(run, now)
         except LeaseLost as error:
-            log.warning("%s", error)
+            self._warn("%s", error)
         except UNREACHABLE as error:
-            log.warning("run %s cannot be started: %s", run.id, error)  # its lease ends, and somebody takes it
+            self._warn("run %s cannot be started: %s", run.id, error)  # its lease ends, and somebody takes it
 
     def _start(self, run: JobRun, now: float) -> None:
         """Begin the attempt of a run that was claimed, or end the run where there is to be none."""
@@ -215,12 +216,12 @@ class Worker:
             attempt.look()
             self._keep(held, now)
         except LeaseLost as error:
-            log.warning("%s; what was done here is left to its new owner", error)
+            self._warn("%s; what was done here is left to its new owner", error)
             self._tell("lost", {"run": held.run.id, "text": str(error)})
             attempt.kill("lease")
             self._let_go(held)
         except UNREACHABLE as error:
-            log.warning("the state of run %s cannot be told: %s", held.run.id, error)
+            self._warn("the state of run %s cannot be told: %s", held.run.id, error)
 
     def _hear(self, held: Held, message: dict[str, Any]) -> None:
         event = str(message.pop("event"))
@@ -281,7 +282,7 @@ class Worker:
             return
         pause = min(table.backoff * 2 ** (failures - 1), LONGEST)
         self.store.finish(run, "failed", now, retry_at=now + pause, report=report, error=error)
-        log.warning("job %s, run %s: %s; it is tried again in %g s", run.job, run.id, error, pause)
+        self._warn("job %s, run %s: %s; it is tried again in %g s", run.job, run.id, error, pause)
         self._tell("retry", {"run": run.id, "text": f"{error}; it is tried again in {pause:g} s"})
 
     def _reason(self, held: Held, said: Mapping[str, Any]) -> tuple[str, bool]:
@@ -301,7 +302,7 @@ class Worker:
         self._notices.release(over)
         self._tell("end", {"run": run.id, "job": run.job, "status": over.status})
         if over.status == "failed":
-            log.warning("job %s, run %s failed: %s", run.job, run.id, over.error)
+            self._warn("job %s, run %s failed: %s", run.job, run.id, over.error)
 
     def _let_go(self, held: Held) -> None:
         held.attempt.close()

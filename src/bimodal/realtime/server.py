@@ -71,6 +71,11 @@ class Server:
         """Process ids of the workers."""
         return self._workers.pids
 
+    @property
+    def ended(self) -> bool:
+        """Whether all workers have ended, which they do only when they are stopped."""
+        return self._workers.wait(0)
+
     def example(self) -> str | None:
         """The body of a request to /predict that works, made from the model's signature; None where it has none."""
         from http.client import HTTPConnection  # of use once the workers run; they shall not wait for it
