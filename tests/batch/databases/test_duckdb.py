@@ -494,6 +494,13 @@ def test_a_table_is_known_by_its_columns_keys_and_rules(path: Path) -> None:
             database.quote(bad)
 
 
+def test_a_table_that_another_refers_to_is_not_replaced(path: Path) -> None:
+    run(path, "CREATE TABLE t (id INTEGER PRIMARY KEY)", "CREATE TABLE other (id INTEGER REFERENCES t (id))")
+    with closing(opened(path).session()) as session:
+        assert "the table other refers to t" in str(opened(path).rights(session, TABLE, Mode("replace")))
+        assert opened(path).rights(session, TABLE, Mode("append")) is None
+
+
 def test_upsert_changes_what_is_there(path: Path) -> None:
     run(path, "CREATE TABLE t (a INTEGER UNIQUE, b VARCHAR, c INTEGER DEFAULT 7)", "INSERT INTO t VALUES (1, 'x', 1)")
     run(path, "CREATE TABLE s (a INTEGER, b VARCHAR)", "INSERT INTO s VALUES (1, 'y'), (2, 'z')")

@@ -424,6 +424,13 @@ def test_what_another_table_would_not_have_is_told(place: PostgresPlace) -> None
     assert f"{told}, row level security" in note
 
 
+def test_a_number_that_does_not_fit_is_told_with_its_place(place: PostgresPlace) -> None:
+    place.do("CREATE TABLE made (v integer)")
+    with pytest.raises(SinkError, match=r"row 902 of the output, column 'v'.* value out of range") as raised:
+        put_into(open_sinks(place, "append"), pa.table({"v": np.arange(900.0)}), pa.table({"v": [0.0, 3e9, 1e10]}))
+    assert raised.value.row == 902
+
+
 def test_what_depends_on_a_table_keeps_it_and_is_told_before(place: PostgresPlace) -> None:
     place.do("CREATE TABLE made (id bigint PRIMARY KEY, parent bigint REFERENCES made)")
     checked(open_sinks(place, "replace"))
