@@ -14,7 +14,7 @@ import pytest
 from selenium import webdriver
 
 from bimodal.advice.page import page, write
-from bimodal.advice.plots import Axis, Series, plot
+from bimodal.advice.plots import HEIGHT, WIDTH, Axis, Series, plot
 from bimodal.errors import SinkError
 from tests.advice.scenes import advice, machine
 
@@ -102,8 +102,8 @@ def test_every_plot_is_whole_whatever_is_asked(asked: dict[str, Any]) -> None:
         for each in ElementTree.fromstring(drawing).iter():
             for points in (each.get("points") or "").split():
                 x, y = map(float, points.split(","))
-                assert 0 <= x <= 640
-                assert 0 <= y <= 300
+                assert 0 <= x <= WIDTH
+                assert 0 <= y <= HEIGHT
 
 
 def test_points_stand_where_their_values_are() -> None:

@@ -97,7 +97,7 @@ def _costs(found: Advice) -> str:
     costs = [y for each in series for _, y in each.points]
     across = Axis("requests a day", curves.requests[0], curves.requests[-1], _count)
     here = None if curves.break_even is None else (curves.break_even, f"{curves.break_even:,.0f} a day")
-    return plot("cost a month by requests a day", across, Axis.over("a month", costs, money), series, here)
+    return plot("cost a month by requests a day", across, Axis.over("a month", costs, _price), series, here)
 
 
 def _latency(found: Advice) -> str:
@@ -134,7 +134,11 @@ def _throughput(found: Advice) -> str:
         for mode, kind in (("real time", "one"), ("batch", "two"), ("lookup", "three"))
     ]
     across = Axis.over("answers a second", [point[0] for _, _, point in points], _count)
-    return plot("throughput and cost", across, Axis.over("a million", [p[1] for _, _, p in points], money), series)
+    return plot("throughput and cost", across, Axis.over("a million", [p[1] for _, _, p in points], _price), series)
+
+
+def _price(value: float) -> str:
+    return _count(value) if value >= 1 else money(value)
 
 
 def _count(value: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 300
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 16, 44
+WIDTH, HEIGHT = 880, 330
+LEFT, RIGHT, TOP, BOTTOM = 60, 36, 28, 44
 Point = tuple[float, float]
 
 
@@ -63,7 +63,8 @@ def plot(title: str, across: Axis, up: Axis, series: Sequence[Series], line: tup
     if line is not None:
         x = _x(across, line[0])
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text class="quiet" x="{x + 4:.1f}" y="{TOP + 10}">{escape(line[1])}</text>')
+        right = x > WIDTH * 0.6
+        parts.append(_text(x - 6 if right else x + 6, TOP + 12, "end" if right else "start", line[1]))
     return "".join([*parts, "</svg>", _legend(series)])
 
 
@@ -86,7 +87,7 @@ def _grid(across: Axis, up: Axis) -> list[str]:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(_text(LEFT - 6, y + 4, "end", up.told(value)))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle", across.name))
-    return [*parts, _text(4, TOP - 4, "start", up.name)]
+    return [*parts, _text(4, 12, "start", up.name)]
 
 
 def _text(x: float, y: float, anchor: str, words: str) -> str:
