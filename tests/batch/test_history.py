@@ -65,6 +65,8 @@ def test_a_run_is_found_by_its_id_its_beginning_or_its_output(runs: History, tmp
     assert runs.find("s3://shop/out/").run == "abef9"
     runs.note(entry("again", status="already complete", output="s3://shop/out/"))
     assert runs.find("s3://shop/out/").run == "abef9"  # the one that wrote it
+    runs.note(entry("table", output="main.scores in sqlite:///shop.db", given=["sqlite:///shop.db#scores"]))
+    assert runs.find("sqlite:///shop.db#scores").run == "table"
     with pytest.raises(NotFound, match="2 runs begin with 'ab'"):
         runs.find("ab")
     with pytest.raises(NotFound, match="bimodal runs list"):

@@ -314,6 +314,13 @@ def test_the_same_plan_again_is_already_complete(model: bimodal.Model, tmp_path:
         predict_file(model, source, out)
 
 
+def test_a_file_that_was_only_touched_is_the_same_input(model: bimodal.Model, tmp_path: Path) -> None:
+    source, output = write(shop(5), tmp_path / "in.csv"), tmp_path / "out.csv"
+    predict_file(model, source, output, progress="quiet")
+    os.utime(source, (1, 1))
+    assert predict_file(model, source, output, progress="quiet").status == "already complete"
+
+
 def test_an_output_that_was_changed_since_is_not_complete(model: bimodal.Model, tmp_path: Path) -> None:
     source, out = write(shop(5), tmp_path / "in.csv"), tmp_path / "out.csv"
     predict_file(model, source, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Calls:
                     middle = (start + stop) // 2
                     waiting += [(middle, stop), (start, middle)]
                     continue
-                guilty[start] = error
+                guilty[start] = explained(error, rows.slice(start, stop))
                 if len(guilty) > MOST_GUILTY:
                     raise error
                 continue
@@ -99,7 +100,27 @@ class Calls:
         for place in np.linspace(0, rows.count - 1, tries).astype(int).tolist():
             try:
                 self._run(rows.slice(place, place + 1))
-            except (ModelFailed, ModelCrashed):
+            except (ModelFailed, ModelCrashed) as again:
+                error = explained(again, rows.slice(place, place + 1))
                 continue
             return
         raise error
+
+
+def explained(error: Failure, row: Rows) -> Failure:
+    """The error with what the model itself said, unless that repeats a value of the row."""
+    said = error.said if isinstance(error, ModelFailed) else None
+    if said is None:
+        return error
+    values = [rows[0] for rows in (row.array(name) for name in row) if rows.ndim == 1]
+    texts = {text for value in values for text in _spellings(value)}
+    if len(values) < len(row) or any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", said) for text in texts if text):
+        return error
+    return ModelFailed(f"the model raised {said}")
+
+
+def _spellings(value: object) -> tuple[str, ...]:
+    """How a message may write a value."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    short = f"{plain:g}" if isinstance(plain, int | float) else ""
+    return (str(plain), repr(plain), short)

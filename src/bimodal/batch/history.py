@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from bimodal.batch.databases.address import spoken
 from bimodal.errors import NotFound
 
 KEPT = 1000  # runs; older ones are forgotten
@@ -96,6 +97,8 @@ class History:
     def find(self, named: str) -> Entry:
         """The run of this id (or its beginning), or the latest that wrote this output. Raises NotFound."""
         runs = self.list()
+        if "://" in named:
+            named = spoken(named)
         found = [entry for entry in runs if entry.run == named or _same_place(entry.told, named)]
         if found:
             return next((entry for entry in found if entry.status != "already complete"), found[0])
@@ -109,6 +112,8 @@ class History:
 def _same_place(told: Mapping[str, Any], named: str) -> bool:
     """Whether the run wrote there. A file's name is one of the folder in which the command was given."""
     output = told.get("output")
+    if named in (told.get("given") or ()):
+        return True
     if not isinstance(output, str) or "://" in output:
         return output == named
     return os.path.abspath(os.path.join(str(told.get("folder", "")), output)) == os.path.abspath(named)

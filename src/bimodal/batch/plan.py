@@ -103,7 +103,10 @@ class Plan:
         told = []
         for what in dict.fromkeys(NAMED[name] for name in unlike):
             name = next(each for each in unlike if NAMED[each] == what)
-            told.append(what if name in ("source", "rows", "rules") else f"{what} (was {_short(other.get(name))})")
+            if name == "source":
+                told.append("the input (its content; of a file over 8 MB also the time of its last change)")
+                continue
+            told.append(what if name in ("rows", "rules") else f"{what} (was {_short(other.get(name))})")
         return told
 
     def outdates(self, other: Mapping[str, Any]) -> bool:

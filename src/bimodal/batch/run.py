@@ -393,7 +393,7 @@ class Run:
             raise
         finally:
             self.sink.release()
-        self._history.note(report.told())
+        self._note(report.told())
         self.progress.end(report)
         return report
 
@@ -401,7 +401,12 @@ class Run:
         """In the history, if it knows of this execution."""
         if self._history.noted:
             said = {} if error is None else {"error": (str(error) or type(error).__name__).splitlines()[0]}
-            self._history.note({**self._report(status, None).told(), **said})
+            self._note({**self._report(status, None).told(), **said})
+
+    def _note(self, told: Mapping[str, Any], *, now: bool = True) -> None:
+        """In the history, with the output as it was named."""
+        given, into = self.options.output, self.options.into
+        self._history.note({**told, "given": [given, f"{given}#{into}"] if into else [given]}, now=now)
 
     def _already(self) -> Report | None:
         """A report where the output is the result of this very plan."""
@@ -468,7 +473,7 @@ class Run:
                 self.progress.note(note)
             self.sink.start(self.plan.told(), self.id)
         self._tell_notes()
-        self._history.note(self._report("running", None).told())
+        self._note(self._report("running", None).told())
         if self._history.problem:
             self.progress.note(self._history.problem)
         end = begun.last.cursor if begun and begun.last else None
@@ -479,7 +484,7 @@ class Run:
         return self._publish(end)
 
     def _note_progress(self) -> None:
-        self._history.note(self._report("running", None).told(), now=False)
+        self._note(self._report("running", None).told(), now=False)
 
     def _unfinished(self) -> Begun | None:
         """The run that stands here and is gone on with; another plan's is refused before anything is loaded for it."""

@@ -19,7 +19,7 @@ runs = typer.Typer(help="The batch runs of this machine, and their reports.", no
 
 @runs.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, the latest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the latest first.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List the runs, the latest first."""
@@ -39,7 +39,10 @@ def list_runs(
         known = entry.told
         started = str(known["started"])[:19].replace("T", " ")
         table.add_row(entry.run, entry.status, started, f"{int(known['read']):,}", str(known["output"] or "-"))
-    Console(file=sys.stdout).print(table)
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:  # a program reads it, a line a run
+        console.width = max(console.width, max(len(str(entry.told["output"])) for entry in found) + 100)
+    console.print(table)
 
 
 @runs.command("show")

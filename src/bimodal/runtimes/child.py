@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bimodal import formats
-from bimodal.errors import BimodalError, ModelFailed, told
+from bimodal.errors import BimodalError, ModelFailed, refused_by_model, told
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
@@ -133,13 +133,16 @@ def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
 def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any], Rows | None]:
     try:
         return {}, loaded.runtime.run(rows, outputs)
+    except ModelFailed as error:
+        return {"error": {**told(error), "said": error.said}}, None
     except BimodalError as error:
         return {"error": told(error)}, None
     except (
         Exception
     ) as error:  # whatever the user's model raises is the model's failure, told to the caller by its type
         log.exception("the model failed")
-        return {"error": told(ModelFailed(f"the model raised {type(error).__name__} on these rows"))}, None
+        failed = refused_by_model(error, f"the model raised {type(error).__name__} on these rows")
+        return {"error": {**told(failed), "said": failed.said}}, None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bimodal.errors import ModelFailed
+from bimodal.errors import ModelFailed, refused_by_model
 from bimodal.field import INTEGERS, Field
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.runtimes.contract import Runtime
@@ -268,7 +268,9 @@ def rowed(result: Any, count: int) -> Any:
 
 def refused(error: BaseException) -> ModelFailed:
     """The model's own error may quote the rows: only its type is told."""
-    return ModelFailed(f"the model raised {type(error).__name__} on these rows; the log has its traceback")
+    return refused_by_model(
+        error, f"the model raised {type(error).__name__} on these rows; the log has its traceback (standard error)"
+    )
 
 
 def unsettled(error: BaseException) -> ModelFailed:

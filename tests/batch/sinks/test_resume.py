@@ -13,6 +13,7 @@ from bimodal.batch import journal
 from bimodal.batch.sinks import journalled
 from bimodal.batch.sinks.folder import PartsBody
 from bimodal.batch.sinks.single import SingleBody
+from bimodal.errors import SinkError
 from tests.batch.sinks.runs import CHUNKS, KINDS, go, mark, opened, pictures, result, work
 
 LAST = CHUNKS - 1
@@ -205,3 +206,18 @@ def test_a_resume_tells_what_is_done(kind: str, tmp_path: Path, unsynced: None) 
     )
     assert begun.read == sum(each.read for each in marks) == begun.predicted + begun.rejected
     assert begun.rejected == sum(each.rejected for each in marks) == 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "csv/"])
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_damaged_byte_of_what_is_kept_is_told(kind: str, tmp_path: Path, unsynced: None, *, complete: bool) -> None:
+    shot = pictured(tmp_path, kind, "complete" if complete else f"chunk {LAST}")
+    folder = work(shot, kind)
+    with open(folder / "journal", "ab") as file:
+        file.write(journal.encoded({"synced": LAST}))
+    kept = sorted((folder / "parts").iterdir())[0] if kind.endswith("/") else folder / "data"
+    data = bytearray(kept.read_bytes())
+    data[8 if kind == "parquet" else data.index(b"\n") + 2] ^= 1  # in the first chunk
+    kept.write_bytes(data)
+    with pytest.raises(SinkError, match="was damaged since, behind its first"):
+        go(opened(shot, kind))

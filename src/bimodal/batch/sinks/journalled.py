@@ -29,6 +29,7 @@ import pyarrow as pa
 from bimodal.batch.journal import VERSION, Journal
 from bimodal.batch.lock import Lock
 from bimodal.batch.marks import Begun, Beside, Mark, Published
+from bimodal.batch.report import rows
 from bimodal.batch.sinks.appended import Appended
 from bimodal.batch.sinks.contract import Encoded, Encoder, Sink
 from bimodal.batch.sinks.durable import appeared, link_over, reason, sync_folder, writable
@@ -228,6 +229,7 @@ class JournalledSink(Sink):
     def resume(self, begun: Begun) -> None:
         story = self._known()
         assert begun.last == story.last, "resume goes on with what begun found"
+        self._see_kept(story)
         if story.complete:
             return
         number, ends = story.durable
@@ -242,6 +244,17 @@ class JournalledSink(Sink):
             self._journal.sync()
             sync_folder(self.folder)
         self._synced = time.monotonic()
+
+    def _see_kept(self, story: Story) -> None:
+        """Read all that is kept, before more comes behind it: what was durable once may have been damaged since."""
+        with self._failing("read"):
+            sound, _ = self._read(-1)
+        if sound is None or (sound.number, sound.complete) != (story.number, story.complete):
+            good = 0 if sound is None else sound.read
+            raise SinkError(
+                f"{self.name}: what the interrupted run had written (in {self.folder}) was damaged since, behind its "
+                f"first {rows(good)}; --fresh throws its progress away and starts anew"
+            )
 
     def _open(self, story: Story) -> None:
         self._body.open(story.number, story.ends[0])

@@ -15,6 +15,7 @@ from bimodal.batch.sources.stream import COMPRESSIONS, readable
 from bimodal.batch.spelling import see_spelling
 
 ENDS = 1 << 16  # bytes at either end that a fingerprint looks at
+WHOLE = 1 << 23  # bytes up to which it reads all, so that the time of the last change says nothing
 
 
 class InputFile(ABC):
@@ -69,6 +70,7 @@ class LocalFile(InputFile):
     def __init__(self, path: str | os.PathLike[str], folders: tuple[str, ...] = ()) -> None:
         self.path = Path(path)
         see_spelling(str(self.path))
+        self._known: tuple[tuple[int, int, int] | None, str] = (None, "")
         self.name = self.path.name
         self.folders = folders
         with readable(str(self.path)):
@@ -87,9 +89,11 @@ class LocalFile(InputFile):
             return pa.OSFile(str(self.path))
 
     def fingerprint(self) -> str:
-        """Of its size, the time of its last change, and its first and last 64 KiB."""
+        """Of its content; of a large file its size, the time of its last change, and its first and last 64 KiB."""
         with readable(self.name):
             status = self.path.stat()
+            if status.st_size <= WHOLE:
+                return self._content(status)
             digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns} ".encode())
             with open(self.path, "rb") as file:
                 digest.update(file.read(ENDS))
@@ -97,6 +101,14 @@ class LocalFile(InputFile):
                     file.seek(-ENDS, os.SEEK_END)
                 digest.update(file.read(ENDS))
         return digest.hexdigest()
+
+    def _content(self, status: os.stat_result) -> str:
+        """The digest of all bytes, read once as long as the file keeps its size and time."""
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if self._known[0] != stamp:
+            with open(self.path, "rb") as file:
+                self._known = stamp, hashlib.file_digest(file, "sha256").hexdigest()
+        return self._known[1]
 
 
 def name_apart(files: Sequence[InputFile], paths: Sequence[str]) -> None:
