@@ -14,8 +14,9 @@ import pytest
 
 import bimodal
 from bimodal import predict_file
+from bimodal.cli import main
 from bimodal.errors import OutputExists, SinkError
-from tests.batch.places import COMMAND, command, shop, write
+from tests.batch.places import COMMAND, shop, write
 
 LIMITED = """
 import resource, signal, sys
@@ -26,10 +27,16 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An input that takes a second or more."""
+    return write(pd.concat([shop(1000)] * 700, ignore_index=True), tmp_path_factory.mktemp("long") / "in.csv")
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl.gz", "arrow"])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(kind: str, saved: Path, tmp_path: Path) -> None:
     """The disk is full where the system lets no file grow beyond 10 kB: the same refusal in the middle of a write."""
-    write(pd.concat([shop(1000)] * 40, ignore_index=True), tmp_path / "in.parquet")
+    write(pd.concat([shop(1000)] * 8, ignore_index=True), tmp_path / "in.parquet")
     words = [sys.executable, "-c", LIMITED, "predict", saved, "in.parquet", "-o", f"out.{kind}", "--proba", "-q"]
     done = subprocess.run([*map(str, words)], cwd=tmp_path, capture_output=True, timeout=120, check=False)
     assert done.returncode == 1
@@ -40,8 +47,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(kind: str, saved: Path, 
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.5])
-def test_ctrl_c_in_the_middle_leaves_nothing(moment: float, saved: Path, tmp_path: Path) -> None:
-    write(pd.concat([shop(1000)] * 700, ignore_index=True), tmp_path / "in.csv")
+def test_ctrl_c_in_the_middle_leaves_nothing(moment: float, long: Path, saved: Path, tmp_path: Path) -> None:
+    os.link(long, tmp_path / "in.csv")
     process = subprocess.Popen(
         [*COMMAND, "predict", str(saved), "in.csv", "-o", "out.csv", "--proba"],
         cwd=tmp_path,
@@ -60,8 +67,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing(moment: float, saved: Path, tmp_pat
     assert [each.name for each in tmp_path.iterdir()] == ["in.csv"]
 
 
-def test_the_children_end_with_an_interrupted_run(saved: Path, tmp_path: Path) -> None:
-    write(pd.concat([shop(1000)] * 700, ignore_index=True), tmp_path / "in.csv")
+def test_the_children_end_with_an_interrupted_run(long: Path, saved: Path, tmp_path: Path) -> None:
+    os.link(long, tmp_path / "in.csv")
     process = subprocess.Popen(
         [*COMMAND, "predict", str(saved), "in.csv", "-o", "out.csv", "-q", "--workers", "2"],
         cwd=tmp_path,
@@ -130,7 +137,10 @@ def test_an_output_that_appears_meanwhile_is_left_alone(
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 
-def test_errors_of_the_command_are_one_line(saved: Path, tmp_path: Path) -> None:
+def test_errors_of_the_command_are_one_line(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     write(shop(5), tmp_path / "in.csv")
     for words, code in [
         (["nothing.csv", "-o", "out.csv"], 1),
@@ -139,7 +149,7 @@ def test_errors_of_the_command_are_one_line(saved: Path, tmp_path: Path) -> None
         (["in.csv", "-o", "out.csv", "--keep", "nope"], 2),
         (["in.csv", "-o", "out.csv", "--workers", "0"], 2),
     ]:
-        done = command("predict", saved, *words, "-q", cwd=tmp_path)
-        assert done.returncode == code, words
-        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert main(["predict", str(saved), *words, "-q"]) == code, words
+        told = capfd.readouterr().err
+        assert len(told.splitlines()) == 1, told
     assert [each.name for each in tmp_path.iterdir()] == ["in.csv"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import joblib
@@ -39,24 +40,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_slip_in_one_line_is_refused_whatever_its_neighbours_have(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def tab(folder: Path) -> Iterator[bimodal.Model]:
+    """The first of them, loaded once."""
+    with bimodal.load(folder / "tab.pkl") as loaded:
+        yield loaded
+
+
+def test_a_slip_in_one_line_is_refused_whatever_its_neighbours_have(tab: bimodal.Model, folder: Path) -> None:
     lines = ['{"age":30,"city":"Oslo"}', '{"age":30,"citi":"Oslo"}', '{"age":null,"city" : null}']
     (folder / "slip.jsonl").write_text("\n".join(lines))
     with pytest.raises(TooManyRejects, match="'citi' is near"):
-        predict_file(folder / "tab.pkl", folder / "slip.jsonl", folder / "slip.csv")
+        predict_file(tab, folder / "slip.jsonl", folder / "slip.csv")
     (folder / "nulls.jsonl").write_text(f"{lines[0]}\n{lines[2]}\n")
-    report = predict_file(folder / "tab.pkl", folder / "nulls.jsonl", folder / "nulls.csv")
+    report = predict_file(tab, folder / "nulls.jsonl", folder / "nulls.csv")
     assert (report.predicted, report.rejected) == (2, 0)
 
 
-def test_one_and_a_thousand_are_not_guessed_apart(folder: Path) -> None:
+def test_one_and_a_thousand_are_not_guessed_apart(tab: bimodal.Model, folder: Path) -> None:
     (folder / "thousands.csv").write_text("age;city\n1,000;Oslo\n12,500;Lima\n")
     with pytest.raises(TooManyRejects):
-        predict_file(folder / "tab.pkl", folder / "thousands.csv", folder / "thousands_out.csv")
-    report = predict_file(folder / "tab.pkl", folder / "thousands.csv", folder / "thousands_out.csv", decimal=",")
+        predict_file(tab, folder / "thousands.csv", folder / "thousands_out.csv")
+    report = predict_file(tab, folder / "thousands.csv", folder / "thousands_out.csv", decimal=",")
     assert report.predicted == 2
     (folder / "decimals.csv").write_text("age;city\n1,5;Oslo\n12,500;Lima\n")
-    assert predict_file(folder / "tab.pkl", folder / "decimals.csv", folder / "decimals_out.csv").predicted == 2
+    assert predict_file(tab, folder / "decimals.csv", folder / "decimals_out.csv").predicted == 2
 
 
 def test_proba_of_several_targets_gives_the_probabilities_of_each(folder: Path) -> None:
@@ -68,15 +76,15 @@ def test_proba_of_several_targets_gives_the_probabilities_of_each(folder: Path) 
     assert told[[f"probability_1_{label}" for label in (7, 8, 9)]].to_numpy().tolist() == expected[1].tolist()
 
 
-def test_a_rename_to_no_feature_is_told(folder: Path) -> None:
+def test_a_rename_to_no_feature_is_told(tab: bimodal.Model, folder: Path) -> None:
     FRAME.rename(columns={"city": "town"}).to_csv(folder / "towns.csv", index=False)
     with pytest.raises(UsageError, match="the model has no feature 'citi'; did you mean town=city"):
-        predict_file(folder / "tab.pkl", folder / "towns.csv", rename={"town": "citi"})
+        predict_file(tab, folder / "towns.csv", rename={"town": "citi"})
 
 
-def test_a_frame_is_no_path(folder: Path) -> None:
+def test_a_frame_is_no_path(tab: bimodal.Model, folder: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.predict"):
-        predict_file(folder / "tab.pkl", FRAME)  # type: ignore[arg-type]  # what a user may try
+        predict_file(tab, FRAME)  # type: ignore[arg-type]  # what a user may try
 
 
 def test_standard_input_says_what_it_does_not_take(folder: Path) -> None:
@@ -132,15 +140,15 @@ def test_the_sample_is_never_the_output(saved: Path, tmp_path: Path) -> None:
     assert sample.read_bytes() == before
 
 
-def test_refused_rows_are_not_read_where_those_of_the_run_are_told(saved: Path, tmp_path: Path) -> None:
+def test_refused_rows_are_not_read_where_those_of_the_run_are_told(model: bimodal.Model, tmp_path: Path) -> None:
     bad = shop(5).astype({"age": object})
     bad.loc[2, "age"] = "old"
     source = write(bad, tmp_path / "in.csv")
-    predict_file(saved, source, f"sqlite:///{tmp_path}/shop.db#scores", max_rejects=1)
+    predict_file(model, source, f"sqlite:///{tmp_path}/shop.db#scores", max_rejects=1)
     (rejects,) = tmp_path.glob("*.rejects.jsonl")
     before = rejects.read_bytes()
     with pytest.raises(TooManyRejects, match=r"scores\.2\.rejects\.jsonl"):
-        predict_file(saved, rejects, f"sqlite:///{tmp_path}/shop.db#scores", mode="append")
+        predict_file(model, rejects, f"sqlite:///{tmp_path}/shop.db#scores", mode="append")
     assert rejects.read_bytes() == before
     rejects.write_text(before.decode().replace("old", "41"))
-    assert predict_file(saved, rejects, f"sqlite:///{tmp_path}/shop.db#scores", mode="append").predicted == 1
+    assert predict_file(model, rejects, f"sqlite:///{tmp_path}/shop.db#scores", mode="append").predicted == 1
