@@ -6,6 +6,7 @@ import http.client
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -72,10 +73,42 @@ class Client:
         answer = msgspec.json.decode(self.request("POST", path, msgspec.json.encode(body, enc_hook=_plain)))
         return _shaped(answer, data)
 
+    def lookup(
+        self,
+        key: Any,
+        row: Any = None,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Any:
+        """What a job has predicted for a key, or for each of a list of keys, as dicts: the outputs, `source`, `age`.
+
+        row: the key's row (of many keys a list of rows, None where there is none): it is predicted live where there is
+        no result, or where it is not the row that was scored. Raises NoPrediction for one key without a result and a
+        row; of many keys such a one has the source "miss".
+        """
+        many = isinstance(key, list | tuple)
+        if _has_infinity(row):
+            raise InputError("infinity cannot be told in JSON")
+        told = {"keys" if many else "key": key, "rows" if many else "row": row, "outputs": outputs}
+        body = msgspec.json.encode({name: each for name, each in told.items() if each is not None}, enc_hook=_plain)
+        path = f"/models/{quote(model or self._first, safe='')}/lookup"
+        answer = msgspec.json.decode(self.request("POST", path, body))
+        return answer["answers"] if many else answer
+
+    @cached_property
+    def _first(self) -> str:
+        """The name of the server's first model."""
+        return str(msgspec.json.decode(self.request("GET", "/models"))[0]["name"])
+
     def models(self) -> list[str]:
         """The names of the models that the server has."""
         paths = msgspec.json.decode(self.request("GET", "/openapi.json"))["paths"]
-        return [path.split("/")[2] for path in paths if path.startswith("/models/") and path.count("/") == 3]
+        return [
+            path.split("/")[2]
+            for path in paths
+            if path.startswith("/models/") and path.endswith("/predict") and "/versions/" not in path
+        ]
 
     def metadata(self, model: str) -> dict[str, Any]:
         """Name, versions, platform, inputs and outputs of a model (Open Inference)."""

@@ -10,7 +10,7 @@ import mmap
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from bimodal.realtime.batcher import Batch, Work
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 STREAM = "stream"
-ROUTES = ("predict", STREAM, "infer")
+LOOKUP = "lookup"
+ROUTES = ("predict", STREAM, "infer", LOOKUP)
+SOURCES = ("hit", "live", "stale", "changed", "miss")  # of an answer to a lookup
 STATUSES = (200, 400, 404, 413, 415, 429, 500, 503, 504)
 REASONS = ("overloaded", "unavailable", "deadline_exceeded", "invalid_input", "model_failed", "model_crashed", "other")
 STAGES = {
@@ -61,6 +63,7 @@ class Layout:
         self.requests = self._places([(m, r, s) for m in models for r in ROUTES for s in STATUSES])
         self.others = self._places(list(STATUSES))
         self.rows = self._places(list(models))
+        self.lookups = self._places([(m, source) for m in models for source in SOURCES])
         self.refusals = self._places([(m, reason) for m in models for reason in REASONS])
         self.in_flight = self._places(list(models))
         self.batch_rows = self._places(list(models), len(SIZES) + 2)
@@ -111,6 +114,10 @@ class Metrics:
         """More of the text, whole metrics each, asked each time."""
         self._more = texts
 
+    def total(self, place: int) -> float:
+        """What all workers counted there."""
+        return sum([self._all[worker * self.layout.size + place] for worker in range(self.workers)])
+
     def refresh(self) -> None:
         """Write this worker's gauges."""
         for place, gauge in self._gauges:
@@ -141,6 +148,7 @@ class Ledger:
         self._model = model
         self._requests = {(r, s): layout.requests[model, r, s] for r in ROUTES for s in STATUSES}
         self._rows = layout.rows[model]
+        self._lookups = {source: layout.lookups[model, source] for source in SOURCES}
         self._sizes = layout.batch_rows[model]
         self._stages = {stage: layout.seconds[model, stage] for stage in STAGES}
         self._in_flight = layout.in_flight[model]
@@ -177,6 +185,14 @@ class Ledger:
         """A stream of lines has been answered."""
         self._row[self._requests[STREAM, 200]] += 1.0
 
+    def looked(self, status: int | None, *sources: str) -> None:
+        """A lookup was answered. sources: of its keys. status None: it is counted where the model's answer is."""
+        row = self._row
+        if status is not None:
+            row[self._requests[LOOKUP, status]] += 1.0
+        for source in sources:
+            row[self._lookups[source]] += 1.0
+
     def refused(self, route: str, status: int, code: str) -> None:
         """A request got an error."""
         status = status if status in STATUSES else 400 if status < 500 else 500
@@ -206,7 +222,7 @@ def _rendered(layout: Layout, sums: Sequence[float], info: Sequence[dict[str, st
         yield _line("bimodal_model_info", labels, 1)
     yield _head("bimodal_requests_total", "counter", "Requests answered, by model, route and HTTP status.")
     for (model, route, status), place in layout.requests.items():
-        if sums[place] or status == 200:
+        if sums[place] or (status == 200 and route != LOOKUP):
             labels = {"model": model, "route": route, "code": str(status)}
             yield _line("bimodal_requests_total", labels, sums[place])
     for status, place in layout.others.items():
@@ -265,6 +281,11 @@ def _histogram(name: str, labels: dict[str, str], values: Sequence[float], bound
     yield _line(f"{name}_bucket", {**labels, "le": "+Inf"}, total)
     yield _line(f"{name}_sum", labels, values[len(bounds) + 1])
     yield _line(f"{name}_count", labels, total)
+
+
+def block(name: str, kind: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> str:
+    """One metric: its labels and values."""
+    return _head(name, kind, text) + "".join([_line(name, labels, value) for labels, value in values])
 
 
 def _head(name: str, kind: str, text: str) -> str:

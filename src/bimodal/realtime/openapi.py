@@ -224,7 +224,7 @@ def _predict(served: Served, limits: Limits) -> Json:
                 "content": {JSON: {"schema": _answer(signature)}, "text/csv": text, "application/x-ndjson": text}
                 | tables,
             },
-            **_errors(),
+            **failures(),
         },
     }
 
@@ -256,7 +256,7 @@ def _headers() -> Json:
     }
 
 
-def _errors(statuses: Sequence[int] = tuple(REASONS)) -> Json:
+def failures(statuses: Sequence[int] = tuple(REASONS)) -> Json:
     error = {"schema": {"$ref": "#/components/schemas/Error"}}
     known = {number for _, number in STATUS}
     return {
@@ -316,7 +316,7 @@ def _open_inference(served: Served, name: str) -> Json:
         "requestBody": {"required": True, "content": {JSON: media}},
         "responses": {
             "200": {"description": "The output tensors.", "content": {JSON: {"schema": {"type": "object"}}}},
-            **_errors(),
+            **failures(),
         },
     }
     return {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bimodal import config, settings
-from bimodal.config import Config, ModelTable
+from bimodal.config import Config, ModelTable, StoreTable
 from bimodal.errors import UsageError
 from bimodal.location import Location, PrivateFolder
 from bimodal.realtime.limits import Limits
@@ -41,6 +41,7 @@ def serve(
     allow_drift: bool = False,
     insecure: bool = False,
     queue_target: float | None = None,
+    stores: Mapping[str, Mapping[str, Any]] | None = None,
     **limits: Any,
 ) -> Server:
     """Serve models over HTTP from worker processes; returns when the first request can be answered.
@@ -48,7 +49,8 @@ def serve(
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
     models and its [server]. port: 0 takes a free one. outputs: what is answered when a request names none. limits:
     deadline, header_timeout, body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given
-    comes from the environment (BIMODAL_PORT, …), then from bimodal.toml, then the default.
+    comes from the environment (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have
+    a prediction store, by name, what `store` gives; those of a bimodal.toml are there already.
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
@@ -60,7 +62,7 @@ def serve(
     told = prepared.told
     folder = PrivateFolder()
     return Server(
-        prepared.spec(metrics=str(Path(folder.path, "metrics"))),
+        prepared.spec(metrics=str(Path(folder.path, "metrics")), stores=stores),
         host=told["host"],
         port=told["port"],
         workers=told["workers"],
@@ -81,10 +83,23 @@ class Prepared:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Config | None = None
 
-    def spec(self, *, metrics: str | None) -> dict[str, Any]:
+    def spec(self, *, metrics: str | None, stores: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """The server's, as `wiring.build` takes it. config: the path of bimodal.toml, None where there is none."""
         path = None if self.config is None else str(self.config.path)
-        return {**spec_of(self.locations, self.told, metrics=metrics), "defaults": self.defaults, "config": path}
+        known = {**({} if self.config is None else stores_of(self.config)), **(stores or {})}
+        told = spec_of(self.locations, self.told, metrics=metrics)
+        return {**told, "defaults": self.defaults, "config": path, "stores": known}
+
+
+def stores_of(file: Config) -> dict[str, dict[str, Any]]:
+    """The prediction stores of a bimodal.toml, by model."""
+    places = {name: file.home / "predictions" / name for name in file.models}
+    return {name: store(table.store, places[name]) for name, table in file.models.items() if table.store is not None}
+
+
+def store(table: StoreTable, folder: str | Path) -> dict[str, Any]:
+    """A model's prediction store, as a server's spec has it. folder: predictions/MODEL in the state folder."""
+    return {"table": asdict(table), "folder": str(folder)}
 
 
 def prepare(models: Sequence[Any], given: Mapping[str, Any], loading: Mapping[str, Any]) -> Prepared:

@@ -13,6 +13,7 @@ import msgspec
 
 from bimodal import __version__, model
 from bimodal.errors import UsageError
+from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages
 from bimodal.realtime.app import App, Handler, Streamer, state, text
@@ -39,7 +40,8 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
 
     spec: {"models": [Model.spec() of each], "outputs": names or None, "threshold": number or None, "cors": [origins],
     "metrics": path of the workers' shared file or None, "workers": how many, "queue_target": seconds or None,
-    "defaults": {name: {"outputs": …, "threshold": …}} of models that have their own}.
+    "defaults": {name: {"outputs": …, "threshold": …}} of models that have their own, "stores": {name: what
+    `serving.store` gives} of models with a prediction store}.
     Raises the error that keeps a model from loading.
     """
     models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in spec["models"]])
@@ -89,6 +91,8 @@ def wire(
         defaults=(spec or {}).get("defaults"),
     )
     extension = Extension(service, counters, spec or {}, worker).load()
+    if extension.spec.get("stores"):
+        library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
     counters.add(extension.texts)
     routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters, extension.paths)
     streams: dict[str, Streamer] = {}
