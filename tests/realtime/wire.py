@@ -253,11 +253,11 @@ class Client:
         return self.rest + self.socket.recv(65536) == b""
 
     def _chunks(self) -> bytes:
-        body = b""
+        pieces = []
         while size := int(self._until(b"\r\n"), 16):
-            body += self._exactly(size + 2)[:-2]
+            pieces.append(self._exactly(size + 2)[:-2])
         assert self._exactly(2) == b"\r\n"
-        return body
+        return b"".join(pieces)
 
     def _until(self, end: bytes) -> bytes:
         while end not in self.rest:
