@@ -105,7 +105,8 @@ def narrowed(task: Task, reach: Reach) -> Reach:
     kind, settled = task.table.incremental, task.parameters
     if kind == "files":
         wanted = {path for path, _ in settled["files"]}
-        return replace(reach, input=[each for each in find(reach.input) if place_of(each) in wanted], new=bool(wanted))
+        found = [each for each in _found(reach.input) if place_of(each) in wanted]
+        return replace(reach, input=found, new=bool(wanted))
     if kind == "column":
         return _between(task, reach)
     if kind == "rows" and not (settled["everything"] and task.memory):

@@ -1,0 +1,251 @@
+"""An incremental job predicts what is new, once; everything again for another model; nothing where nothing is new."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as arrow_parquet
+import pytest
+
+from bimodal.batch.databases.address import Address
+from bimodal.batch.databases.contract import Query
+from bimodal.config import read
+from bimodal.errors import UsageError
+from bimodal.jobs.task import Task
+from bimodal.jobs.trial import Trial
+from tests.jobs.desk import Desk
+
+DUE = datetime.datetime(2026, 3, 31, 3, tzinfo=datetime.UTC).timestamp()
+HEAD = '[jobs.nightly]\nmodel = "doubled"\n'
+
+
+class Quiet:
+    """A parent that lets everything pass. settled: the parameters that it was told."""
+
+    def __init__(self) -> None:
+        self.settled: dict[str, Any] = {}
+        self.guarded = 0
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Nobody listens."""
+
+    def settle(self, parameters: Mapping[str, Any]) -> None:
+        self.settled = dict(parameters)
+
+    def guard(self) -> None:
+        self.guarded += 1
+
+
+class Jobs:
+    """The runs of one job, one after another, with what the store would remember, and no process."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.number = desk, 0
+        self.memory: Mapping[str, Any] = {}
+        self.files: dict[str, tuple[str, str]] = {}
+
+    def task(self, run: str, parameters: Mapping[str, Any] | None = None) -> Task:
+        config = read(self.desk.folder / "bimodal.toml")
+        return Task(
+            job="nightly",
+            table=config.jobs["nightly"],
+            models_name="doubled",
+            model=config.models["doubled"],
+            run=run,
+            due=DUE,
+            folder=str(config.folder),
+            state=str(self.desk.folder),
+            parent=os.getpid(),
+            parameters=parameters or {},
+            settled=bool(parameters),
+            memory=self.memory,
+            files=self.files,
+        )
+
+    def run(self) -> int:
+        """The rows that the next run predicted."""
+        self.number += 1
+        ended = Trial(self.task(f"r{self.number}"), Quiet()).run()
+        self.memory = ended["memory"]
+        self.files |= {path: (seen, digest) for path, seen, digest in ended["files"]}
+        return int(ended["report"]["predicted"])
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, "")
+
+
+def other_model(desk: Desk) -> None:
+    """A model of another digest."""
+    path = desk.folder / "model.py"
+    path.write_text(path.read_text().replace("* 2", "* 3"))
+
+
+def numbers(desk: Desk) -> list[Any]:
+    return desk.sql("SELECT id, prediction FROM scores ORDER BY id")
+
+
+def test_files_are_predicted_when_they_are_new_or_changed(desk: Desk) -> None:
+    desk.write(f'{HEAD}input = "in/*.csv"\noutput = "out/"\nincremental = "files"\n')
+    (desk.folder / "out").mkdir()
+    jobs = Jobs(desk)
+    desk.rows("in/a.csv", range(3))
+    desk.rows("in/b.csv", range(4))
+    assert jobs.run() == 7
+    before = sorted(os.listdir(desk.folder / "out"))
+    assert jobs.run() == 0
+    assert sorted(os.listdir(desk.folder / "out")) == before, "nothing was touched"
+    desk.rows("in/c.csv", range(2))
+    desk.rows("in/a.csv", range(10, 15))
+    assert jobs.run() == 7
+    (path,) = (desk.folder / "out").glob("r3.parquet")
+    assert arrow_parquet.read_table(path)["id"].to_pylist() == ["10", "11", "12", "13", "14", "0", "1"]
+    other_model(desk)
+    assert jobs.run() == 11
+    desk.write(f'{HEAD}input = "in/*.csv"\noutput = "out/"\nincremental = "files"\non_model_change = "new"\n')
+    (desk.folder / "model.py").write_text((desk.folder / "model.py").read_text().replace("* 3", "* 4"))
+    assert jobs.run() == 0
+
+
+def test_no_file_yet_is_nothing_new(desk: Desk) -> None:
+    desk.write(f'{HEAD}input = "in/*.csv"\noutput = "out-{{run}}.csv"\nincremental = "files"\n')
+    assert Jobs(desk).run() == 0
+
+
+def test_a_column_is_read_between_two_watermarks(desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db"
+    desk.sql("CREATE TABLE orders (id INTEGER, n REAL, at TEXT)")
+    desk.sql("INSERT INTO orders VALUES (1, 1, '2026-03-01'), (2, 2, 'it''s later'), (3, 3, NULL)")
+    text = (
+        f'input = "{place}#orders"\noutput = "{place}#scores"\nkeep = "id"\nincremental = "column"\nwatermark = "at"\n'
+    )
+    desk.write(f'{HEAD}{text}mode = "append"\n')
+    jobs = Jobs(desk)
+    assert jobs.run() == 2, "a row without a watermark never counts as new"
+    assert jobs.memory["watermark"] == "'it''s later'"
+    assert jobs.run() == 0
+    desk.sql("INSERT INTO orders VALUES (4, 4, 'it''s later still'), (5, 5, '2026-01-01')")
+    assert jobs.run() == 1
+    assert numbers(desk) == [(1, 2.0), (2, 4.0), (4, 8.0)]
+    other_model(desk)
+    with pytest.raises(UsageError, match="would give each row twice"):
+        jobs.run()
+    desk.sql("CREATE UNIQUE INDEX one ON scores (id)")
+    desk.write(f'{HEAD}{text}mode = "upsert"\nkey = "id"\n')
+    assert jobs.run() == 4
+    assert numbers(desk) == [(1, 3.0), (2, 6.0), (4, 12.0), (5, 15.0)]
+
+
+def test_the_bounds_are_settled_once(desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db"
+    desk.sql("CREATE TABLE orders (id INTEGER, n REAL)")
+    desk.sql("INSERT INTO orders VALUES (1, 1), (2, 2)")
+    desk.write(
+        f'{HEAD}query = "SELECT * FROM orders WHERE id > 0;"\ninput = "{place}"\noutput = "{place}#scores"\nkeep = "id"\n'
+        'mode = "append"\nincremental = "column"\nwatermark = "id"\n'
+    )
+    jobs, parent = Jobs(desk), Quiet()
+
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    parent.guard = crash  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        Trial(jobs.task("r1"), parent).run()
+    desk.sql("INSERT INTO orders VALUES (3, 3)")
+    again = Trial(jobs.task("r1", parent.settled), Quiet()).run()
+    assert again["report"]["predicted"] == 2
+    assert again["memory"]["watermark"] == "2"
+
+
+def test_a_misspelt_watermark_is_told_with_the_nearest_column(desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db"
+    desk.sql("CREATE TABLE orders (id INTEGER, n REAL, updated TEXT)")
+    desk.write(
+        f'{HEAD}input = "{place}#orders"\noutput = "{place}#scores"\nmode = "append"\nincremental = "column"\n'
+        'watermark = "update"\n'
+    )
+    with pytest.raises(UsageError, match="did you mean 'updated'"):
+        Jobs(desk).run()
+
+
+@pytest.mark.parametrize("source", ["same", "file"])
+def test_rows_are_predicted_whose_key_is_not_in_the_output(source: str, desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db"
+    desk.sql("CREATE TABLE orders (id INTEGER, n REAL)")
+    text = f'output = "{place}#scores"\nkeep = "id"\nincremental = "rows"\nkey = "id"\n'
+    given = f"{place}#orders" if source == "same" else "in.csv"
+    desk.write(f'{HEAD}input = "{given}"\n{text}mode = "append"\n')
+
+    def there(rows: Sequence[int]) -> None:
+        desk.rows("in.csv", list(rows))
+        desk.sql("DELETE FROM orders")
+        for each in rows:
+            desk.sql("INSERT INTO orders VALUES (?, ?)", each, each)
+
+    jobs = Jobs(desk)
+    there([1, 2])
+    assert jobs.run() == 2
+    there([1, 2, 3, 4])
+    assert jobs.run() == 2
+    assert jobs.run() == 0
+    assert [prediction for _, prediction in numbers(desk)] == [2.0, 4.0, 6.0, 8.0]
+    other_model(desk)
+    desk.sql("CREATE UNIQUE INDEX one ON scores (id)")
+    desk.write(f'{HEAD}input = "{given}"\n{text}mode = "upsert"\n')
+    assert jobs.run() == 4
+    assert [prediction for _, prediction in numbers(desk)] == [3.0, 6.0, 9.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    ("output", "remedy"),
+    [('"out.csv"', "out-{run}.csv"), ('"sqlite:///shop.db#scores"', 'mode = "append"')],
+)
+def test_an_output_that_a_run_would_replace_is_refused(output: str, remedy: str, desk: Desk) -> None:
+    desk.write(f'{HEAD}input = "in/*.csv"\noutput = {output}\nincremental = "files"\n')
+    with pytest.raises(UsageError) as error:
+        Jobs(desk).run()
+    assert remedy in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        ("BIGINT", [9007199254740993, -5]),
+        ("DOUBLE", [0.1, 1e300]),
+        ("TEXT", ["o'clock", "back\\slash", "ünï"]),
+        ("TIMESTAMP", ["2026-03-29 02:30:00.123456", "2026-03-29 02:30:00.123457"]),
+        ("DATE", ["2026-03-29", "2026-03-30"]),
+        ("DECIMAL(20,4)", ["123456789.5678", "123456789.5679"]),
+    ],
+)
+def test_the_highest_value_comes_back_as_a_literal_that_finds_it(
+    kind: str, type_: str, values: list[Any], tmp_path: Path
+) -> None:
+    """The database itself says which row the literal is equal to, and that none is above it."""
+    database = Address.parse(f"{kind}:///{tmp_path}/x.{kind}").open()
+    session = database.session()
+    session.execute(f"CREATE TABLE t (v {type_})")
+    for value in values:
+        session.execute(
+            f"INSERT INTO t VALUES (CAST(? AS {type_}))" if kind == "duckdb" else "INSERT INTO t VALUES (?)", [value]
+        )
+    session.close()
+    written = f"SELECT {database.literal('high')} AS high FROM (SELECT max(v) AS high FROM t) AS x"
+    ((literal,),) = [batch.column(0).to_pylist() for batch in database.batches(Query(written), ["high"])]
+    told = f"SELECT sum(CASE WHEN v = {literal} THEN 1 ELSE 0 END) AS same, sum(CASE WHEN v > {literal} THEN 1 ELSE 0 END) AS over FROM t"
+    (batch,) = database.batches(Query(told), ["same", "over"])
+    assert [int(batch.column(0)[0].as_py()), int(batch.column(1)[0].as_py())] == [1, 0]
+
+
+def test_values_are_written_as_sql_has_them(tmp_path: Path) -> None:
+    database = Address.parse(f"sqlite:///{tmp_path}/x.db").open()
+    values = [1, True, 0.1, decimal.Decimal("1.50"), "a'b", datetime.date(2026, 3, 29)]
+    assert [database.written(each) for each in values] == ["1", "1", "0.1", "1.50", "'a''b'", "'2026-03-29'"]
