@@ -18,6 +18,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from bimodal.cli import main
 from tests.ports import free_port
 
 BIMODAL = [sys.executable, "-m", "bimodal"]
@@ -104,11 +105,20 @@ def test_a_preview_shows_ten_rows_as_csv_in_a_pipe(folder: Path) -> None:
         (["nonsense"], 2, "nonsense"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(folder: Path, arguments: list[str], code: int, words: str) -> None:
-    done = run(folder, *arguments, expect=code)
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def test_what_is_wrong_is_one_sentence(
+    folder: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(arguments) == code
+    told, error = capfd.readouterr()
+    assert words in error
+    assert "Traceback" not in error
+    assert told == ""
     assert not (folder / "x.csv").exists()
 
 
