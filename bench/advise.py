@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=3_000_000)
     options.add_argument("--model", choices=tuple(flights.MODELS), default="linear")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--budget", type=float, default=90.0)
+    options.add_argument("--budget", type=float, default=80.0)
     chosen = options.parse_args()
     made = flights.prepare(chosen.rows, chosen.model)
     sample = sorted(made.parquet.glob("*.parquet"))[0]

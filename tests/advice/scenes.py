@@ -9,7 +9,7 @@ from bimodal.advice.choice import choose
 from bimodal.advice.curves import Curves
 from bimodal.advice.figure import Figure
 from bimodal.advice.load import SHARES
-from bimodal.advice.measured import Bulk, Load, Loads, Lookup, Measured
+from bimodal.advice.measured import Bulk, Load, Loads, Measured
 from bimodal.advice.modes import modes
 from bimodal.advice.needs import Needs
 
@@ -34,8 +34,8 @@ def machine(
     alone = load(1, rate / 5, one / 2, one, cores=0.5)
     loads = Loads((alone, load(32, rate, crowded / 2, crowded)), cores, figure(2.0), figure(1e8))
     bulk = Bulk(figure(rows), figure(start), figure(2e8), cores, "native")
-    found = Lookup(figure(lookup), figure(1e-4), figure(2e-4))
-    return Measured(cores, "native", figure(one / 2), figure(one), bulk, loads, found, loads)
+    found = Loads((load(1, lookup / cores, 1e-4, 2e-4),), cores)
+    return Measured(cores, "native", figure(one / 2), figure(one), bulk, loads, found)
 
 
 def advice(measured: Measured | None = None, **asked: Any) -> Advice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 import bimodal
 from bimodal import Model
+from bimodal.advice.lookup import Shelf
 from bimodal.advice.material import Material
 from bimodal.advice.rounds import rounds
 from bimodal.cli import advise as command
@@ -53,7 +55,8 @@ def test_a_package_without_a_sample_is_measured_with_its_golden_rows(tmp_path: P
         *measured, ".measured.batch.rate"
     }  # fmt: skip
     assert told["measured"]["live"]["loads"][0]["connections"] == 1
-    assert all(load["refused"] == 0 for load in told["measured"]["live"]["loads"])
+    for route in ("live", "lookup"):
+        assert all(load["refused"] == 0 for load in told["measured"][route]["loads"])
     assert told["measured"]["batch"]["rate"]["value"] > 100
     assert [mode["name"] for mode in told["modes"]] == ["real time", "batch", "both"]
     assert told["recommended"] in ("real time", "both")
@@ -104,9 +107,10 @@ def test_bad_options_are_told_before_anything_is_measured(
     assert time.monotonic() - began < 3
 
 
-@pytest.fixture
-def flowers() -> Model:
-    return bimodal.load(CASES["frame_logistic"].model)
+@pytest.fixture(scope="module")
+def flowers() -> Iterator[Model]:
+    with bimodal.load(CASES["frame_logistic"].model) as model:
+        yield model
 
 
 def test_a_sample_keeps_its_other_columns_and_loses_its_bad_rows(flowers: Model, tmp_path: Path) -> None:
@@ -114,10 +118,9 @@ def test_a_sample_keeps_its_other_columns_and_loses_its_bad_rows(flowers: Model,
     names = list(frame.columns)
     lines = [";".join(["id", *names]), *(f"{at};{';'.join(map(str, row))}" for at, row in enumerate(frame.to_numpy()))]
     (tmp_path / "sample.csv").write_text("\n".join([*lines, f"99;{';'.join(['x'] * len(names))}"]) + "\n")
-    with flowers:
-        made = Material.of(flowers, tmp_path / "sample.csv")
-        path = made.write(tmp_path, 5000)
-        report = bimodal.predict_file(flowers, path, tmp_path / "out.parquet", progress="quiet")
+    made = Material.of(flowers, tmp_path / "sample.csv")
+    path = made.write(tmp_path, 5000)
+    report = bimodal.predict_file(flowers, path, tmp_path / "out.parquet", progress="quiet")
     assert made.refused == 1
     assert made.csv
     assert report.predicted == 5000
@@ -127,7 +130,7 @@ def test_a_sample_keeps_its_other_columns_and_loses_its_bad_rows(flowers: Model,
 
 
 def test_a_sample_that_does_not_fit_is_an_error(flowers: Model) -> None:
-    with flowers, pytest.raises(InputError):
+    with pytest.raises(InputError):
         Material.of(flowers, pa.table({"other": [1.0]}))
 
 
@@ -135,6 +138,16 @@ def test_a_model_that_says_nothing_of_its_rows_needs_a_sample(tmp_path: Path) ->
     (tmp_path / "mine.py").write_text("class Any:\n    def predict(self, rows):\n        return [1] * len(rows)\n")
     with pytest.raises(UsageError, match="--sample"):
         bimodal.advise(f"{tmp_path / 'mine.py'}:Any", budget=3)
+
+
+def test_what_is_looked_up_is_there_and_of_the_model_served(flowers: Model, tmp_path: Path) -> None:
+    shelf = Shelf.fill(flowers, 500, [b'"prediction":1', b'"prediction":2'], ["prediction"], tmp_path)
+    assert shelf.count == 500
+    with bimodal.serve(flowers, port=0, stores=shelf.stores) as server, bimodal.Client(server.url) as client:
+        for body in shelf.bodies[:20]:
+            told = json.loads(client.request("POST", shelf.path, body.encode()))
+            assert told["source"] == "batch"
+            assert told["prediction"] == 1 + json.loads(body)["key"] % 2
 
 
 def test_rounds_end_before_one_that_would_be_too_late() -> None:

@@ -17,7 +17,7 @@ from bimodal.advice.choice import Choice, choose
 from bimodal.advice.curves import Curves
 from bimodal.advice.figure import Figure, measured
 from bimodal.advice.live import measure as measure_live
-from bimodal.advice.lookup import measure as measure_lookup
+from bimodal.advice.lookup import Shelf
 from bimodal.advice.material import Material
 from bimodal.advice.measured import Measured
 from bimodal.advice.modes import Mode, modes
@@ -27,10 +27,10 @@ from bimodal.batch.crew import processors
 from bimodal.errors import UsageError
 from bimodal.model import Model, load
 
-BUDGET = 90.0  # seconds of all measurements
+BUDGET = 80.0  # seconds of all measurements: with what they take longer on a busy machine, two minutes
 LEAST = 3.0
 PROOF = 0.3  # share of the budget within which a compiled form must be proven
-SHARES = {"one row": 0.05, "batch": 0.45, "live": 0.5}
+ONE_ROW, LIVE = 0.05, 0.5  # shares of the budget; batch gets what is left
 CALLS = 100_000
 KEYS = 100_000  # of the prediction store that is measured, where nothing is said of keys
 
@@ -71,8 +71,10 @@ class Advice:
                     "machine": _plain(live.full),
                     "loads": [asdict(load) for load in live.loads],
                 },
-                "lookup": asdict(found.lookup),
-                "empty": {"machine": _plain(found.empty.full), "loads": [asdict(load) for load in found.empty.loads]},
+                "lookup": {
+                    "machine": _plain(found.lookup.full),
+                    "loads": [asdict(load) for load in found.lookup.loads],
+                },
             },
             "modes": [{**asdict(mode), "meets": mode.meets} for mode in self.modes],
             "recommended": self.choice.name,
@@ -163,17 +165,17 @@ def _measure(
     model: Model, material: Material, needs: Needs, seconds: float, stack: ExitStack, say: Callable[[str], None]
 ) -> Measured:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bimodal-advise-")))
+    until = time.monotonic() + seconds
     say("one row in this process")
-    one, one_p99 = _one_row(model, material, max(seconds, LEAST) * SHARES["one row"])
+    one, one_p99 = _one_row(model, material, max(seconds, LEAST) * ONE_ROW)
     bodies = material.bodies(model)
-    loads, empty = measure_live(model, bodies, max(seconds, LEAST) * SHARES["live"], say)
-    alone = needs.known is not None and needs.known.number < LARGE
-    bulk = Batch(model, material, folder, alone, say).measure(max(seconds, LEAST) * SHARES["batch"])
-    say("a lookup in a prediction store")
     outputs = model.resolve_outputs(None)
     keys = KEYS if needs.keys is None else int(needs.keys.number)
-    found = measure_lookup(empty, keys, _bodies(model, material, outputs), outputs, folder)
-    return Measured(processors(), model.runtime.name, one, one_p99, bulk, loads, found, empty)
+    shelf = Shelf.fill(model, keys, _results(model, material, outputs), outputs, folder)
+    live, lookup = measure_live(model, bodies, shelf, max(seconds, LEAST) * LIVE, say)
+    alone = needs.known is not None and needs.known.number < LARGE
+    bulk = Batch(model, material, folder, alone, say).measure(max(until - time.monotonic(), LEAST / 2))
+    return Measured(processors(), model.runtime.name, one, one_p99, bulk, live, lookup)
 
 
 def _one_row(model: Model, material: Material, seconds: float) -> tuple[Figure, Figure]:
@@ -192,7 +194,7 @@ def _one_row(model: Model, material: Material, seconds: float) -> tuple[Figure, 
     return middle, measured([listed[min(int(0.99 * len(listed)), len(listed) - 1)]], "s", how)
 
 
-def _bodies(model: Model, material: Material, outputs: Sequence[str]) -> list[bytes]:
+def _results(model: Model, material: Material, outputs: Sequence[str]) -> list[bytes]:
     """What a prediction store keeps of some rows: their outputs as JSON without the braces."""
     few = model.run(material.rows.slice(0, min(material.rows.count, 64)), outputs)
     lists = [few.array(name).tolist() for name in outputs]

@@ -54,7 +54,7 @@ class Batch:
         """Within about so many seconds."""
         self.tell("batch: the start of a run")
         few = self.material.write(self.folder, FEW)
-        small = [self._run(few, FEW) for _ in rounds(seconds / 4, RUNS)]
+        small = [self._run(few, FEW) for _ in rounds(seconds / 5, RUNS)]
         self.tell("batch: rows a second")
         length = min(LONGEST, seconds / 8)
         count, large = self._long_enough(small[-1], length, time.monotonic() + seconds / 3)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bimodal.advice.figure import measured
 from bimodal.advice.load import SHARES
+from bimodal.advice.lookup import Shelf
 from bimodal.advice.measured import Load, Loads
 from bimodal.advice.rounds import rounds
 from bimodal.batch.crew import processors
@@ -67,7 +68,7 @@ def generator() -> Iterator[Generator]:
         made.close()
 
 
-def serving(model: Model, seconds: float) -> tuple[Server, list[float]]:
+def serving(model: Model, shelf: Shelf, seconds: float) -> tuple[Server, list[float]]:
     """A server with one worker, and the seconds that each start took."""
     starts: list[float] = []
     server: Server | None = None
@@ -75,28 +76,31 @@ def serving(model: Model, seconds: float) -> tuple[Server, list[float]]:
         if server is not None:
             server.close()
         started = time.perf_counter()
-        server = serve(model, port=0, workers=1)
+        server = serve(model, port=0, workers=1, stores=shelf.stores)
         starts.append(time.perf_counter() - started)
     assert server is not None
     return server, starts
 
 
-def measure(model: Model, bodies: Sequence[str], seconds: float, tell: Callable[[str], None]) -> tuple[Loads, Loads]:
-    """The loads of /predict, and one of the route without a model, within about so many seconds."""
+def measure(
+    model: Model, bodies: Sequence[str], shelf: Shelf, seconds: float, tell: Callable[[str], None]
+) -> tuple[Loads, Loads]:
+    """The loads of /predict, and those of lookups, within about so many seconds."""
     tell("real time: the start of a server")
-    server, starts = serving(model, seconds / 6)
+    server, starts = serving(model, shelf, seconds / 6)
     try:
         with server, generator() as made:
             tell("real time: latency and throughput over HTTP")
-            loads = ladder(made, server, "/predict", bodies, seconds * 0.7)
+            loads = ladder(made, server, "/predict", bodies, seconds * 0.55)
             memory = float(sum(held(pid) for pid in server.pids))
-            empty = ladder(made, server, "/health/live", (), seconds * 0.1)
+            tell("real time: lookups over HTTP")
+            looked = ladder(made, server, shelf.path, shelf.bodies, seconds * 0.2)
     except BaseException:
         server.close(0)
         raise
     start = measured(starts, "s", "from the call of serve until the first request can be answered")
     held_there = measured([memory], "bytes", "proportional set size of one worker and its children, after the load")
-    return Loads(tuple(loads), processors(), start, held_there), Loads(tuple(empty), processors())
+    return Loads(tuple(loads), processors(), start, held_there), Loads(tuple(looked), processors())
 
 
 def ladder(

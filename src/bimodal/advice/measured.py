@@ -85,9 +85,7 @@ class Bulk:
 
 @dataclass(frozen=True)
 class Measured:
-    """cores: of this machine, as this process may use them. empty: the route without a model. lookup: of a prediction
-    store.
-    """
+    """cores: of this machine, as this process may use them. lookup: of one key in a prediction store."""
 
     cores: int
     runtime: str
@@ -95,14 +93,4 @@ class Measured:
     one_row_p99: Figure
     bulk: Bulk
     live: Loads
-    lookup: Lookup
-    empty: Loads
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """rate: of a machine, requests/s."""
-
-    rate: Figure
-    p50: Figure
-    p99: Figure
+    lookup: Loads

@@ -193,7 +193,8 @@ def _impossible(name: str, why: str, rate: Figure) -> Mode:
 
 
 def both(needs: Needs, measured: Measured) -> Mode:
-    rate, share = measured.lookup.rate, needs.coverage.number
+    look, share = measured.lookup.alone, needs.coverage.number
+    rate = measured.lookup.full
     if needs.requests is None:
         return _impossible(BOTH, "no live answers are asked for", rate)
     if needs.known is None or share == 0:
@@ -207,9 +208,9 @@ def both(needs: Needs, measured: Measured) -> Mode:
     machines = _machines(needs.requests.number / DAY * needs.peak.number * weight)
     server, idle = _always_on(machines, needs)
     month = derived(server.number + runs.month.number, "a month", f"{server.how}, and {runs.month.how}")
-    p99 = measured.lookup.p99 if share > 0.99 else _slower(measured.lookup.p99, live.p99)
+    p99 = look.p99 if share > 0.99 else _slower(look.p99, live.p99)
     return Mode(
-        BOTH, measured.lookup.p50 if share >= 0.5 else live.p50, p99,
+        BOTH, look.p50 if share >= 0.5 else live.p50, p99,
         derived(1 / weight, "requests/s", f"{share:.0%} looked up, the others predicted live"),
         machines, month, _per_million(month, needs.requests.number), _age(runs, window, needs),
         derived(idle.number + runs.month.number, "a month", f"{idle.how}, and the runs"), _late(needs, p99),

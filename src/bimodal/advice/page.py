@@ -121,7 +121,7 @@ def _throughput(found: Advice) -> str:
     rates = [
         ("live, one connection a worker", "one", here.live.alone.rate.number * here.cores),
         ("live, saturated", "one", here.live.full.number),
-        ("lookup", "three", here.lookup.rate.number),
+        ("lookup", "three", here.lookup.full.number),
         ("batch", "two", here.bulk.rate.number),
     ]
     points: list[tuple[str, str, Point]] = [

@@ -72,7 +72,8 @@ def lines(found: Advice) -> list[str]:
         )
     told.append(f"live, a machine     {shown(live.full)} at saturation: {live.full.how}")
     lookup = found.measured.lookup
-    told.append(f"lookup              {shown(lookup.rate)}, p50 {shown(lookup.p50)}, p99 {shown(lookup.p99)}")
+    told.append(f"lookup, 1 connection {_noisy(lookup.alone.rate)}, p50 {shown(lookup.alone.p50)}")
+    told.append(f"lookup, a machine   {shown(lookup.full)} at saturation: {lookup.full.how}")
     if live.start is not None and live.memory is not None:
         told.append(f"server              start {_noisy(live.start)}, {shown(live.memory)} a worker")
     told.append(f"machine             {cores} cores; ± is half the spread of the rounds")
