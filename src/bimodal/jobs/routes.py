@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from bimodal.config import Config, read
-from bimodal.errors import Conflict, MalformedInput, NotFound, UsageError
+from bimodal.errors import BimodalError, Conflict, MalformedInput, NotFound, UsageError
 from bimodal.jobs import adhoc
 from bimodal.jobs.downloads import Download
 from bimodal.jobs.metrics import JobMetrics
@@ -123,7 +123,7 @@ class Desk:
         def take(request: Request, writer: Writer) -> Intake | None:
             try:
                 options, suffix, key = adhoc.options_of(_query(request)), suffix_of(request.headers), _key(request)
-            except (UsageError, MalformedInput) as error:
+            except BimodalError as error:
                 writer.start(failure(error, request.headers))
                 writer.end()
                 return None
@@ -261,7 +261,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 # -- what is told ------------------------------------------------------------------------------------------------------
 
-REPORT = ("read", "predicted", "rejected", "resumed", "seconds", "model", "version", "digest", "output", "notes")
+REPORT = ("read", "predicted", "rejected", "resumed", "seconds", "model", "version", "digest", "notes")
 
 
 def told(run: JobRun) -> dict[str, Any]:
