@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,60 +16,147 @@ import pyarrow.compute as pc
 from bimodal.batch.report import rows
 from bimodal.batch.scoring import Scored, Scorer
 from bimodal.batch.sinks.contract import Sink
-from bimodal.batch.sources.contract import Reading, Source
+from bimodal.batch.sources.contract import Chunk, Reading, Source
 from bimodal.model import Model
 
+LOOK = 1.0  # seconds for which the rows are counted
 KEYS = 20_000_000  # rows up to which a key is looked at: 8 bytes of memory each
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The first chunk, done once. bytes_done: of the source; size: of its part of the output, where it is known."""
+    """The first rows of the first chunk, done once. whole: rows of that chunk. bytes_done: of the source, behind it;
+    size: of these rows' part of the output, where it is known.
+    """
 
     scored: Scored
+    whole: int
     bytes_done: int
     size: int | None
     seconds: float
 
 
-def sample(source: Source, scorer: Scorer, model: Model, sink: Sink) -> Sample | None:
-    """Read, predict and encode the first chunk, twice, and time the second: the first one warms up. None: no rows."""
+@dataclass(frozen=True)
+class Expected:
+    """What a run would do. rows_are: "exact", "about", or "at least" so many; None where nothing is known. seconds: of
+    the run. bytes: of the output, None where it is not known. free: bytes where they would be written. rejected_share:
+    of the rows that were tried.
+    """
+
+    rows: int | None
+    rows_are: str | None
+    chunks: int | None
+    seconds: float | None
+    bytes: int | None
+    free: int | None
+    workers: int
+    tried: int
+    rejected_share: float
+
+    def told(self) -> list[str]:
+        """The same in sentences."""
+        if self.rows is None or self.chunks is None or self.seconds is None:
+            return ["how many rows will come is not known"]
+        if not self.rows:
+            return ["the input has no rows; the output would have none"]
+        known = "" if self.rows_are == "exact" else f"{self.rows_are} "
+        written = f", {_bytes(self.bytes)} written" if self.bytes is not None else ""
+        pieces = "1 chunk" if self.chunks == 1 else f"{self.chunks:,} chunks"
+        first = f"{known}{rows(self.rows)} in {pieces}: about {_duration(self.seconds)} with {self.workers} at work"
+        if self.bytes is None or self.free is None or self.bytes <= self.free:
+            return [first + written]
+        return [first + written, f"there is no room for that: {_bytes(self.free)} are free where it would be written"]
+
+
+def sample(source: Source, scorer: Scorer, model: Model, sink: Sink, most: int = 0) -> Sample | None:
+    """Read, predict and encode the first chunk, twice, and time the second: the first one warms up. None: no rows.
+    most: rows of it that are tried, once, with a slow model; 0: all.
+    """
     best: Sample | None = None
-    for _ in range(2):
+    for _ in range(1 if most else 2):
         started = time.perf_counter()
-        pieces = source.pieces(scorer.columns.reading)
-        piece = next(pieces, None)
+        piece = next(source.pieces(scorer.columns.reading), None)
         if piece is None:
             return None
-        scored = scorer.score(piece.load(), model)
-        size = sink.weigh(scored.table)
-        best = Sample(scored, piece.bytes_done, size, time.perf_counter() - started)
+        chunk = piece.load()
+        whole = chunk.count
+        scored = scorer.score(head(chunk, most) if most else chunk, model)
+        best = Sample(scored, whole, piece.bytes_done, sink.weigh(scored.table), time.perf_counter() - started)
     return best
 
 
-def expected_rows(source: Source, first: Sample) -> int | None:
-    """How many rows there are, or about how many, by the bytes of the first ones."""
-    if source.total_rows is not None:
-        return source.total_rows
-    if source.total_bytes is None or not first.bytes_done:
-        return None
-    return max(first.scored.chunk.count, first.scored.chunk.count * source.total_bytes // first.bytes_done)
-
-
-def told(source: Source, first: Sample | None, workers: int) -> list[str]:
-    """What is to be expected, in sentences."""
+def expected(source: Source, reading: Reading, first: Sample | None, workers: int, place: Path | None) -> Expected:
+    """From the first rows, and from looking through the input for a moment. place: where the output is written."""
+    free = None if place is None else shutil.disk_usage(place).free
     if first is None:
-        return ["the input has no rows; the output would have none"]
-    count = expected_rows(source, first)
-    if count is None:
-        return ["how many rows will come is not known"]
-    known = "" if source.total_rows is not None and source.counted else "about "
+        return Expected(0, "exact", 0, 0.0, 0, free, workers, 0, 0.0)
     many = first.scored.chunk.count
-    chunks = max(1, math.ceil(count / many))
+    share = len(first.scored.rejects) / many if many else 0.0
+    count, how = _rows(source, reading, first)
+    if count is None or not many:
+        return Expected(None, None, None, None, None, free, workers, many, share)
     seconds = first.seconds / many * count / workers
-    written = f", {_bytes(first.size / many * count)} written" if first.size else ""
-    pieces = "1 chunk" if chunks == 1 else f"{chunks:,} chunks"
-    return [f"{known}{rows(count)} in {pieces}: about {_duration(seconds)} with {workers} at work{written}"]
+    size = None if first.size is None else math.ceil(first.size / many * count)
+    return Expected(count, how, max(1, math.ceil(count / first.whole)), seconds, size, free, workers, many, share)
+
+
+def _rows(source: Source, reading: Reading, first: Sample) -> tuple[int | None, str | None]:
+    """How many rows there are, and how well that is known."""
+    if source.total_rows is not None and source.counted:
+        return source.total_rows, "exact"
+    if source.live:
+        return None, None
+    seen, done, whole = _look(source, reading)
+    if whole:
+        return seen, "exact"
+    if source.total_bytes is not None and (done or first.bytes_done):
+        part, size = (seen, done) if done else (first.whole, first.bytes_done)
+        return max(seen, part * source.total_bytes // size), "about"
+    believed = source.total_rows or 0
+    return max(believed, seen), "about" if believed > seen else "at least"
+
+
+def _look(source: Source, reading: Reading) -> tuple[int, int, bool]:
+    """Rows and bytes up to where a moment's reading came, in whole chunks, and whether that was all."""
+    until = time.monotonic() + LOOK
+    seen, done, last = 0, 0, None
+    for piece in source.pieces(reading):
+        if last is not None:
+            step = piece.first_row - last.first_row
+            seen += step if step > 0 else last.load().count  # another file begins to count anew
+            done = last.bytes_done
+        last = piece
+        if time.monotonic() >= until:
+            return seen, done, False
+    return seen + (0 if last is None else last.load().count), done, True
+
+
+def rejected(first: Sample) -> str:
+    """How many rows would be refused, in a sentence."""
+    bad, many = len(first.scored.rejects), first.scored.chunk.count
+    if bad and bad / many >= 0.001:
+        return f"{bad / many:.1%} of the first {rows(many)} would be rejected"
+    return f"{f'{bad:,}' if bad else 'none'} of the first {rows(many)} would be rejected"
+
+
+def place_of(sink: Sink) -> Path | None:
+    """The folder where the output is written on this machine, or the nearest above it; None: that is elsewhere."""
+    path = sink.spool or sink.path
+    return None if path is None else next((each for each in path.absolute().parents if each.is_dir()), None)
+
+
+def head(chunk: Chunk, count: int) -> Chunk:
+    """The chunk's first rows."""
+    places = None if chunk.places is None else chunk.places[:count]
+    last = chunk.row(min(count, chunk.features.num_rows) - 1) if chunk.features.num_rows else chunk.first_row
+    return replace(
+        chunk,
+        features=chunk.features.slice(0, count),
+        kept=chunk.kept.slice(0, count),
+        places=places,
+        rejects=tuple(bad for bad in chunk.rejects if bad.row <= last),
+        records=None if chunk.records is None else chunk.records[:count],
+    )
 
 
 def twice(source: Source, key: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ class Report:
     read: rows of the input; each of them was predicted or rejected. resumed: how many of them before an interruption.
     quality: how good the predictions are, where a target was named. bytes: size of the input, where it is known.
     memory: the largest sum of what the run's processes held, in bytes. seconds: of this execution. rejects: where the
-    refused rows are. notes: what was recognised, in sentences.
+    refused rows are. expected: what a dry run found. notes: what was recognised, in sentences.
     """
 
     status: str
@@ -52,6 +52,7 @@ class Report:
     run: str = ""
     quality: dict[str, Any] | None = None
     quality_lines: tuple[str, ...] = ()
+    expected: dict[str, Any] | None = None
 
     @property
     def rate(self) -> float:

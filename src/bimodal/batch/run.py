@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from bimodal.batch.report import Report, Stages, rows
 from bimodal.batch.scoring import MARK, Scored, Scorer
 from bimodal.batch.sinks.contract import Sink
 from bimodal.batch.sinks.opening import open_output
-from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Chunk, Cursor, Source
+from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
@@ -316,6 +316,10 @@ class Run:
 
     def try_out(self) -> Report:
         """Say what a run would do, from the first chunk; write nothing."""
+        done = self._already() if self.sink.resumable and self.sink.exists() else None
+        if done is not None:
+            self.progress.end(done)
+            return done
         self.progress.stage("trying a sample")
         self._take(None)
         self._tell_notes()
@@ -324,25 +328,26 @@ class Run:
         for each in self.sink.check(self.schema):
             note(each)
         note(f"the output has the columns {', '.join(self.schema.names)}")
-        first = dry.sample(self.source, self._scorer, self.model, self.sink)
+        scorer = replace(self._scorer, call_rows=self.plan.call_rows)
+        first = dry.sample(self.source, scorer, self.model, self.sink, 2 * self._calls)
         bounds = Bounds(self.options, self.source, self.model, Crew(self.model), self._peak)
-        for each in dry.told(self.source, first, bounds.workers):
+        expected = dry.expected(self.source, self.columns.reading, first, bounds.workers, dry.place_of(self.sink))
+        for each in expected.told():
             note(each)
         if self.options.key:
             note(dry.twice(self.source, self.options.key))
         for reject in first.scored.rejects[:SHOWN] if first else ():
             note(f"would be rejected: {reject}")
-        if first and first.scored.rejects:
-            share = len(first.scored.rejects) / first.scored.chunk.count
-            note(f"{share:.1%} of the first {first.scored.chunk.count:,} rows would be rejected")
-        report = self._report("dry run", first.scored if first else None)
+        if first is not None:
+            note(dry.rejected(first))
+        report = replace(self._report("dry run", first.scored if first else None), expected=asdict(expected))
         self.progress.end(report)
         return report
 
     def _first(self, count: int) -> Scored | None:
         """The first rows of the first chunk, predicted."""
         for chunk in self.source.chunks(self.columns.reading):
-            return self._scorer.score(head(chunk, count), self.model)
+            return self._scorer.score(dry.head(chunk, count), self.model)
         return None
 
     @property
@@ -659,17 +664,3 @@ def leave_quietly() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-
-
-def head(chunk: Chunk, count: int) -> Chunk:
-    """The chunk's first rows."""
-    places = None if chunk.places is None else chunk.places[:count]
-    last = chunk.row(min(count, chunk.features.num_rows) - 1) if chunk.features.num_rows else chunk.first_row
-    return replace(
-        chunk,
-        features=chunk.features.slice(0, count),
-        kept=chunk.kept.slice(0, count),
-        places=places,
-        rejects=tuple(bad for bad in chunk.rejects if bad.row <= last),
-        records=None if chunk.records is None else chunk.records[:count],
-    )
