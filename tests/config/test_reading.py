@@ -232,6 +232,23 @@ FAULTS = {
         JOB + '[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "./b.csv"',
         "10: jobs.k.output: jobs.j writes this output too",
     ),
+    "one table of two jobs": (
+        DATABASE + '[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "sqlite:///s.db"\ninto = "b"',
+        "10: jobs.k.output: jobs.j writes this output too",
+    ),
+    "a key that is not kept": (
+        JOB + 'keep = ["name"]\n[models.m.store]\njob = "j"\nkey = "id"',
+        "10: models.m.store.key: the output of j does not keep that column",
+    ),
+    "nothing is kept": (
+        JOB + 'keep = "none"\n[models.m.store]\njob = "j"\nkey = "o"',
+        "10: models.m.store.key: the output of j does not keep that column",
+    ),
+    "one file under two names": (
+        JOB + '[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "x/../b.csv"',
+        "10: jobs.k.output: jobs.j writes this output too",
+    ),
+    "nested without an end": ("a = " + "[" * 5000 + "]" * 5000, "1: this is nested too deeply"),
     "a store of another model": (
         JOB + '[models.o]\npath = "o.pkl"\n[models.o.store]\njob = "j"\nkey = "id"',
         "10: models.o.store.job: that job predicts with another model than o",

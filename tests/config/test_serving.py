@@ -6,17 +6,19 @@ import json
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import joblib
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from starlette.testclient import TestClient
 
 import bimodal
 from bimodal import settings
 from bimodal.cli import main
 from bimodal.errors import ConfigError, UsageError
-from bimodal.realtime.once import answer_once
+from bimodal.realtime.server import Server
 from bimodal.realtime.serving import prepare
 
 FLOWERS, KINDS = load_iris(return_X_y=True)
@@ -28,12 +30,13 @@ outputs = "prediction"
 
 [models.iris]
 path = "saved/my_model.pkl"
+runtime = "native"
 
 [models.careful]
 path = "saved/my_model.pkl"
 runtime = "native"
 outputs = ["prediction", "probability"]
-threshold = 0.9
+threshold = 0.999
 """
 
 
@@ -47,30 +50,26 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def ask(file: Path, target: str, body: Any = None, **options: Any) -> Any:
-    method = "GET" if body is None else "POST"
-    return json.loads(answer_once([file], method, target, json.dumps(body).encode(), loading={}, **options).body)
+def ask(server: Server, target: str, body: Any) -> Any:
+    request = urllib.request.Request(server.url + target, json.dumps(body).encode())
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
 
 
 def test_each_model_is_served_under_its_name_with_its_own_settings(file: Path) -> None:
     row = {"input": [FLOWERS[80].tolist()]}
-    plain = ask(file, "/models/iris/predict", row)
-    careful = ask(file, "/models/careful/predict", row)
+    with bimodal.serve(file, deadline=20.0) as server:
+        assert server.models == ("iris", "careful")
+        plain = ask(server, "/models/iris/predict", row)
+        careful = ask(server, "/models/careful/predict", row)
+        with pytest.raises(HTTPError, match="413"):
+            ask(server, "/predict", {"input": FLOWERS[:3].tolist()})
     assert set(plain) == {"prediction"}
     assert set(careful) == {"prediction", "probability"}
     share = careful["probability"][0][1]
-    assert plain["prediction"] == [int(share >= 0.5)]
-    assert careful["prediction"] == [int(share >= 0.9)]
-    assert set(ask(file, "/models/careful/predict", row, outputs=["prediction"])) == {"prediction"}
-
-
-def test_the_server_has_the_limits_of_the_file(file: Path) -> None:
-    assert "error" in ask(file, "/predict", {"input": FLOWERS[:3].tolist()})
-    assert len(ask(file, "/predict", {"input": FLOWERS[:3].tolist()}, row_limit=3)["prediction"]) == 3
-    with bimodal.serve(file, deadline=5.0) as server:
-        assert server.models == ("iris", "careful")
-        with urllib.request.urlopen(f"{server.url}/health/ready") as answer:
-            assert answer.status == 200
+    assert 0.5 <= share < 1
+    assert plain["prediction"] == [1]
+    assert careful["prediction"] == [int(share >= 0.999)]
 
 
 def test_an_option_counts_more_than_the_environment_and_that_more_than_the_file(
@@ -81,9 +80,18 @@ def test_an_option_counts_more_than_the_environment_and_that_more_than_the_file(
     monkeypatch.setenv("BIMODAL_ROW_LIMIT", "3")
     assert prepare([file], {}, {}).told["row_limit"] == 3
     assert prepare([file], {"row_limit": 4}, {}).told["row_limit"] == 4
+    assert prepare([file], {}, {}).defaults["careful"]["outputs"] == ("prediction", "probability")
+    assert prepare([file], {"outputs": ["prediction"]}, {}).defaults["careful"]["outputs"] == ["prediction"]
     limit = settings.table(settings.SERVE)["row_limit"]
     assert settings.resolve(limit, environment={}, file={"row_limit": 5}) == 5
     assert settings.resolve(limit, environment={}, file={}) == 10_000
+
+
+def test_the_file_is_mounted_in_an_application_too(file: Path) -> None:
+    application = bimodal.asgi(file)
+    with TestClient(application) as client:
+        row = {"input": [FLOWERS[80].tolist()]}
+        assert set(client.post("/models/careful/predict", json=row).json()) == {"prediction", "probability"}
 
 
 def test_what_is_said_of_a_model_stands_in_the_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,9 @@ def _store(store: StoreTable, key: Key, config: Config, found: Findings) -> None
     if job is not None and job.model != key[1]:
         there: Key = ("jobs", store.job, "model")
         found.add((*key, "job"), f"that job predicts with another model than {key[1]}", there)
+    if job is not None and job.keep not in ("auto", "all") and (job.keep == "none" or store.key not in job.keep):
+        there = ("jobs", store.job, "keep")
+        found.add((*key, "key"), f"the output of {store.job} does not keep that column; add it to its keep", there)
     _clear(store.url, (*key, "url"), found)
     _clear(store.rows, (*key, "rows"), found)
 
@@ -172,12 +175,20 @@ def _outputs(config: Config, found: Findings) -> None:
     for name, job in config.jobs.items():
         if job.output is None:
             continue
-        place = job.output if is_database(job.output) else os.path.normpath(config.folder / job.output)
-        other = taken.setdefault((place, job.into), name)
+        other = taken.setdefault(_target(job, config), name)
         if other == name or {job.mode, config.jobs[other].mode} <= {"append", "upsert"}:
             continue
         keys: tuple[Key, ...] = tuple(("jobs", each, part) for each in (name, other) for part in ("output", "mode"))
         found.add(keys[0], f"{dotted(('jobs', other))} writes this output too; give each job its own", *keys[1:])
+
+
+def _target(job: JobTable, config: Config) -> tuple[str, str]:
+    """What a job writes: the same for two spellings of it."""
+    output = job.output or ""
+    if not is_database(output):
+        return os.path.normpath(config.folder / output), ""
+    database, _, table = output.partition("#")
+    return database, job.into or table
 
 
 # -- what other rooms know --------------------------------------------------------------------------------------------

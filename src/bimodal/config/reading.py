@@ -62,8 +62,7 @@ def reading(path: str | Path) -> Reading:
     """The same with the lines of the keys."""
     path = Path(path)
     text = _text(path)
-    values = _values(text, path.name)
-    given = lines(text)
+    values, given = _values(text, path.name)
     found = Findings(path.name, given)
     folder = path.absolute().parent
     config = _config(values, folder, found)
@@ -84,9 +83,10 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _values(text: str, name: str) -> dict[str, Any]:
+def _values(text: str, name: str) -> tuple[dict[str, Any], Mapping[Key, int]]:
+    """What stands in the text, and where."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text), lines(text)
     except tomllib.TOMLDecodeError as error:
         place = PLACE.search(str(error))
         line = int(place[1]) if place and place[1] else text.count("\n") + 1

@@ -9,7 +9,7 @@ from typing import Any
 from bimodal.model import Model
 from bimodal.realtime.asgi import Application
 from bimodal.realtime.asgi import asgi as application
-from bimodal.realtime.serving import limits_of, locate, resolved
+from bimodal.realtime.serving import limits_of, prepare
 from bimodal.realtime.wiring import wire
 
 
@@ -32,11 +32,12 @@ def asgi(
 
     The arguments are those of `bimodal.serve`, without the ones of its sockets and processes.
     """
-    told = resolved({"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits})
-    given = {id(each.location): each for each in models if isinstance(each, Model)}
+    chosen = {"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits}
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
-    located = locate(models, **loading, runtime=told["runtime"])
-    loaded = [given.get(id(each)) or Model.open(each) for each in located]
+    prepared = prepare(models, chosen, loading)
+    told = prepared.told
+    given = {id(each.location): each for each in models if isinstance(each, Model)}
+    loaded = [given.get(id(each)) or Model.open(each) for each in prepared.locations]
     bounds = limits_of(told)
     wired = wire(
         loaded,
@@ -45,5 +46,6 @@ def asgi(
         threshold=told["threshold"],
         cors=told["cors"],
         queue_target=told["queue_target"],
+        spec=prepared.spec(metrics=None),
     )
     return application(wired.app, bounds, shutdown=wired.close)
