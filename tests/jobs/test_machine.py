@@ -20,11 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bimodal.config.tables import Overlap
 from bimodal.jobs.opening import open_store
-from bimodal.jobs.store import JobRun, LeaseLost, due_slot
+from bimodal.jobs.store import JobRun, LeaseLost, Status, due_slot
 
 TTL = 10.0
 JOBS = ("a", "b")
 TIMES = st.integers(0, 30).map(float)
+STATUSES: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 OVERLAPS: tuple[Overlap, ...] = ("queue", "skip", "replace")
 
 
@@ -169,32 +170,35 @@ class Machine(RuleBasedStateMachine):
         with suppress(LeaseLost):
             assert self.store.settle(run, {"date": str(which)}) == self.model.runs[run.id]
 
-    @rule(which=st.integers(0, 20), good=st.booleans(), wait=st.none() | st.sampled_from([0.0, 5.0, 60.0]))
-    def finish(self, which: int, good: bool, wait: float | None) -> None:
+    @rule(
+        which=st.integers(0, 20), status=st.sampled_from(STATUSES), wait=st.none() | st.sampled_from([0.0, 5.0, 60.0])
+    )
+    def finish(self, which: int, status: Status, wait: float | None) -> None:
         run = self.believed(which)
         if run is None:
             return
-        status = "succeeded" if good else "failed"
         known = self.model.runs[run.id]
         again = known.fence == run.fence and known.status == ("queued" if wait is not None else status)
         retry_at = None if wait is None else self.now + wait
         memory = {"run": run.id}
         if not again and not self.model.owned(run):
             with pytest.raises(LeaseLost):
-                self.store.finish(run, status, self.now, retry_at=retry_at, memory=memory)  # type: ignore[arg-type]  # one of them
+                self.store.finish(run, status, self.now, retry_at=retry_at, memory=memory)
             return
-        found = self.store.finish(run, status, self.now, retry_at=retry_at, memory=memory)  # type: ignore[arg-type]  # one of them
+        found = self.store.finish(run, status, self.now, retry_at=retry_at, memory=memory)
         if not again:
             self.finished(known, status, wait)
         assert found == self.model.runs[run.id]
 
-    def finished(self, known: JobRun, status: str, wait: float | None) -> None:
+    def finished(self, known: JobRun, status: Status, wait: float | None) -> None:
         if wait is not None and known.cancelled:
             status, wait = "cancelled", None
+        if status != "cancelled":
+            known = replace(known, error=None)
         if wait is not None:
             self.model.put(replace(known, status="queued", not_before=self.now + wait, lease_until=None), wait)
             return
-        self.model.put(replace(known, status=status, ended=self.now, lease_until=None))  # type: ignore[arg-type]  # one of them
+        self.model.put(replace(known, status=status, ended=self.now, lease_until=None))
         if status == "succeeded":
             self.model.memories[known.job] = {"run": known.id}
 

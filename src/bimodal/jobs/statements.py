@@ -162,7 +162,8 @@ class SqlStore(JobStore):
                 known.not_before if retry_at is None else retry_at,
                 None if retry_at is None else retry_at - now,
                 _text(known.report if report is None else report),
-                *(_line(error), run.id),
+                _line(known.error if error is None and status == "cancelled" else error),
+                run.id,
             )
             if over and status == "succeeded":
                 _remember(do, run.job, memory, files)

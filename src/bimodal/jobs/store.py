@@ -131,8 +131,9 @@ class JobStore(ABC):
         """End a claimed run, or with retry_at queue it again from that time on. memory: what the job's next run needs
         to know (its watermark, its model's digest, the version of its result); files: (path, fingerprint, digest) that
         it has processed: in the same transaction, and only with `succeeded`. A run whose cancellation was asked for is
-        not queued again but cancelled. Raises LeaseLost; but told twice by the same owner, the second time changes
-        nothing, so that it can be repeated where the answer was lost.
+        not queued again but cancelled; without an `error` a cancelled run keeps the reason that is known. Raises
+        LeaseLost; but told twice by the same owner, the second time changes nothing, so that it can be repeated where
+        the answer was lost.
         """
 
     @abstractmethod
