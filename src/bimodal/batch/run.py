@@ -389,7 +389,7 @@ class Run:
         except KeyboardInterrupt:
             self.progress.end(None)
             self._note_end("interrupted")
-            if (self._totals.chunks or self._spooled) and self.plan.repeatable:
+            if self._engine is not None and (self._totals.chunks or self._spooled) and self.plan.repeatable:
                 part = " and a part of those behind them" if self._spooled else ""
                 self.progress.note(f"{rows(self._totals.read)}{part} are done and kept; the same command goes on there")
             raise

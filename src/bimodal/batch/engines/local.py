@@ -77,7 +77,8 @@ class LocalEngine:
         self._model, self._source, self._sink, self._plan = model, source, sink, plan
         self._underway, self._done = Underway(), 0  # bytes of the source that are written
         self._told = 0, 0  # rows and bytes, to the progress
-        self._spool = None if sink.spool is None or model.runtime.proven else Spool(sink.spool)
+        several = plan.call_rows > 0  # else a chunk is one call, or quick
+        self._spool = Spool(sink.spool) if sink.spool is not None and several else None
         self._scorer = replace(
             scorer,
             call_rows=options.call_rows or plan.call_rows,
