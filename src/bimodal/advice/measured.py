@@ -50,7 +50,8 @@ class Loads:
 
     @property
     def saturated(self) -> Load:
-        return max(self.loads, key=lambda load: load.per_core.number)
+        """The load with the most answers. (Not the one with the most for a core, which would pick the luckiest.)"""
+        return max(self.loads, key=lambda load: load.rate.number)
 
     @property
     def full(self) -> Figure:

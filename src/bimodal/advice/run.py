@@ -6,6 +6,7 @@ The order comes on standard input as a line of JSON, the answer goes to standard
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from bimodal.batch.run import predict_file
@@ -31,6 +32,7 @@ def main() -> None:
             "runtime": report.runtime,
         }  # fmt: skip
     print(json.dumps(told), flush=True)  # noqa: T201 - the answer to the order
+    os._exit(0)  # as the command does: threads of Arrow that still read ahead are not waited for
 
 
 if __name__ == "__main__":
