@@ -147,8 +147,8 @@ def test_the_bounds_are_settled_once(desk: Desk) -> None:
     desk.sql("CREATE TABLE orders (id INTEGER, n REAL)")
     desk.sql("INSERT INTO orders VALUES (1, 1), (2, 2)")
     desk.write(
-        f'{HEAD}query = "SELECT * FROM orders WHERE id > 0;"\ninput = "{place}"\noutput = "{place}#scores"\nkeep = "id"\n'
-        'mode = "append"\nincremental = "column"\nwatermark = "id"\n'
+        f'{HEAD}query = "SELECT * FROM orders WHERE id > 0;"\ninput = "{place}"\noutput = "{place}#scores"\n'
+        'keep = "id"\nmode = "append"\nincremental = "column"\nwatermark = "id"\n'
     )
     jobs, parent = Jobs(desk), Quiet()
 
@@ -240,8 +240,9 @@ def test_the_highest_value_comes_back_as_a_literal_that_finds_it(
     session.close()
     written = f"SELECT {database.literal('high')} AS high FROM (SELECT max(v) AS high FROM t) AS x"
     ((literal,),) = [batch.column(0).to_pylist() for batch in database.batches(Query(written), ["high"])]
-    told = f"SELECT sum(CASE WHEN v = {literal} THEN 1 ELSE 0 END) AS same, sum(CASE WHEN v > {literal} THEN 1 ELSE 0 END) AS over FROM t"
-    (batch,) = database.batches(Query(told), ["same", "over"])
+    same, above = (f"sum(CASE WHEN v {sign} {literal} THEN 1 ELSE 0 END)" for sign in "=>")
+    told = f"SELECT {same} AS same, {above} AS above FROM t"
+    (batch,) = database.batches(Query(told), ["same", "above"])
     assert [int(batch.column(0)[0].as_py()), int(batch.column(1)[0].as_py())] == [1, 0]
 
 
