@@ -103,7 +103,7 @@ class StoreTests(ABC):
 
     def test_a_key_that_comes_twice_is_refused_by_its_row(self, read: StoreReader) -> None:
         writer = self.writer("r1", "text")
-        with pytest.raises(InputError, match="row 4: its key stands in row 2") as refused:
+        with pytest.raises(InputError, match=r"row 4: its key stands in (row 2|an earlier row) too") as refused:
             self._twice(writer)
         writer.abandon()
         assert "secret" not in str(refused.value)

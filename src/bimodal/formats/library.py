@@ -27,6 +27,7 @@ INSTALL = {
     "adbc_driver_manager": "bimodal[postgres]",
     "adbc_driver_postgresql": "bimodal[postgres]",
     "duckdb": "bimodal[duckdb]",
+    "redis": "bimodal[redis]",
     "pymysql": "bimodal[sql]",
     "sqlalchemy": "bimodal[sql]",
 }

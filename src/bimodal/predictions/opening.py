@@ -13,6 +13,7 @@ from bimodal.field import nearest
 from bimodal.formats.library import library
 from bimodal.predictions.contract import Edition, StoreReader, StoreWriter
 from bimodal.predictions.embedded import EmbeddedReader, EmbeddedWriter
+from bimodal.predictions.shared import referred
 
 SHARED = {"postgresql": "postgres", "postgres": "postgres", "redis": "redis", "rediss": "redis"}
 EMBEDDED = "embedded"
@@ -55,27 +56,10 @@ def _kind(table: StoreTable) -> str:
     """Which adapter. The URL may stand elsewhere (env:NAME, file:PATH): then that is looked at."""
     if table.url == EMBEDDED:
         return EMBEDDED
-    scheme = resolved(table.url).partition("://")[0].lower()
+    scheme = referred(table.url).partition("://")[0].lower()
     found = SHARED.get(scheme)
     if found is None:
         near = nearest(scheme, [EMBEDDED, *SHARED])
         hint = f"did you mean {near}?" if near else "it is embedded, postgresql://… or redis://…"
         raise UsageError(f"the address of a prediction store is not understood: {hint}")
     return found
-
-
-def resolved(url: str) -> str:
-    """The URL itself, where it is a reference to one."""
-    place, _, rest = url.partition(":")
-    if place == "env":
-        value = os.environ.get(rest, "")
-    elif place == "file" and not rest.startswith("//"):
-        try:
-            value = Path(rest).read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            value = ""
-    else:
-        return url
-    if not value:
-        raise UsageError(f"the address of a prediction store should stand in {url}, and nothing can be read there")
-    return value

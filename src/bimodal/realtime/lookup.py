@@ -124,7 +124,7 @@ class Lookup:
     def get(self, request: Request, respond: Respond) -> Cancel | None:
         """A key in the path."""
         text = request.path[self._begin :]
-        if self._store is None and not request.query and self._answer_plainly(text, respond):
+        if self._store is None and not request.query and self._answer_plainly(text, respond, path=True):
             return None
         try:
             if len(text) > LONGEST:
@@ -140,6 +140,8 @@ class Lookup:
         began = monotonic()
         try:
             asked = self._bodies.of_body(request.body, request.query)
+            if asked.plain and self._store is None and self._answer_plainly(asked.keys[0], respond):
+                return None
             return self._take(Ask(request, respond, asked, self._deadline(request), began))
         except Exception as error:
             self.served.refuse(self.route, request, respond, error)
@@ -148,16 +150,13 @@ class Lookup:
     def _deadline(self, request: Request) -> float:
         return monotonic() + choice.seconds(request.headers, self.served.limits.deadline)
 
-    def _answer_plainly(self, text: str, respond: Respond) -> bool:
+    def _answer_plainly(self, key: Key, respond: Respond, *, path: bool = False) -> bool:
         """The way of most: a key that is there, and fresh. Whatever is otherwise goes the whole way."""
         edition = self.reader.edition()
         if edition is None:
             return False
-        key: Key = text
-        if edition.kind == "int":
-            if not text.isdecimal() or not text.isascii() or len(text) > 18:
-                return False
-            key = int(text)
+        if path and edition.kind == "int":
+            key = _number(key)
         now = int(time.time())
         if edition is not self._edition or now != self._second:
             self._renew(edition, now)
@@ -421,6 +420,11 @@ class Lookup:
 
 def _told(edition: Edition) -> dict[str, Any]:
     return {"model": edition.model, "digest": edition.digest, "run": edition.run}
+
+
+def _number(text: Key) -> Key:
+    """A key of a path as a number, if it is plainly one."""
+    return int(text) if isinstance(text, str) and text.isdecimal() and text.isascii() and len(text) < 19 else text
 
 
 def _row(rows: Rows | None, at: int) -> Rows:

@@ -37,6 +37,11 @@ class Asked(msgspec.Struct):
     places: Sequence[int] = ()
     outputs: tuple[str, ...] | None = None
 
+    @property
+    def plain(self) -> bool:
+        """One key, and nothing with it."""
+        return not self.many and self.rows is None and self.outputs is None
+
 
 class Reader:
     """Reads the bodies of one model's lookups."""
