@@ -1,7 +1,15 @@
--- Cycles through the bodies of the file that BODIES names (one a line); without it, GET. Prints one line of JSON.
+-- Cycles through the bodies of the file that BODIES names (one a line), or through the paths of the one that PATHS
+-- names; without either, GET. Prints one line of JSON.
 local requests, turn = {}, 0
 
 function init()
+  local paths = os.getenv("PATHS")
+  if paths then
+    for path in io.lines(paths) do
+      requests[#requests + 1] = wrk.format("GET", path)
+    end
+    return
+  end
   local bodies = os.getenv("BODIES")
   if not bodies then
     requests[1] = wrk.format("GET")

@@ -38,14 +38,22 @@ class Measure:
         )
 
 
-def press(server: Server, connections: int, seconds: float, bodies: Sequence[bytes] = ()) -> Measure:
-    """Keep so many connections busy for so long, one request after the other on each."""
+def press(
+    server: Server, connections: int, seconds: float, bodies: Sequence[bytes] = (), paths: Sequence[str] = ()
+) -> Measure:
+    """Keep so many connections busy for so long, one request after the other on each. bodies: to POST in turn; paths:
+    to GET in turn; without either the server's own.
+    """
     with TemporaryDirectory() as folder:
         environment = dict(os.environ)
         if bodies:
             listed = Path(folder, "bodies")
             listed.write_bytes(b"\n".join(bodies) + b"\n")
             environment["BODIES"] = str(listed)
+        if paths:
+            listed = Path(folder, "paths")
+            listed.write_text("\n".join(paths) + "\n")
+            environment["PATHS"] = str(listed)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), server.url]
         done = subprocess.run(
             pinned(command, LOAD_CORE), env=environment, capture_output=True, text=True, check=True, cwd=folder

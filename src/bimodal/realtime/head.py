@@ -18,6 +18,7 @@ _host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*").fullmatch
 _absolute = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE).match
 _word = re.compile(rb"[A-Z]+ ").match
 _escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+_plain_get = re.compile(rb"GET (/[A-Za-z0-9._~%/-]*) HTTP/1\.1\r\n").match
 
 
 @dataclass(slots=True)
@@ -116,6 +117,45 @@ def parse(raw: bytes, most_fields: int) -> Head:
         request_id=request_id,
         plain=keep_alive and not old and request_id is None and method != b"HEAD",
     )
+
+
+class Rests:
+    """Heads of GET that differ in a plain path alone (as lookups by key do): what follows the request line is parsed
+    once. Whatever else a line may hold takes the whole way.
+    """
+
+    MOST = 256  # rests remembered
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head] = {}
+
+    def find(self, raw: bytes) -> Head | None:
+        """The head, where its rest was parsed before. Raises Refusal."""
+        line = _plain_get(raw)
+        known = self._known.get(raw[line.end() :]) if line is not None else None
+        if known is None or line is None:
+            return None
+        return Head(
+            known.method,
+            decode_path(line[1]),
+            "",
+            known.headers,
+            known.length,
+            known.old,
+            known.keep_alive,
+            known.awaits_continue,
+            known.request_id,
+            known.plain,
+        )
+
+    def keep(self, raw: bytes, head: Head) -> None:
+        """What was parsed of these bytes."""
+        line = _plain_get(raw)
+        if line is None:
+            return
+        if len(self._known) >= self.MOST:
+            self._known.clear()
+        self._known[raw[line.end() :]] = head
 
 
 def check_start(data: bytes) -> None:

@@ -23,7 +23,7 @@ import msgspec
 
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response
-from bimodal.realtime.head import CHUNKED, Head, check_start, long_head, parse
+from bimodal.realtime.head import CHUNKED, Head, Rests, check_start, long_head, parse
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import Refusal, expired, internal, late, long_body, new_id, overloaded
 from bimodal.realtime.rendering import CONTINUE, LAST_CHUNK, Rendering, chunk, has_body
@@ -47,6 +47,7 @@ class Listener:
         self.limits = limits
         self.rendering = Rendering()
         self.heads: dict[bytes, Head] = {}  # those already seen
+        self._rests = Rests()
         self.connections: set[Connection] = set()
         self.draining = False
         self.bodies = 0  # bytes of unfinished bodies, of all connections
@@ -87,8 +88,12 @@ class Listener:
         """The head that these bytes say, which is not among those seen. Raises Refusal."""
         if len(raw) > self.limits.header_bytes:
             raise long_head(self.limits.header_bytes)
+        known = self._rests.find(raw)
+        if known is not None:
+            return known
         head = parse(raw, self.limits.header_fields)
         if len(raw) <= _HEAD_BYTES:
+            self._rests.keep(raw, head)
             if len(self.heads) >= _HEADS:
                 self.heads.clear()
             self.heads[raw] = head
