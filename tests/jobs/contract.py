@@ -238,9 +238,14 @@ class StoreContract(ABC):
         later = store.advance("nightly", T + 120, [queued("e", due=T + 30), queued("f", due=T + 120)], spec="s")
         assert [run.id for run in later] == ["f"]
         assert store.scheduled("nightly") == T + 120
-        store.advance("nightly", T, [], spec="other")
-        assert (store.scheduled("nightly"), store.marks()["nightly"].spec) == (T + 120, "other")
         assert len(store.runs("nightly")) == 3
+
+    def test_another_schedule_starts_anew_and_doubles_nothing(self, store: JobStore) -> None:
+        store.advance("nightly", T + 120, [queued("a", due=T + 60), queued("b", due=T + 120)], spec="s")
+        assert store.advance("nightly", T, [], spec="other") == []
+        assert (store.scheduled("nightly"), store.marks()["nightly"].spec) == (T, "other")
+        again = store.advance("nightly", T + 90, [queued("c", due=T + 60), queued("d", due=T + 90)], spec="other")
+        assert [run.id for run in again] == ["d"]
 
     def test_a_due_time_that_somebody_asked_for_is_left_as_it_is(self, store: JobStore) -> None:
         asked, _ = store.ask(queued("a", due=T))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -266,10 +265,8 @@ def check(placing: Callable[[], str], examples: int) -> None:
 
 
 @pytest.fixture
-def file() -> Iterator[Callable[[], str]]:
-    """In memory where the system has such a folder: thousands of transactions, each waits for the disk."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        yield lambda: f"sqlite:///{tempfile.mkdtemp(dir=folder)}/state.db"
+def file(light: Path) -> Callable[[], str]:
+    return lambda: f"sqlite:///{tempfile.mkdtemp(dir=light)}/state.db"
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bimodal.config.tables import JobTable
@@ -25,8 +26,8 @@ JOB = JobTable("churn", "in.csv", every=600.0, overlap="queue", catch_up="all")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    made = SqliteStore(tmp_path / "state.db")
+def store(light: Path) -> Iterator[JobStore]:
+    made = SqliteStore(light / "state.db")
     yield made
     made.close()
 
@@ -154,6 +155,16 @@ def test_missed_due_times_wait_although_others_would_be_skipped(store: JobStore)
     assert dues(store, "queued") == [600, 1200, 1800]
 
 
+def test_a_clock_that_was_wrong_by_a_year_is_mended_by_a_changed_schedule(store: JobStore) -> None:
+    Scheduler({"nightly": JOB}, store).tick(T)
+    Scheduler({"nightly": replace(JOB, catch_up="one")}, store).tick(T + 365 * DAY)
+    work(store, T)
+    changed = Scheduler({"nightly": replace(JOB, every=300.0)}, store)
+    changed.tick(T)
+    changed.tick(T + 600)
+    assert dues(store, "queued") == [300, 600]
+
+
 def test_late_runs_are_told_once(store: JobStore) -> None:
     told: list[JobRun] = []
     jobs = {"nightly": replace(JOB, late_after=100.0), "weekly": JOB}
@@ -222,18 +233,18 @@ def test_a_suspension_follows_catch_up(store: JobStore, catch_up: str, runs: int
     assert len(dues(store)) == 48
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from([1.0, 30.0, 599.0, 600.0, HOUR, DAY, -1.0, -599.0, -HOUR, -DAY]), st.booleans()),
         max_size=25,
     )
 )
-def test_any_clock(steps: list[tuple[float, bool]], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_clock(steps: list[tuple[float, bool]], light: Path) -> None:
     """Whatever the clock does, and wherever a scheduler takes the place of another: each due time up to the latest
     moment that was seen, once.
     """
-    store = SqliteStore(tmp_path_factory.mktemp("any") / "state.db")
+    store = SqliteStore(Path(tempfile.mkdtemp(dir=light)) / "state.db")
     now = latest = T
     scheduler = Scheduler({"nightly": JOB}, store)
     scheduler.tick(now)

@@ -81,7 +81,7 @@ class Scheduler:
             known, spec = marks.get(entry.name), entry.schedule.spec
             if known is None or known.spec != spec:
                 self.store.advance(entry.name, now, [], spec=spec)
-                entry.at(now if known is None else max(now, known.until))
+                entry.at(now)
             else:
                 entry.at(known.until)
 

@@ -211,15 +211,15 @@ class SqlStore(JobStore):
     ) -> list[JobRun]:
         with self.writing() as do:
             rows = do("SELECT until, spec FROM bimodal_jobs_marks WHERE job = ?", job)
-            noted, known = rows[0] if rows else (None, None)
-            if noted is not None and until <= noted and spec == known:
+            noted = rows[0][0] if rows and rows[0][1] == spec else None
+            if noted is not None and until <= noted:
                 return []
             fresh = [each for each in runs if noted is None or each.due is None or each.due > noted]
             entered = [_enter_due(do, each, overlap) for each in fresh if _of_slot(do, each) is None]
             do(
                 """INSERT INTO bimodal_jobs_marks (job, until, spec) VALUES (?, ?, ?)
                 ON CONFLICT (job) DO UPDATE SET until = excluded.until, spec = excluded.spec""",
-                *(job, until if noted is None else max(until, noted), spec),
+                *(job, until, spec),
             )
             return [_read(do, each.id) for each in entered]
 

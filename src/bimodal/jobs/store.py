@@ -173,9 +173,10 @@ class JobStore(ABC):
     ) -> list[JobRun]:
         """Enter the runs of due times and note `until`, in one transaction; those that were there already are left as
         they are. Never goes back: a run due at or before what is noted is not entered. spec: the schedule that they
-        come from. overlap: what becomes of a queued one among `runs` while another run of the job is queued or
-        running: it waits (queue), is entered as skipped (skip), or those of the schedule are cancelled first (replace:
-        a run that somebody asked for is not). The runs that were entered come back as they stand.
+        come from; with another one than is noted, it starts anew from `until`. overlap: what becomes of a queued one
+        among `runs` while another run of the job is queued or running: it waits (queue), is entered as skipped (skip),
+        or those of the schedule are cancelled first (replace: a run that somebody asked for is not). The runs that were
+        entered come back as they stand.
         """
 
     @abstractmethod
