@@ -93,7 +93,6 @@ def numbers(desk: Desk) -> list[Any]:
 
 def test_files_are_predicted_when_they_are_new_or_changed(desk: Desk) -> None:
     desk.write(f'{HEAD}input = "in/*.csv"\noutput = "out/"\nincremental = "files"\n')
-    (desk.folder / "out").mkdir()
     jobs = Jobs(desk)
     desk.rows("in/a.csv", range(3))
     desk.rows("in/b.csv", range(4))

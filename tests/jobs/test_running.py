@@ -58,8 +58,14 @@ def statuses(desk: Desk) -> list[Any]:
 def worked(jobs: Jobs, run: JobRun, during: Callable[[Worker], object] = lambda worker: None) -> JobRun:
     """See a run through with a worker of this process. during: called whenever its child may have moved on."""
     worker = Worker(jobs.config, jobs.store, run=run.id)
+
+    def turn() -> bool:
+        worker.wait(min(0.05, worker.step(time.time())))
+        during(worker)
+        return jobs.show(run.id).over
+
     try:
-        until(lambda: (worker.wait(min(0.05, worker.step(time.time()))), during(worker), jobs.show(run.id).over)[-1])
+        until(turn, 60)
     finally:
         worker.close()
     return jobs.show(run.id)
@@ -71,7 +77,7 @@ def test_a_job_that_is_fired_twice_runs_once_and_the_second_is_told_who_has_it(d
     until(lambda: (desk.folder / ".bimodal/state.db").exists() and statuses(desk) == [("running",)])
     second = desk.start("jobs", "run", "nightly", "--json")
     assert second.stdout is not None
-    said = []
+    said: list[dict[str, Any]] = []
     while not said or said[-1]["event"] != "waiting":
         said.append(json.loads(second.stdout.readline()))
     assert f"run {first.pid} on" in said[-1]["owner"]

@@ -17,7 +17,8 @@ from bimodal.batch.databases.contract import Database, Query, Relation, TableNam
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.find import find, place_of
 from bimodal.batch.sources.without import KeysIn, Known
-from bimodal.errors import SourceError, UsageError
+from bimodal.batch.store import is_stored
+from bimodal.errors import SinkError, SourceError, UsageError
 from bimodal.jobs import templates
 from bimodal.jobs.task import Task
 
@@ -56,6 +57,17 @@ class Reach:
             if output is not None and output.endswith("/") and not is_address(output):
                 output = f"{output}{task.run}.parquet"
         return cls(fill(given) if isinstance(given, str) else list(given), output, fill(table.query), fill(table.into))
+
+
+def make_folder(task: Task, reach: Reach) -> None:
+    """The folder of an output whose path is each run's own: nobody could make it beforehand."""
+    output = reach.output
+    if output is None or output == task.table.output or is_address(output) or is_stored(output):
+        return
+    try:
+        os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"{os.path.dirname(output)} cannot be made: {error.strerror or error}") from error
 
 
 def _check_output(task: Task) -> None:

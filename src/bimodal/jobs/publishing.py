@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from bimodal.errors import InputError, UsageError
 from bimodal.jobs import templates
 from bimodal.jobs.task import Task
 from bimodal.model import Model
+from bimodal.predictions import collected
 from bimodal.predictions.contract import Edition, StoreWriter
+from bimodal.predictions.fingerprint import fingerprint
 from bimodal.predictions.opening import open_reader, open_writer
 from bimodal.table import flat_schema
 
 FINGERPRINT = "row_fingerprint"
+encode = msgspec.json.Encoder().encode
 PIECE = 8192  # rows that become Python values at once
 
 
@@ -36,7 +40,6 @@ def publish(
     """
     if table is None:
         return None
-    _check(task, table)
     folder = Path(task.state) / "predictions" / task.models_name
     reader = open_reader(table, folder)
     try:
@@ -44,6 +47,7 @@ def publish(
     finally:
         reader.close()
     if current is not None and current.run == task.run:
+        collected.clear(folder, task.run)
         return _told(current)
     names = task.table.outputs or task.model.outputs or model.resolve_outputs(None)
     if task.table.proba:
@@ -61,22 +65,28 @@ def publish(
         kind=kind,
         outputs=result.outputs,
     )
+    waiting = Waiting.of(folder, task, kind, result)
     try:
-        return _told(_fill(writer, result, kind, guard))
+        edition = _fill(writer, result, kind, waiting, guard)
     except InputError as error:
         raise UsageError(f"{output} cannot be served by {table.key!r}: {error}") from error
     finally:
         writer.abandon()
+    collected.clear(folder, task.run)
+    return _told(edition)
 
 
-def _fill(writer: StoreWriter, result: Result, kind: str, guard: Callable[[], None]) -> Edition:
+def _fill(writer: StoreWriter, result: Result, kind: str, waiting: Waiting, guard: Callable[[], None]) -> Edition:
     for keys, bodies, marks in result.pieces(kind):
+        writer.add(keys, bodies, marks)
+        waiting.drop(keys)
+    for keys, bodies, marks in waiting.pieces():
         writer.add(keys, bodies, marks)
     guard()
     return writer.commit(time.time())
 
 
-def _check(task: Task, table: StoreTable) -> None:
+def check(task: Task) -> None:
     """Raise UsageError where the output of one run is not the whole result, or not of one model."""
     job = task.table
     if job.incremental is None:
@@ -115,6 +125,47 @@ def clear(task: Task) -> None:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Rows that were asked for live while there was no result for their key; those that the job's input does not have
+    are scored too. rows: by key, as they were sent. One that the model refuses is left out: whoever sent it was told.
+    """
+
+    rows: dict[int | str, Any]
+    outputs: tuple[str, ...]
+    model: Model
+    threshold: float | None
+
+    @classmethod
+    def of(cls, folder: Path, task: Task, kind: str, result: Result) -> Waiting:
+        wanted = int if kind == "int" else str
+        rows = {key: row for key, row in collected.as_rows(collected.take(folder, task.run)) if isinstance(key, wanted)}
+        threshold = task.model.threshold if task.table.threshold is None else task.table.threshold
+        return cls(rows, result.outputs, result.model, threshold)
+
+    def drop(self, keys: list[int | str]) -> None:
+        """The input has these."""
+        for key in keys:
+            self.rows.pop(key, None)
+
+    def pieces(self) -> Iterator[tuple[list[int | str], list[bytes], list[int]]]:
+        for part in batched(self.rows.items(), PIECE):
+            rows, good, _ = self.model.signature.check([row for _, row in part])
+            if not rows.count:
+                continue
+            keys = [key for (key, _), fine in zip(part, good, strict=True) if fine]
+            answer = self.model.run(rows, self.outputs, threshold=self.threshold)
+            values = [answer.array(name).tolist() for name in self.outputs]
+            told = [_body(self.outputs, row) for row in zip(*values, strict=True)]
+            yield keys, told, fingerprint(rows, self.model.signature).tolist()
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    held = iter(items)
+    while part := list(islice(held, size)):
+        yield part
+
+
+@dataclass(frozen=True)
 class Result:
     """A run's committed output. outputs: as the model has them, each one or several columns."""
 
@@ -144,8 +195,7 @@ class Result:
         for name, schema in columns.items():
             values = [part.column(each).to_pylist() for each in schema.names]
             told.append(values[0] if schema.names == [name] else list(zip(*values, strict=True)))
-        encode = msgspec.json.Encoder().encode
-        return [encode(dict(zip(columns, row, strict=True)))[1:-1] for row in zip(*told, strict=True)]
+        return [_body(tuple(columns), row) for row in zip(*told, strict=True)]
 
     def _tables(self, fields: tuple[pa.Field, ...], *, keyed: bool) -> Iterator[pa.Table]:
         types = {each.name: each.type for each in fields}
@@ -173,6 +223,10 @@ class Result:
             raise UsageError(f"{address.name} has no column {self.key!r}, by which its results are to be served")
         for batch in database.batches(address.named, [self.key, *types]):
             yield _cast(pa.Table.from_batches([batch]), types)
+
+
+def _body(names: tuple[str, ...], values: tuple[Any, ...]) -> bytes:
+    return encode(dict(zip(names, values, strict=True)))[1:-1]
 
 
 def _columns(table: pa.Table) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class Trial:
         """Do it all; gives what the worker notes with the end of the run."""
         self.told.stage("looking for what is new" if self.table.incremental else "opening the input")
         where = Reach.of(self.task)
+        if self.store is not None:
+            publishing.check(self.task)
         location = self._locate()
         if not self.task.settled:
             settled = incremental.settle(self.task, where, location.digest)
@@ -75,6 +77,7 @@ class Trial:
         reach = incremental.narrowed(self.task, where)
         if not reach.new:
             return self._ended(self._nothing(location), None)
+        incremental.make_folder(self.task, reach)
         with self._loaded() as model:
             report = self._predict(model, reach)
             edition = publishing.publish(self.task, self.store, self._result(reach), model, self.parent.guard)

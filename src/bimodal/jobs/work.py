@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import shutil
 import socket
 import sys
 import time
@@ -299,6 +300,7 @@ class Worker:
         code = str((values.get("report") or {}).get("code", ""))
         self._notices.prepare(run, status, code=code)
         over = self.store.finish(run, status, now, **values)
+        shutil.rmtree(self.config.home / "runs" / run.id, ignore_errors=True)  # what was on its way to a store
         self._notices.release(over)
         self._tell("end", {"run": run.id, "job": run.job, "status": over.status})
         if over.status == "failed":
