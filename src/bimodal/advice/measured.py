@@ -50,8 +50,8 @@ class Loads:
 
     @property
     def saturated(self) -> Load:
-        """The load with the most answers. (Not the one with the most for a core, which would pick the luckiest.)"""
-        return max(self.loads, key=lambda load: load.rate.number)
+        """The one of several connections with the most answers; the one with the most for a core might be luck."""
+        return max(self.loads[1:] or self.loads, key=lambda load: load.rate.number)
 
     @property
     def full(self) -> Figure:
