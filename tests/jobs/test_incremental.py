@@ -141,6 +141,17 @@ def test_a_column_is_read_between_two_watermarks(desk: Desk) -> None:
     assert numbers(desk) == [(1, 3.0), (2, 6.0), (4, 12.0), (5, 15.0)]
 
 
+def test_a_job_that_is_not_incremental_appends_with_whatever_model(desk: Desk) -> None:
+    """Each run has rows of its own, as a query with {date} gives them."""
+    desk.rows("in.csv", range(2))
+    desk.write(f'{HEAD}input = "in.csv"\noutput = "sqlite:///{desk.folder}/shop.db#scores"\nmode = "append"\n')
+    jobs = Jobs(desk)
+    assert jobs.run() == 2
+    other_model(desk)
+    assert jobs.run() == 2
+    assert [value for _, value in numbers(desk)] == [0.0, 0.0, 2.0, 3.0]
+
+
 def test_the_bounds_are_settled_once(desk: Desk) -> None:
     place = f"sqlite:///{desk.folder}/shop.db"
     desk.sql("CREATE TABLE orders (id INTEGER, n REAL)")

@@ -92,6 +92,12 @@ def test_a_command_gets_the_same_and_variables(tmp_path: Path) -> None:
     assert words == "success nightly r1 succeeded\n"
 
 
+def test_a_command_is_called_in_the_folder_of_bimodal_toml(tmp_path: Path) -> None:
+    told = notices(tmp_path / ".bimodal", NotifyTable(command=("sh", "-c", "echo told > here")))
+    end(told)
+    assert (tmp_path / "here").read_text() == "told\n"
+
+
 @pytest.mark.parametrize(("command", "problem"), [(("false",), "exit status 1"), (("/nowhere",), "No such file")])
 def test_a_command_that_fails_harms_nobody(command: tuple[str, ...], problem: str, tmp_path: Path) -> None:
     told = notices(tmp_path, NotifyTable(command=command))

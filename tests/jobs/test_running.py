@@ -89,7 +89,8 @@ def test_a_job_that_is_fired_twice_runs_once_and_the_second_is_told_who_has_it(d
     assert (told["event"], told["status"], told["report"]["predicted"]) == ("run", "succeeded", 5)
     assert (scores(desk), statuses(desk)) == (5, [("succeeded",)])
     third = desk.command("jobs", "run", "nightly")
-    assert (third.returncode, scores(desk)) == (0, 5), "it has succeeded already"
+    assert (third.returncode, scores(desk)) == (0, 5)
+    assert "succeeded already (" in third.stdout
 
 
 def test_a_killed_owner_takes_its_child_along_and_the_next_one_goes_on(desk: Desk, jobs: Jobs) -> None:
@@ -233,7 +234,11 @@ def test_slots_of_runs(desk: Desk, jobs: Jobs) -> None:
     assert jobs.run("nightly", key="a", wait=False).id == key.id != due.id
     assert jobs.run("nightly", now=True, wait=False).id != jobs.run("nightly", now=True, wait=False).id
     day = jobs.run("nightly", date="2026-03-31", wait=False)
-    assert (day.slot, day.due) == ("date:2026-03-31", 1774926000.0), "at 3 o'clock of that day"
+    assert (day.slot, day.due) == ("due:1774926000", 1774926000.0), "at 3 o'clock of that day, as a backfill has it"
+    assert jobs.run("nightly", date="2026-03-31", wait=False).id == day.id
+    desk.write(NIGHTLY.format(input="in.csv") + "every = '6 h'\n")
+    with Jobs(desk.folder / "bimodal.toml") as several:
+        assert several.run("nightly", date="2026-03-31", wait=False).slot == "date:2026-03-31"
     with pytest.raises(UsageError, match="exclude each other"):
         jobs.run("nightly", now=True, key="a")
     with pytest.raises(NotFound, match="there are: nightly"):

@@ -151,8 +151,10 @@ class Shown:
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
         self._quiet, self._json, self._shown = quiet, as_json, 0.0
+        self._heard = set[str]()  # runs that did something, or were waited for
 
     def __call__(self, event: str, values: Mapping[str, Any]) -> None:
+        self._heard.add(str(values.get("run")))
         if self._json:
             say({"event": event, **values})
         elif not self._quiet and (text := self._text(event, values)):
@@ -185,19 +187,21 @@ class Shown:
         if error is not None and run.over:
             raise error
         if not (self._json or self._quiet):
-            print(sentence(run), flush=True)
+            print(sentence(run, already=run.id not in self._heard), flush=True)
 
 
-def sentence(run: JobRun) -> str:
-    """How a run ended, or that it waits."""
+def sentence(run: JobRun, *, already: bool = False) -> str:
+    """How a run ended, or that it waits. already: before it was asked for."""
     if not run.over:
         return f"run {run.id} of {run.job} is {run.status}; a worker (bimodal up) takes it"
-    report = run.report
+    report, done = run.report, f"run {run.id} of {run.job} succeeded"
+    if already:
+        done += f" already ({at(run.ended)} UTC)"
     if report.get("status") == "nothing new":
-        return f"run {run.id} of {run.job} succeeded: nothing was new"
+        return f"{done}: nothing was new"
     place = f" to {report['output']}" if report.get("output") else ""
     rejected = f", {int(report['rejected']):,} rejected" if report.get("rejected") else ""
-    return f"run {run.id} of {run.job} succeeded: {int(report.get('predicted', 0)):,} rows predicted{rejected}{place}"
+    return f"{done}: {int(report.get('predicted', 0)):,} rows predicted{rejected}{place}"
 
 
 def lines(run: JobRun, sent: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -94,7 +94,8 @@ def settle(task: Task, reach: Reach, digest: str) -> dict[str, Any]:
     """What decides the plan beside the job's table. digest: of the model as it is now."""
     kind = task.table.incremental
     known = task.memory.get("digest")
-    again = known is not None and known != digest and task.table.on_model_change == "everything"
+    changed = kind is not None and known is not None and known != digest
+    again = changed and task.table.on_model_change == "everything"
     if again and task.table.mode == "append":
         raise UsageError(
             f"the model of job {task.job} is another one than at its last run, so everything is to be predicted again, "

@@ -206,7 +206,7 @@ class Notices:
         receiver, problem = receivers[notice.place], ""
         for tries in range(1, len(self._pauses) + 2):
             try:
-                deliver(receiver, notice)
+                deliver(receiver, notice, self._folder.parent.parent)
             except Undelivered as error:
                 problem = str(error)
                 log.warning("job %s, run %s: %s is not told: %s", notice.job, notice.run, _named(receiver), problem)
@@ -226,14 +226,14 @@ class Notices:
                 path.unlink(missing_ok=True)
 
 
-def deliver(receiver: NotifyTable, notice: Notice) -> None:
-    """Tell the receiver. Raises Undelivered."""
+def deliver(receiver: NotifyTable, notice: Notice, folder: Path | None = None) -> None:
+    """Tell the receiver. folder: that of bimodal.toml, in which a command is called. Raises Undelivered."""
     body = msgspec.json.encode(notice.body)
     try:
         if receiver.url is not None:
             _post(receiver, body)
         else:
-            _call(receiver, notice, body)
+            _call(receiver, notice, body, folder)
     except UsageError as error:
         raise Undelivered(str(error)) from error
 
@@ -264,7 +264,7 @@ def _post(receiver: NotifyTable, body: bytes) -> None:
         raise Undelivered(f"it answered {status}{more}")
 
 
-def _call(receiver: NotifyTable, notice: Notice, body: bytes) -> None:
+def _call(receiver: NotifyTable, notice: Notice, body: bytes, folder: Path | None) -> None:
     told = {"JOB": notice.job, "RUN": notice.run, "EVENT": notice.event, "STATUS": notice.body.get("status")}
     told |= {"ERROR": notice.body.get("error"), "DUE": notice.due}
     environment = {
@@ -275,6 +275,7 @@ def _call(receiver: NotifyTable, notice: Notice, body: bytes) -> None:
         done = subprocess.run(  # the words of the user's own file, no shell
             receiver.command,
             input=body,
+            cwd=folder,
             env=environment,
             timeout=receiver.timeout,
             stdout=subprocess.DEVNULL,

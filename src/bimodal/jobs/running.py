@@ -166,8 +166,10 @@ class Jobs:
         clock = self.clock()
         if day is not None:
             wanted = _day(day)
-            due = next(iter(_slots(table, wanted, wanted)), ("", _midnight(table, wanted)))[1]
-            return f"date:{wanted}", due
+            slots = list(_slots(table, wanted, wanted))
+            if len(slots) == 1:
+                return slots[0]  # the run that is due on that day, as `backfill` and the scheduler know it
+            return f"date:{wanted}", slots[0][1] if slots else _midnight(table, wanted)
         if key is not None:
             return f"key:{key}", clock
         schedule = None if now else Schedule.of(table)
