@@ -236,15 +236,15 @@ def test_slots_of_runs(desk: Desk, jobs: Jobs) -> None:
     day = jobs.run("nightly", date="2026-03-31", wait=False)
     assert (day.slot, day.due) == ("due:1774926000", 1774926000.0), "at 3 o'clock of that day, as a backfill has it"
     assert jobs.run("nightly", date="2026-03-31", wait=False).id == day.id
-    desk.write(NIGHTLY.format(input="in.csv") + "every = '6 h'\n")
-    with Jobs(desk.folder / "bimodal.toml") as several:
-        assert several.run("nightly", date="2026-03-31", wait=False).slot == "date:2026-03-31"
     with pytest.raises(UsageError, match="exclude each other"):
         jobs.run("nightly", now=True, key="a")
     with pytest.raises(NotFound, match="there are: nightly"):
         jobs.run("nighly")
     found = jobs.all()
     assert [(each.name, each.last.id if each.last else "") for each in found] == [("nightly", day.id)]
+    desk.write(NIGHTLY.format(input="in.csv") + "every = '6 h'\n")
+    with Jobs(desk.folder / "bimodal.toml") as several:
+        assert several.run("nightly", date="2026-03-31", wait=False).slot == "date:2026-03-31"
 
 
 def test_what_imports_nothing_heavy() -> None:
