@@ -6,7 +6,8 @@ python    runs; the blocks of a document share their names. One whose first line
           name instead. A ```text block right below holds what it prints.
 console   each line that begins with `$ ` runs in bash and must succeed; the lines below it are what it prints, which is
           not compared where there are none. A command that ends with ` &` is a server, stopped at the document's end.
-others    (sh, json, text, toml) are for reading only.
+toml      is saved, where its first line is `# file NAME`.
+others    (sh, json, text) are for reading only.
 
 `...` in an expected output stands for any text. Ports that a document names are replaced by free ones.
 """
@@ -68,6 +69,8 @@ class Reader:
                 self._command(command, block.line)
         elif block.language == "python":
             self._python(text, block)
+        elif block.language == "toml" and (saved := FILE.match(text)):
+            (self.folder / saved.group(1)).write_text(text[saved.end() :])
 
     def stop(self) -> None:
         """Stop the servers that were started."""
