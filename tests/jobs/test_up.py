@@ -1,0 +1,108 @@
+"""`bimodal up`: server, scheduler and worker in one; it drains, and what it gave back goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bimodal.config import read
+from bimodal.errors import UsageError
+from bimodal.jobs.up import Choice, Up
+from tests.jobs.desk import Desk, children, gone, until
+
+TEXT = """
+[jobs.often]
+model = "doubled"
+input = "in.csv"
+output = "sqlite:///shop.db#scores"
+mode = "append"
+every = "2 s"
+overlap = "queue"
+priority = "normal"
+
+[[jobs.often.notify]]
+on = ["success"]
+command = ["sh", "-c", "echo $BIMODAL_RUN >> told"]
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    made = Desk(tmp_path, TEXT)
+    made.rows("in.csv", range(5))
+    return made
+
+
+def lines(process: subprocess.Popen[str], count: int) -> list[str]:
+    assert process.stdout is not None
+    return [process.stdout.readline() for _ in range(count)]
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    """Drain it, and see that nothing stays behind."""
+    below = children(process.pid)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert all(map(gone, below))
+    return process.returncode
+
+
+def test_models_are_served_and_jobs_run_when_they_are_due(desk: Desk) -> None:
+    running = desk.start("up", "--port", "0")
+    said = lines(running, 4)
+    assert "serving doubled at http://127.0.0.1:" in said[0]
+    assert ["scheduler and worker: 1 job\n", "often" in said[2], "state: " in said[3]] == [said[1], True, True]
+    url = said[0].split(" at ")[1].strip()
+    asked = urllib.request.Request(f"{url}/models/doubled/predict", b'{"rows": [{"n": 21}]}')
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert json.load(answer) == {"prediction": [42.0]}
+    found: list[Any] = until(lambda: desk.state("SELECT id FROM bimodal_jobs_runs WHERE status = 'succeeded'"), 60)
+    until(lambda: (desk.folder / "told").exists())
+    assert ended(running) == 0
+    assert found[0][0] in (desk.folder / "told").read_text().split()
+    ((succeeded,),) = desk.state("SELECT count(*) FROM bimodal_jobs_runs WHERE status = 'succeeded'")
+    assert desk.sql("SELECT count(*) FROM scores") == [(5 * succeeded,)]
+
+
+def test_a_run_under_way_is_given_back_and_costs_no_retry(desk: Desk) -> None:
+    desk.write(TEXT.replace('every = "2 s"', "retries = 0"))
+    slow = desk.mark("slow")
+    desk.command("jobs", "run", "often", "--no-wait")
+    running = desk.start("up", "--only", "worker")
+    until(lambda: desk.state("SELECT 1 FROM bimodal_jobs_runs WHERE parameters LIKE '%digest%'"), 60)
+    assert ended(running) == 0
+    assert desk.state("SELECT status, lease_until FROM bimodal_jobs_runs") == [("queued", None)]
+    slow.unlink()
+    running = desk.start("up", "--only", "worker")
+    until(lambda: desk.state("SELECT 1 FROM bimodal_jobs_runs WHERE status = 'succeeded'"), 60)
+    assert ended(running) == 0
+    assert desk.sql("SELECT count(*) FROM scores") == [(5,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "choice", "told"),
+    [
+        ("", Choice(only="scheduler"), "has no job"),
+        (TEXT, Choice(at_once=0), "one at least"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(text: str, choice: Choice, told: str, desk: Desk) -> None:
+    desk.write(text)
+    with pytest.raises(UsageError, match=told):
+        Up(read(desk.folder / "bimodal.toml"), choice)
+
+
+def test_a_part_alone_says_so(desk: Desk) -> None:
+    up = Up(read(desk.folder / "bimodal.toml"), Choice(only="scheduler"))
+    up.start()
+    try:
+        assert next(up.told()) == "scheduler: 1 job"
+        assert up.server is None
+    finally:
+        up.close()
