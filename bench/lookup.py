@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sqlite3
 import sys
@@ -160,14 +161,20 @@ def measure_server(folder: Path, chosen: argparse.Namespace) -> None:
         assert json.loads(servers.answer(get.url))["source"] == "batch"
         everything(root, chosen.keys)
         results: dict[tuple[str, int], list[Measure]] = {}
+        costs: dict[tuple[str, int], list[float]] = {}
         for _ in range(chosen.rounds):
             for count in CONNECTIONS:
                 for each, sent, asked in ((empty, (), ()), (get, (), paths), (post, bodies, ())):
+                    before = processor(int(notes[1].read_text()))
                     seen = load.press(each, count, chosen.seconds, sent, asked)
+                    used = processor(int(notes[1].read_text())) - before
                     results.setdefault((each.name, count), []).append(seen)
-        show(results)
-        used = [memory.proportional_size(int(each.read_text())) / 1e6 for each in notes]
-        print(f"\nmemory of the server after every key was asked for: {used[1]:.0f} MB; without a store {used[0]:.0f}")
+                    costs.setdefault((each.name, count), []).append(used / (seen.rate * chosen.seconds))
+        show(results, costs)
+        sizes = [memory.proportional_size(int(each.read_text())) / 1e6 for each in notes]
+        print(
+            f"\nmemory of the server after every key was asked for: {sizes[1]:.0f} MB; without a store {sizes[0]:.0f}"
+        )
         flips(folder / "linear", root, chosen, (keys, digest))
 
 
@@ -178,14 +185,26 @@ def everything(root: str, count: int) -> None:
             client.lookup(list(range(start, min(start + 5000, count))))
 
 
-def show(results: dict[tuple[str, int], list[Measure]]) -> None:
-    print("\none worker\n\n| route | connections | requests/s | × | p50, ms | p99, ms | not 2xx | broken |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+def processor(session: int) -> float:
+    """Seconds of all cores that the processes of a session have used: what a busy machine disturbs least."""
+    ticks = 0
+    for process in memory.family(session):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def show(results: dict[tuple[str, int], list[Measure]], costs: dict[tuple[str, int], list[float]]) -> None:
+    """× is of requests a second, × CPU the empty route's processor time a request over this one's."""
+    print("\none worker\n\n| route | connections | requests/s | × | CPU, µs | × CPU | p50, ms | p99, ms | failed |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for (name, count), runs in results.items():
         seen = Measure.middle(runs)
         ratio = median(run.rate / base.rate for run, base in zip(runs, results["empty route", count], strict=True))
-        figures = f"{seen.p50:.2f} | {seen.p99:.2f} | {seen.refused} | {seen.broken}"
-        print(f"| {name} | {count} | {seen.rate:,.0f} | {ratio:.2f} | {figures} |", flush=True)
+        cost, empty = median(costs[name, count]), median(costs["empty route", count])
+        figures = f"{cost * 1e6:.1f} | {empty / cost:.2f} | {seen.p50:.2f} | {seen.p99:.2f}"
+        failed = seen.refused + seen.broken
+        print(f"| {name} | {count} | {seen.rate:,.0f} | {ratio:.2f} | {figures} | {failed} |", flush=True)
 
 
 def flips(folder: Path, root: str, chosen: argparse.Namespace, known: tuple[list[int], str]) -> None:

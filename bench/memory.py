@@ -61,10 +61,10 @@ def _used() -> float:
 
 def proportional_size(session: int) -> int:
     """Bytes in use by the session's processes and their descendants, shared pages counted once (Linux)."""
-    return sum(_pss(process) for process in _family(session))
+    return sum(_pss(process) for process in family(session))
 
 
-def _family(session: int) -> set[int]:
+def family(session: int) -> set[int]:
     """The processes of a session, and whatever they started in sessions of its own."""
     parents, family = {}, {session}
     for entry in Path("/proc").iterdir():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -29,8 +28,7 @@ class Edition(msgspec.Struct, frozen=True):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A result. body: its outputs as JSON text, an object without its braces: `"prediction":1,"probability":[0.1,0.9]`.
     fingerprint: of the row that was scored; 0 where it is not known.
     """
@@ -55,6 +53,11 @@ class StoreReader(ABC):
     @abstractmethod
     def look(self, keys: Sequence[int | str]) -> tuple[Edition | None, list[Found | None]]:
         """The results of the keys, in their order, of one edition."""
+
+    def find(self, key: int | str) -> tuple[Edition | None, Found | None]:
+        """The result of one key."""
+        edition, found = self.look((key,))
+        return edition, found[0]
 
     @abstractmethod
     def close(self) -> None: ...

@@ -127,6 +127,13 @@ class EmbeddedReader(StoreReader):
         find = file.find
         return file.edition, [find(key) for key in keys]
 
+    def find(self, key: Key) -> tuple[Edition | None, Found | None]:
+        current = self._current
+        if current is None or current[0] != self._seen:
+            self._refresh()
+        file = self._file
+        return (None, None) if file is None else (file.edition, file.find(key))
+
     def close(self) -> None:
         if self._current is not None:
             self._current.release()

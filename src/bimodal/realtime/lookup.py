@@ -116,7 +116,8 @@ class Lookup:
         self._now = {source: self._tail(source, 0, told) for source in ("live", "changed")}
         self._second = 0  # of which `_hit` is, as of the edition
         self._edition: Edition | None = None
-        self._hit, self._fresh = b"", False
+        self._hit, self._fresh, self._integers = b"", False, True
+        self._find, self._count_hit = reader.find, served.ledger.hit
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
 
     # -- in ---------------------------------------------------------------------------------------------------------
@@ -152,24 +153,24 @@ class Lookup:
 
     def _answer_plainly(self, key: Key, respond: Respond, *, path: bool = False) -> bool:
         """The way of most: a key that is there, and fresh. Whatever is otherwise goes the whole way."""
-        edition = self.reader.edition()
-        if edition is None:
-            return False
-        if path and edition.kind == "int":
+        if path and self._integers:
             key = _number(key)
+        edition, found = self._find(key)
+        if found is None or edition is None:
+            return False
         now = int(time.time())
         if edition is not self._edition or now != self._second:
             self._renew(edition, now)
-        edition, (found,) = self.reader.look((key,))
-        if found is None or not self._fresh or edition is not self._edition:
+        if not self._fresh:
             return False
         respond(Response(200, b"{%b%b" % (found.body, self._hit), JSON, self._headers))
-        self.served.ledger.looked(200, "hit")
+        self._count_hit()
         return True
 
     def _renew(self, edition: Edition, now: int) -> None:
         """What all answers of this edition have in common, within this second."""
         self._edition, self._second = edition, now
+        self._integers = edition.kind == "int"
         self._fresh = not self._stale(edition, now)
         self._hit = self._tail("batch", max(0, now - int(edition.committed)), _told(edition))
         name, _, version = edition.model.rpartition("/")

@@ -148,6 +148,7 @@ class Ledger:
         self._model = model
         self._requests = {(r, s): layout.requests[model, r, s] for r in ROUTES for s in STATUSES}
         self._rows = layout.rows[model]
+        self._looked, self._hits = layout.requests[model, LOOKUP, 200], layout.lookups[model, "hit"]
         self._lookups = {source: layout.lookups[model, source] for source in SOURCES}
         self._sizes = layout.batch_rows[model]
         self._stages = {stage: layout.seconds[model, stage] for stage in STAGES}
@@ -184,6 +185,12 @@ class Ledger:
     def streamed(self) -> None:
         """A stream of lines has been answered."""
         self._row[self._requests[STREAM, 200]] += 1.0
+
+    def hit(self) -> None:
+        """A lookup of one key was answered from the store: `looked(200, "hit")`, for the way of most."""
+        row = self._row
+        row[self._looked] += 1.0
+        row[self._hits] += 1.0
 
     def looked(self, status: int | None, *sources: str) -> None:
         """A lookup was answered. sources: of its keys. status None: it is counted where the model's answer is."""
