@@ -1,6 +1,7 @@
 """The scheduler's tick and the state of jobs.
 
     python tasks.py bench jobs [--jobs 1000] [--folder FOLDER]
+    python tasks.py bench jobs --idle 60        what `bimodal up` costs where nothing is asked and nothing is due
 
 Half of the jobs have five fields in a time zone, half an interval. Each figure is the processor's time and the clock's:
 what lies between them is the disk (--folder says which one).
@@ -9,13 +10,21 @@ what lies between them is the disk (--folder says which one).
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import joblib
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+import bimodal
 from bimodal.config.tables import JobTable
 from bimodal.jobs.scheduler import Scheduler
 from bimodal.jobs.sqlite import SqliteStore
@@ -29,7 +38,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--jobs", type=int, default=1000)
     options.add_argument("--folder", type=Path)
+    options.add_argument("--idle", type=float, metavar="SECONDS")
     given = options.parse_args()
+    if given.idle:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            idle(Path(folder), given.idle)
+        return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         store = SqliteStore(Path(folder) / "state.db")
         jobs = dict(_job(number) for number in range(given.jobs))
@@ -45,6 +59,48 @@ def main() -> None:
         _told("the latest 50 runs", store.runs, 50)
         store.close()
     print(f"\nMemory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB at most")
+
+
+def idle(folder: Path, seconds: float) -> None:
+    """Memory (PSS) and processor of a `bimodal up` with one compiled package and one job, all processes together."""
+    flowers, kinds = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=500).fit(flowers, kinds), folder / "iris.pkl")
+    bimodal.pack(folder / "iris.pkl", folder / "iris", sample=flowers)
+    job = '[jobs.daily]\nmodel = "iris"\ninput = "in.csv"\noutput = "out.csv"\nschedule = "0 3 * * *"\n'
+    (folder / "bimodal.toml").write_text(f'[models.iris]\npath = "iris"\n{job}')
+    command = [sys.executable, "-m", "bimodal", "up", "--port", "0"]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    while not running.stdout.readline().startswith("state:"):
+        pass
+    time.sleep(5)
+    processes = _below(running.pid)
+    before = sum(map(_spent, processes))
+    time.sleep(seconds)
+    spent = sum(map(_spent, processes)) - before
+    held = [_held(each) for each in processes]
+    print("| `bimodal up`, idle | |\n| --- | ---: |")
+    print(f"| processes | {len(processes)} |\n| memory (PSS), MB | {sum(held):.1f} |")
+    print(f"| of a core, % | {spent / seconds * 100:.2f} |")
+    running.terminate()
+    running.communicate()
+
+
+def _below(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [process, *(each for task in tasks for child in task.read_text().split() for each in _below(int(child)))]
+
+
+def _spent(process: int) -> float:
+    """Seconds of the processor."""
+    told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _held(process: int) -> float:
+    """MB of memory, what is shared divided by those who share it."""
+    told = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return int(next(line.split()[1] for line in told.splitlines() if line.startswith("Pss:"))) / 1024
 
 
 def _job(number: int) -> tuple[str, JobTable]:
