@@ -185,6 +185,11 @@ def test_a_retry_finds_what_was_missing_and_wrong_usage_is_not_tried_again(desk:
     assert "nothing_like_it" in failed.stderr
     with Jobs(desk.folder / "bimodal.toml") as opened:
         assert opened.history("nightly")[0].attempt == 1
+    desk.write(NIGHTLY.format(input="in.csv"))
+    (desk.folder / "in.csv").write_text("id,n\n1,1\n2,no number\n")
+    rejected = desk.command("jobs", "run", "nightly", "--now")
+    assert rejected.returncode == 3
+    assert "1 row of 2 rejected, nothing was published" in rejected.stderr
 
 
 def test_ctrl_c_gives_the_run_back_and_the_same_command_goes_on(desk: Desk) -> None:

@@ -37,7 +37,8 @@ CommandLineError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ i
 FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
 COMMANDS = (
-    "predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "jobs", "up", "config", "demo", "init",
+    "predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "jobs", "up", "config",
+    "demo", "init",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ imports neither NumPy nor Arrow.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -118,7 +119,7 @@ class Up:
             while closing.is_alive():
                 closing.join(0.1)
                 if count() > 1:
-                    break  # the children end with this process
+                    os._exit(130)  # the children end with this process
         if self._failed is not None:
             raise self._failed
 
@@ -132,6 +133,9 @@ class Up:
         for thread in self._threads:
             thread.join(GRACE)
         self._threads.clear()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
         self._notices.join(PAUSE)
         if self._store is not None:
             self._store.close()
