@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.parquet as arrow_parquet
 import pytest
@@ -260,3 +261,33 @@ def test_values_are_written_as_sql_has_them(tmp_path: Path) -> None:
     database = Address.parse(f"sqlite:///{tmp_path}/x.db").open()
     values = [1, True, 0.1, decimal.Decimal("1.50"), "a'b", datetime.date(2026, 3, 29)]
     assert [database.written(each) for each in values] == ["1", "1", "0.1", "1.50", "'a''b'", "'2026-03-29'"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "low", "high"),
+    [
+        ("bigint", "9007199254740992", "9007199254740993"),
+        ("double precision", "0.1", "0.30000000000000004"),
+        ("numeric(30,10)", "12345678901234567.8900000001", "12345678901234567.8900000002"),
+        ("text", "a\\'b", "o'clock"),
+        ("timestamptz", "2026-03-29 02:30:00.123456+00", "2026-03-29 02:30:00.123457+00"),
+        ("date", "2026-03-29", "2026-03-30"),
+    ],
+)
+def test_the_highest_value_of_postgresql_finds_itself(type_: str, low: str, high: str, postgres_server: str) -> None:
+    place = f"postgresql://postgres@/postgres?host={quote(postgres_server, safe='')}"
+    database = Address.parse(place).open()
+    session = database.session()
+    session.execute("DROP TABLE IF EXISTS highest")
+    session.execute(f"CREATE TABLE highest (v {type_})")
+    for value in (low, high):
+        session.execute(f"INSERT INTO highest VALUES (CAST(%s AS text)::{type_})", [value])
+    inner = "SELECT max(v) AS high FROM highest"
+    ((literal,),) = session.query(f"SELECT {database.literal('high')} FROM ({inner}) AS x")
+    found = session.query(
+        f"SELECT count(*) FILTER (WHERE v = {literal}), count(*) FILTER (WHERE v > {literal}), "
+        f"count(*) FILTER (WHERE v = CAST(%s AS text)::{type_} AND v = {literal}) FROM highest",
+        [high],
+    )
+    session.close()
+    assert found == [(1, 0, 1)]

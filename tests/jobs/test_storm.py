@@ -10,7 +10,7 @@ from tests.jobs.storm import storm
 
 
 def test_a_few_due_times_in_a_storm(tmp_path: Path) -> None:
-    seen = storm(tmp_path, 4, 3.0)
+    seen = storm(tmp_path, 4, 2.0)
     assert seen["workers killed"] + seen["children killed"] >= 1
 
 
