@@ -177,7 +177,7 @@ class Shown:
             return ""
         self._shown = clock
         share = values.get("share")
-        return f"{int(values['rows']):,} rows" + (f", {share:.0%}" if share is not None else "")
+        return counted(int(values["rows"])) + (f", {share:.0%}" if share is not None else "")
 
     def end(self, run: JobRun) -> None:
         """The result. Raises the error that the run ended with."""
@@ -200,8 +200,13 @@ def sentence(run: JobRun, *, already: bool = False) -> str:
     if report.get("status") == "nothing new":
         return f"{done}: nothing was new"
     place = f" to {report['output']}" if report.get("output") else ""
+    served = f", {int(report['edition']['count']):,} keys to look up" if report.get("edition") else ""
     rejected = f", {int(report['rejected']):,} rejected" if report.get("rejected") else ""
-    return f"{done}: {int(report.get('predicted', 0)):,} rows predicted{rejected}{place}"
+    return f"{done}: {counted(int(report.get('predicted', 0)))} predicted{rejected}{place}{served}"
+
+
+def counted(rows: int) -> str:
+    return f"{rows:,} row{'s' * (rows != 1)}"
 
 
 def lines(run: JobRun, sent: list[dict[str, Any]]) -> list[tuple[str, str]]:

@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import BimodalError, PlanChanged, SourceChanged, TooManyRejects, UsageError, told
+from bimodal.errors import BimodalError, InputError, PlanChanged, SourceChanged, TooManyRejects, UsageError, told
 from bimodal.formats.library import library
 from bimodal.jobs import priority
 from bimodal.jobs.task import Channel, Task
 
 log = logging.getLogger("bimodal.jobs")
-FINAL = (UsageError, PlanChanged, TooManyRejects)  # another attempt would end the same way
+FINAL = (UsageError, PlanChanged, TooManyRejects, InputError)  # another attempt would end the same way
 
 
 class Parent:

@@ -81,9 +81,11 @@ class Trial:
         with self._loaded() as model:
             report = self._predict(model, reach)
             edition = publishing.publish(self.task, self.store, self._result(reach), model, self.parent.guard)
+        told = report.told()
         if self.store is not None and reach.output is None:
             publishing.clear(self.task)
-        return self._ended(report.told(), edition)
+            told["output"] = None  # the store alone holds the result
+        return self._ended(told, edition)
 
     def _ended(self, report: dict[str, Any], edition: dict[str, Any] | None) -> dict[str, Any]:
         return {
