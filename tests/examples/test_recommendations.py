@@ -11,6 +11,7 @@ import pytest
 
 from bimodal import Client
 from tests.examples.story import EXAMPLES, told
+from tests.examples.test_monitoring import named, rules
 
 KINDS = ["action", "comedy", "drama", "family", "science"]
 NEW = dict(zip(KINDS, (0.5, 2.5, 1.0, 3.0, 0.2), strict=True))
@@ -42,6 +43,10 @@ def test_films_are_looked_up_or_predicted(tmp_path: Path) -> None:
         "changed": 2,
         "miss": 1,
     }
+    there = set(re.findall(r"^(\w+)[{ ]", metrics, re.MULTILINE))
+    asked = {name for rule in rules() for name in named(rule["expr"])}
+    assert asked - there == {"up"}, "which is Prometheus' own"
+    assert len(asked) > 9
 
 
 def films(place: Path, tastes: np.ndarray) -> tuple[list[str], list[float]]:
