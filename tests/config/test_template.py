@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bimodal import config
 from bimodal.cli import main
+from bimodal.cli.init import rows_for
 from bimodal.config.schema import schema
 from bimodal.config.template import Subject, likely, template
 
@@ -117,3 +118,12 @@ def test_the_likely_input_is_the_only_one(tmp_path: Path) -> None:
     assert likely(tmp_path) is None
     (tmp_path / "batch_input.csv").write_text("")
     assert likely(tmp_path) == "batch_input.csv"
+
+
+def test_the_input_may_stand_beside_the_model(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "rows.csv").write_text("")
+    assert rows_for(str(tmp_path / "demo" / "model.pkl"), tmp_path) == "demo/rows.csv"
+    assert rows_for("models:/churn@champion", tmp_path) is None
+    (tmp_path / "own.csv").write_text("")
+    assert rows_for(str(tmp_path / "demo" / "model.pkl"), tmp_path) == "own.csv"

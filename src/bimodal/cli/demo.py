@@ -100,3 +100,6 @@ def told(console: Console, server: Server, place: Path) -> None:
     console.print(f"  {server.url}/docs        every route", soft_wrap=True)
     console.print(f"  curl {server.url}/predict -d '{server.example()}'", soft_wrap=True, markup=False)
     console.print(f"  bimodal predict {place / 'my_model.pkl'} {place / 'batch_input.csv'} --proba", soft_wrap=True)
+    console.print(
+        f"  bimodal init {place / 'my_model.pkl'} && bimodal up     jobs, and their results by key", soft_wrap=True
+    )

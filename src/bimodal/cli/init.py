@@ -77,7 +77,7 @@ def init(
     if path.exists():
         raise OutputExists(f"{path} exists already; name another file: bimodal init MODEL -o FILE")
     model = source or only_model(Path())
-    text = template(subject(model, path, code or (), sample, split(features)), likely(path.absolute().parent))
+    text = template(subject(model, path, code or (), sample, split(features)), rows_for(model, path.absolute().parent))
     write_schema(path.absolute().parent / SCHEMA)
     write(path, text)
     told = "" if path.name == NAME else f" {path}"
@@ -144,6 +144,17 @@ def subject(
         None if sample is None else beside(sample, folder),
         features,
     )
+
+
+def rows_for(model: str, folder: Path) -> str | None:
+    """A file that the job may read: in the folder, else beside the model."""
+    file = file_of(model)
+    found = likely(folder)
+    if found is not None or file is None:
+        return found
+    home = Path(file).absolute().parent
+    found = likely(home)
+    return None if found is None else beside(str(home / found), folder)
 
 
 def beside(place: str, folder: Path) -> str:
