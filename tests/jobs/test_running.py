@@ -74,7 +74,9 @@ def worked(jobs: Jobs, run: JobRun, during: Callable[[Worker], object] = lambda 
 def test_a_job_that_is_fired_twice_runs_once_and_the_second_is_told_who_has_it(desk: Desk) -> None:
     slow = desk.mark("slow")
     first = desk.start("jobs", "run", "nightly")
-    until(lambda: (desk.folder / ".bimodal/state.db").exists() and statuses(desk) == [("running",)])
+    made = "SELECT 1 FROM sqlite_master WHERE name = 'bimodal_jobs_runs'"
+    until(lambda: (desk.folder / ".bimodal/state.db").exists() and desk.state(made))
+    until(lambda: statuses(desk) == [("running",)])
     second = desk.start("jobs", "run", "nightly", "--json")
     assert second.stdout is not None
     said: list[dict[str, Any]] = []
