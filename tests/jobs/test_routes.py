@@ -277,10 +277,10 @@ def test_a_caller_that_leaves_in_the_middle_leaves_nothing(site: Site) -> None:
 def test_metrics_and_description_have_the_jobs(site: Site) -> None:
     site.over(site.ask("POST", "/jobs/nightly/runs", idempotency_key="counted").told["id"])
     end = time.monotonic() + 30
-    wanted = 'bimodal_job_last_rows_read{job="nightly"} 150'
+    wanted = 'bimodal_job_last_rows_read{name="nightly"} 150'
     while wanted not in (text := site.ask("GET", "/metrics").body.decode()) and time.monotonic() < end:
         time.sleep(0.5)
     assert wanted in text
-    assert 'bimodal_job_last_failed{job="nightly"} 0' in text
+    assert 'bimodal_job_last_failed{name="nightly"} 0' in text
     paths = site.ask("GET", "/openapi.json").told["paths"]
     assert {"/jobs", "/jobs/nightly/runs", "/models/iris/runs", "/runs/{run}/result"} <= set(paths)

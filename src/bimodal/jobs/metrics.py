@@ -92,14 +92,14 @@ def numbers(runs: list[JobRun]) -> dict[str, float]:
 
 
 def rendered(values: dict[tuple[str, str], float]) -> str:
-    """Prometheus' text of (gauge, job) → value."""
+    """Prometheus' text of (gauge, job) → value. The label is `name`: `job` is Prometheus' own, for what it scrapes."""
     lines: list[str] = []
     for gauge, help_text in GAUGES.items():
         found = [(job, value) for (name, job), value in values.items() if name == gauge]
         if found:
             full = f"bimodal_job_{gauge}"
             lines += [f"# HELP {full} {help_text}", f"# TYPE {full} gauge"]
-            lines += [f'{full}{{job="{_escaped(job)}"}} {value:.17g}' for job, value in found]
+            lines += [f'{full}{{name="{_escaped(job)}"}} {value:.17g}' for job, value in found]
     return "".join(f"{line}\n" for line in lines)
 
 
