@@ -19,6 +19,7 @@ from typer.main import get_command
 import bimodal
 from bimodal import errors, settings
 from bimodal.cli import build, exit_code
+from bimodal.jobs.metrics import GAUGES
 from bimodal.realtime.failure import status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.once import answer_once
@@ -107,7 +108,7 @@ def test_every_content_type_is_in_the_reference() -> None:
 def test_every_metric_is_in_the_reference(folder: Path) -> None:
     names = re.findall(r"^# HELP (\w+)", ask("/metrics", folder).decode(), re.MULTILINE)
     assert names
-    assert unlisted(names) == []
+    assert unlisted([*names, *(f"bimodal_job_{each}" for each in GAUGES)]) == []
 
 
 def test_the_reference_tells_the_status_of_every_error() -> None:
