@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,60 @@ def test_a_part_alone_says_so(desk: Desk) -> None:
         assert up.server is None
     finally:
         up.close()
+
+
+def test_a_model_that_is_replaced_is_served_and_no_request_fails(desk: Desk) -> None:
+    """One that cannot be loaded leaves the one before in its place."""
+    model = desk.folder / "model.py"
+    running = desk.start("up", "--port", "0", "--only", "server")
+    url = lines(running, 1)[0].split(" at ")[1].strip()
+    answers: list[Any] = []
+    stopped = threading.Event()
+
+    def ask() -> None:
+        while not stopped.is_set():
+            answers.append(asked(url))
+
+    caller = threading.Thread(target=ask)
+    caller.start()
+    try:
+        until(lambda: answers)
+        text = model.read_text()
+        put(model, text.replace("* 2", "* 3"))
+        until(lambda: answers[-1] == 63.0, 60)
+        served = named(url)
+        put(model, "raise ImportError('broken')\n")
+        time.sleep(8)
+        assert (answers[-1], named(url)) == (63.0, served)
+        put(model, text)
+        until(lambda: answers[-1] == 42.0, 60)
+    finally:
+        stopped.set()
+        caller.join()
+        running.send_signal(signal.SIGTERM)
+        _, log = running.communicate(timeout=60)
+    assert set(answers) == {42.0, 63.0}
+    assert "doubled is served as it is now" in log
+    assert "cannot be served; the one before goes on" in log
+
+
+def put(path: Path, text: str) -> None:
+    """As a deployment does: whole, in one step."""
+    started = path.with_suffix(".new")
+    started.write_text(text)
+    started.replace(path)
+
+
+def asked(url: str) -> Any:
+    """The answer, or what kept it from coming."""
+    request = urllib.request.Request(f"{url}/models/doubled/predict", b'{"rows": [{"n": 21}]}')
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["prediction"][0]
+    except OSError as error:
+        return repr(error)
+
+
+def named(url: str) -> Any:
+    with urllib.request.urlopen(f"{url}/models/doubled", timeout=30) as answer:
+        return json.load(answer)["version"]

@@ -246,3 +246,31 @@ class Load:
                 self.answered += 1
                 if "connection" in answer.headers:
                     break
+
+
+def test_successors_take_over_under_load_and_no_request_is_lost() -> None:
+    with Server(TRY_OUT, workers=1, grace=5) as server:
+        load = Load(server.port, callers=4, keep=False)
+        kept = Load(server.port, callers=2, keep=True)
+        for _ in range(3):
+            time.sleep(0.2)
+            before = server.pids
+            server.replace({**TRY_OUT, "anew": True})
+            assert len(server.pids) == 1
+            assert not set(before) & set(server.pids)
+        load.stop()
+        kept.stop()
+        assert load.answered > 50
+        assert [(each.lost, each.refused) for each in (load, kept)] == [(0, 0), (0, 0)]
+        wait_for(lambda: not is_running(before[0]))
+
+
+def test_successors_that_cannot_start_leave_the_workers_as_they_are() -> None:
+    with Server(TRY_OUT, workers=2) as server:
+        before = server.pids
+        with pytest.raises(BimodalError, match="No module named 'nowhere'"):
+            server.replace({"app": "nowhere:app"})
+        assert server.pids == before
+        assert pid_of_answer(server.port) in before
+        server.replace(TRY_OUT)
+        assert not set(before) & set(server.pids)

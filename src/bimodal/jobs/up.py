@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from bimodal.config import Config
 from bimodal.errors import UsageError
-from bimodal.jobs import adhoc
+from bimodal.jobs import adhoc, deployment
+from bimodal.jobs.deployment import Deployment
 from bimodal.jobs.notify import Notices
 from bimodal.jobs.opening import open_store
 from bimodal.jobs.schedule import Schedule
@@ -31,6 +32,7 @@ from bimodal.jobs.work import UNREACHABLE, Worker, owner_of
 from bimodal.location import PrivateFolder
 from bimodal.realtime import serving
 from bimodal.realtime.server import Server
+from bimodal.realtime.serving import Prepared
 
 log = logging.getLogger("bimodal.jobs")
 
@@ -158,11 +160,11 @@ class Up:
 
     def _served(self) -> Server:
         """The server with all models of the file, their prediction stores, and the routes of the jobs."""
-        prepared = serving.of_config(self.config, self.choice.given or {})
-        told, folder = prepared.told, PrivateFolder()
-        spec = prepared.spec(metrics=str(Path(folder.path, "metrics")))
-        return Server(
-            {**spec, "extensions": EXTENSIONS, "upload_limit": told["upload_limit"]},
+        given = self.choice.given or {}
+        prepared, folder = serving.of_config(self.config, given), PrivateFolder()
+        told = prepared.told
+        server = Server(
+            _spec(prepared, folder),
             host=told["host"],
             port=told["port"],
             workers=told["workers"],
@@ -170,6 +172,18 @@ class Up:
             insecure=self.choice.insecure,
             holds=(folder, prepared.locations),
         )
+        deployed = Deployment(
+            self.config,
+            given,
+            prepared,
+            lambda anew: server.replace(_spec(anew, folder), holds=(folder, anew.locations)),
+        )
+        self._begin("bimodal-models", lambda: self._deploy(deployed))
+        return server
+
+    def _deploy(self, deployed: Deployment) -> None:
+        while not self._ending.wait(deployment.EVERY):
+            deployed.look()
 
     def _begin(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
@@ -211,6 +225,14 @@ class Up:
         while not self._ending.is_set():
             self._worker.wait(self._worker.step(self.clock()))
         self._worker.drain()
+
+
+def _spec(prepared: Prepared, folder: PrivateFolder) -> dict[str, Any]:
+    """The server's: counters have room for a worker and its successor, side by side."""
+    told = prepared.told
+    spec = prepared.spec(metrics=str(Path(folder.path, "metrics")))
+    more = {"extensions": EXTENSIONS, "upload_limit": told["upload_limit"], "workers": 2 * told["workers"]}
+    return {**spec, **more}
 
 
 def _at(due: float | None) -> str:

@@ -98,6 +98,14 @@ class Server:
                     self._drain_under(signals)
         self.close()
 
+    def replace(self, spec: Mapping[str, Any], holds: object = None) -> None:
+        """Serve from another spec (the same models, changed): workers are followed one by one, each by one that is
+        ready, and no request is refused. Counters are kept where `spec["workers"]`, here and before, is twice their
+        number. Raises what keeps the new ones from starting; the old ones go on then.
+        """
+        self._workers.replace(spec)
+        self._holds = holds or self._holds
+
     def close(self, grace: float | None = None) -> None:
         """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
         with self._closing:

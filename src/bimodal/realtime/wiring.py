@@ -116,6 +116,7 @@ def wire(
         await service.close()
         for each in extension.closes:
             await each()
+        counters.refresh()  # nothing is in flight any more, also for those who read this row later
 
     return Wired(app, service, close)
 

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -32,6 +33,20 @@ log = logging.getLogger("bimodal.realtime")
 STEADY = 10.0  # seconds after which a worker that ran counts as sound again
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
+
+
+@dataclass(eq=False)
+class Change:
+    """Workers that are to be followed by others, one after the other. left: their places. successor: the one that
+    starts beside the worker in `place`, on the same socket.
+    """
+
+    spec: dict[str, Any]
+    left: list[int]
+    place: int = 0
+    successor: Worker | None = None
+    error: BimodalError | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Workers:
@@ -53,6 +68,8 @@ class Workers:
         self._stops = 0  # how often stop was called
         self._told = 0  # how often the workers were told
         self._kill_at = math.inf
+        self._change: Change | None = None
+        self._retired: list[Worker] = []  # they drain; nobody follows them
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._supervise, name="bimodal-workers", daemon=True)
 
@@ -68,6 +85,21 @@ class Workers:
         if self._error is not None:
             self._thread.join()
             raise self._error
+
+    def replace(self, spec: Mapping[str, Any]) -> None:
+        """Have others take over that are made of `spec`, one after the other: each starts beside the worker whose
+        socket it shares, and that one drains when its successor is ready. So no caller is refused. Returns when all
+        were followed. Raises the error that keeps a successor from starting: then the others stay. One caller at a
+        time.
+        """
+        change = Change(dict(spec), list(range(len(self._workers))))
+        self._change = change
+        with contextlib.suppress(OSError):  # the supervisor may have ended meanwhile
+            self._wake.send(b".")
+        while not change.over.wait(0.5) and not self._ended.is_set():
+            pass
+        if change.error is not None:
+            raise change.error
 
     def stop(self, grace: float | None = None) -> None:
         """Drain all, for at most `grace` seconds; returns when they have ended. Called again, it ends them at once."""
@@ -88,15 +120,19 @@ class Workers:
         try:
             for worker in self._workers:
                 worker.start()
-            while any(worker.is_alive for worker in self._workers):
+            while any(worker.is_alive for worker in self._all()):
                 self._turn()
         finally:
-            for worker in self._workers:
+            for worker in self._all():
                 worker.kill()
                 worker.listening.close()
             self._ended.set()
             self._started.set()
             self._woken.close()
+
+    def _all(self) -> list[Worker]:
+        successor = None if self._change is None else self._change.successor
+        return [*self._workers, *self._retired, *([] if successor is None else [successor])]
 
     def _turn(self) -> None:
         """Wait until something happens, and deal with it."""
@@ -104,24 +140,47 @@ class Workers:
         now = time.monotonic()
         if self._stops > self._told:
             self._told = self._stops
-            for worker in self._workers:
+            for worker in self._all():
                 worker.terminate()
                 worker.listening.close()
-        if now >= self._kill_at or self._error is not None:
-            for worker in self._workers:
+        for worker in self._all():
+            if now >= min(self._kill_at, worker.kill_at) or self._error is not None:
                 worker.kill()
         for worker in self._workers:
             if worker.restart_at <= now:
                 worker.start()
         if all(worker.is_ready for worker in self._workers):
             self._started.set()
+        if self._change is not None and not self._stops:
+            self._go_on(self._change)
+
+    def _go_on(self, change: Change) -> None:
+        """Start the next successor, or let the one that is ready take over."""
+        if change.successor is not None and change.successor.is_ready:
+            old, self._workers[change.place] = self._workers[change.place], change.successor
+            change.successor = None
+            old.kill_at = time.monotonic() + self._grace + _EXTRA
+            old.terminate()
+            if old.process is not None:
+                self._retired.append(old)
+        if change.successor is None and change.left:
+            change.place = change.left.pop(0)
+            change.successor = self._workers[change.place].successor(change.spec, len(self._workers))
+            change.successor.start()
+        elif change.successor is None:
+            self._settle(change)
+
+    def _settle(self, change: Change, error: BimodalError | None = None) -> None:
+        change.error = error
+        self._change = None
+        change.over.set()
 
     def _listen(self) -> None:
         """Take the reports and deaths of the workers, for half a second at most."""
         due = min(self._kill_at, *(worker.restart_at for worker in self._workers)) - time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
-            for worker in self._workers:
+            for worker in self._all():
                 if worker.control is not None:
                     selector.register(worker.control, selectors.EVENT_READ, worker)
             ready = [key.data for key, _ in selector.select(max(0.0, min(0.5, due)))]
@@ -130,6 +189,8 @@ class Workers:
                 self._woken.recv(64)
             elif (report := worker.report()) is None:
                 self._bury(worker)
+            elif not report.ready and self._change is not None and worker is self._change.successor:
+                self._change.error = error_of(report.code, report.message)
             elif not report.ready and self._started.is_set():
                 log.error("worker %d cannot start again: %s", worker.number, report.message)
             elif not report.ready:
@@ -138,6 +199,14 @@ class Workers:
     def _bury(self, worker: Worker) -> None:
         """A worker has ended: by our wish, too early, or to be restarted."""
         how = worker.bury()
+        if worker in self._retired:
+            self._retired.remove(worker)
+            return
+        if self._change is not None and worker is self._change.successor:
+            error = self._change.error or BimodalError(f"its worker process ended before it was ready: {how}")
+            self._change.successor = None
+            self._settle(self._change, error)
+            return
         if self._stops or self._error is not None:
             return
         if not self._started.is_set():
@@ -155,12 +224,19 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
         self.is_ready = False
-        self.restart_at = math.inf
+        self.restart_at = self.kill_at = math.inf
         self.listening = listening
         self._job = msgspec.structs.replace(job, worker=number)
         self._pause = _FIRST_PAUSE
         self._started_at = 0.0
         self._read = b""
+
+    def successor(self, spec: dict[str, Any], count: int) -> Worker:
+        """One of another spec, to run beside this one for a while. It has a number that none of the `count` workers
+        has: what is kept by number (counters, what was collected) is kept by one process at a time.
+        """
+        number = (self.number + count) % (2 * count)
+        return Worker(number, self.listening, msgspec.structs.replace(self._job, spec=spec))
 
     @property
     def is_alive(self) -> bool:
