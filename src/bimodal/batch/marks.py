@@ -46,11 +46,12 @@ class Begun:
 class Published:
     """A finished output that still stands as it was published: the report of its run, with `plan` in it.
 
-    end: the source's cursor after the last chunk.
+    end: the source's cursor after the last chunk. changed: rows of it went or came since.
     """
 
     report: Mapping[str, Any]
     end: Cursor | None = None
+    changed: bool = False
 
     @property
     def plan(self) -> Mapping[str, Any]:

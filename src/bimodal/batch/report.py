@@ -60,6 +60,12 @@ class Report:
         return (self.read - self.resumed) / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
+        if self.status == "already complete" and self.plan.get("mode") in ("append", "upsert"):
+            verb = "were added to" if self.plan["mode"] == "append" else "were written to"
+            return (
+                f"{rows(self.predicted)} of the same model and input {verb} {self.output} by an earlier run; nothing "
+                "was done"
+            )
         if self.status == "already complete":
             return f"{self.output} is already complete ({rows(self.predicted)}, same model and input); nothing was done"
         if self.status == "dry run":

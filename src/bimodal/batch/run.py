@@ -166,6 +166,8 @@ def predict_file(
         )
         sink = open_output("-" if output is None and into is None else output, options, like=source.kind)
         if sink.table:
+            for note in sink.see_input(source):
+                told.note(note)
             source.keep_clear(sink.database)
             if options.memory is not None:
                 sink.database.limit_memory(options.memory // 4)
@@ -433,7 +435,7 @@ class Run:
             done = self.sink.published(plan.key)
             if done is None:
                 continue
-            same = not again and plan.repeatable and self.source.unchanged(done.end)
+            same = not again and not done.changed and plan.repeatable and self.source.unchanged(done.end)
             if same or self._is_own(done):
                 self.plan = plan
                 return self._again(done)
@@ -594,7 +596,7 @@ class Run:
                 raise UsageError(f"{self.options.output} is the {what} itself; name another output")
         adding = self.sink.table and self.options.mode != "create"
         if self.sink.exists() and not self.options.overwrite and not adding:
-            raise OutputExists(f"{self.sink.name} is there already; --overwrite replaces it")
+            raise OutputExists(self.sink.taken())
 
     def _too_many(self, count: int, read: int) -> TooManyRejects:
         place = self.sink.show_rejects()

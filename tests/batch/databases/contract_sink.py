@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from bimodal.batch.databases.contract import Mode, TableName
+from bimodal.batch.databases.opening import open_source
 from bimodal.batch.databases.sink import TableSink
 from bimodal.batch.marks import Beside
 from bimodal.errors import OutputExists, OutputHeld, SinkError, UsageError
@@ -102,6 +103,51 @@ class SinkContract:
     def test_replace_makes_a_table_that_is_not_there(self, place: Place, sink: Callable[..., TableSink]) -> None:
         run_all(sink("replace"))
         assert place.all("made") == expected(3)
+
+    def test_the_input_itself_is_refused(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        """Else its columns would be gone; to update its rows, and to write beside it, is no harm."""
+        place.do("CREATE TABLE made (id BIGINT, age BIGINT)")
+        source = open_source(f"{place.url}#made")
+        for word in ("create", "append", "replace"):
+            with pytest.raises(UsageError, match="is the input itself"):
+                sink(word).see_input(source)
+        with pytest.raises(UsageError, match="is the input itself"):
+            sink(overwrite=True).see_input(source)
+        assert sink("upsert", "id").see_input(source) == ()
+        assert sink("replace", table="other").see_input(source) == ()
+        query = open_source(place.url, "SELECT id, age FROM made")
+        assert "seems to read" in sink("replace").see_input(query)[0]
+        assert sink("replace", table="other").see_input(query) == ()
+
+    def test_replace_tells_which_columns_go(self, place: Place, sink: Callable[..., TableSink]) -> None:
+        place.do("CREATE TABLE made (id BIGINT, age BIGINT, name VARCHAR(9))")
+        notes = [each for each in sink("replace").check(SCHEMA) if "loses" in each]
+        assert len(notes) == 1
+        assert "'age', 'name'" in notes[0]
+        assert "'id'" not in notes[0]
+
+    def test_a_table_that_lost_rows_is_not_what_the_run_left(
+        self, place: Place, sink: Callable[..., TableSink]
+    ) -> None:
+        run_all(sink())
+        key = str(PLAN["key"])
+        whole = sink().published(key)
+        assert whole is not None
+        assert not whole.changed
+        place.do("DELETE FROM made WHERE id = 1")
+        lacking = sink().published(key)
+        assert lacking is not None
+        assert lacking.changed
+        assert f"lost rows since it was written ({len(expected(3)) - 1:,} are there" in sink().taken()
+        run_all(sink("append"), plan={"key": "k2"}, run="1e" * 16)
+        added = sink("append").published("k2")
+        assert added is not None
+        assert not added.changed  # of what was added to others nothing is said
+
+    @pytest.mark.parametrize("name", ["sqlite_master", "sqlite_foo", "pg_class", "PG_Foo"])
+    def test_a_name_of_the_databases_own_is_refused(self, name: str, sink: Callable[..., TableSink]) -> None:
+        with pytest.raises(UsageError, match="database's own"):
+            sink(table=name)
 
     def test_overwrite_replaces(self, place: Place, sink: Callable[..., TableSink]) -> None:
         place.do("CREATE TABLE made (old BIGINT)")

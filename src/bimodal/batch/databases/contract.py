@@ -298,5 +298,13 @@ class Database(ABC):
             return self.path.samefile(other.path)
         return self.path.resolve() == other.path.resolve()
 
+    def server(self, session: Session) -> str:
+        """Which database this is, whatever its address calls it (localhost, 127.0.0.1, another name of the machine)."""
+        return self.identity
+
+    def is_one(self, one: TableName, other: TableName) -> bool:
+        """Whether two names, both resolved, are one table's. Most databases fold a table's name."""
+        return (one.schema or "main", one.name.lower()) == (other.schema or "main", other.name.lower())
+
     def limit_memory(self, size: int) -> None:  # noqa: B027 - most run in a process of their own
         """The run has bytes to keep to, and this is its part that the database may use within this process."""

@@ -369,6 +369,9 @@ class MySQL(Database):
     def resolve(self, session: Session, table: TableName) -> TableName:
         return table if table.schema else TableName(table.name, self._address.database)
 
+    def server(self, session: Session) -> str:
+        return str(session.query("SELECT CONCAT_WS('/', @@hostname, @@port, @@datadir)")[0][0])
+
     def _forbidden(self, session: Session, target: TableName, mode: Mode) -> str | None:
         """Rights that none of the user's grants gives. What cannot be told (roles) is left to the server."""
         lines = [str(line) for (line,) in session.query("SHOW GRANTS")]

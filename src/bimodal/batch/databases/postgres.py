@@ -281,6 +281,13 @@ class PostgreSQL(Database):
             raise SinkError(f"{self.name} has no schema that a table could be made in: name one, as in #sales.{table}")
         return TableName(table.name, str(schema))
 
+    def server(self, session: Session) -> str:
+        ((started, name),) = session.query("SELECT pg_postmaster_start_time()::text, current_database()::text")
+        return f"{started}/{name}"
+
+    def is_one(self, one: TableName, other: TableName) -> bool:
+        return one == other
+
     def _see_schema(self, session: Session, schema: str) -> None:
         """Without the right to use it nothing in it can be looked at, and no table's rights."""
         for may, user in session.query(

@@ -32,18 +32,30 @@ from bimodal.batch.databases.books import (
     Books,
     Run,
 )
-from bimodal.batch.databases.contract import CommitUnknown, Database, Mode, Session, TableName, Unfit
+from bimodal.batch.databases.contract import CommitUnknown, Database, Mode, Query, Session, TableName, Unfit
 from bimodal.batch.databases.refused import Refused
 from bimodal.batch.marks import Begun, Beside, Mark, Published
 from bimodal.batch.sinks.contract import Encoded, Sink
 from bimodal.batch.sinks.durable import sync_folder, writable
+from bimodal.batch.sources.contract import Source
 from bimodal.errors import OutputExists, OutputHeld, SinkError, UsageError
 from bimodal.field import listed
 
 POLLED = 0.2  # seconds between two tries for the lock
 TRIES = 6  # of one transaction, where the connection is lost each time
+SYSTEM = ("sqlite_", "pg_")  # how the names of a database's own tables begin
 PAUSE = 0.2  # seconds before the second connection; each further one waits twice as long
 Result = TypeVar("Result")
+
+
+WHOLE = ("create", "replace")  # the modes that leave in a table what the run wrote, and nothing else
+
+
+def _taken(target: TableName) -> str:
+    return (
+        f"the table {target} is there already; --mode append adds rows to it, --mode replace puts the result in its "
+        "place, --mode upsert --key … updates its rows"
+    )
 
 
 class _DoneMeanwhileError(Exception):
@@ -66,6 +78,9 @@ class TableSink(Sink):
     ) -> None:
         if target.name.lower() in (RUNS, CHUNKS, REJECTS):
             raise UsageError(f"{target} is where runs are recorded; name another table to write to")
+        own = (target.schema or "").lower() in ("information_schema", "pg_catalog")
+        if own or target.name.lower().startswith(SYSTEM):
+            raise UsageError(f"{target} is a name of the database's own tables; name another table to write to")
         self.database: Database = database
         self.kind = database.kind
         self.mode = mode or Mode()
@@ -187,7 +202,55 @@ class TableSink(Sink):
             return None
         if report.get("predicted") and self._is_empty(session):
             return None
-        return Published(report, report.get("end"))
+        changed = plan_key is not None and newest.mode in WHOLE and self._changed(session) is not None
+        return Published(report, report.get("end"), changed)
+
+    def _changed(self, session: Session) -> str | None:
+        """That the table has other rows than the runs left there since one of them made it, in words. None: as many,
+        or there is no telling (a table that was there before, an upsert).
+        """
+        done = [each for each in self._runs(session) if each.status == PUBLISHED]
+        made = [place for place, each in enumerate(done) if each.mode in WHOLE]
+        since = done[made[-1] :] if made else []
+        if not since or any(each.mode == "upsert" for each in since):
+            return None
+        counts = [self._books.report(session, each.run).get("predicted") for each in since]
+        if None in counts:
+            return None
+        written = sum(int(each) for each in counts if each is not None)
+        ((count,),) = session.query(f"SELECT COUNT(*) FROM {self.database.spell(self._target)}")  # noqa: S608 - names quoted
+        if int(count) == written:
+            return None
+        verb = "has lost rows" if int(count) < written else "has got other rows"
+        return f"it {verb} since it was written ({int(count):,} are there, {written:,} were written)"
+
+    def taken(self) -> str:
+        changed = self._look(self._changed)
+        return _taken(self._target) + (f"; {changed}" if changed else "")
+
+    def see_input(self, source: Source) -> tuple[str, ...]:
+        if source.database is None or self.mode.word == "upsert" or self._unmade or not self._beside_it(source):
+            return ()
+        told = f"{self.name} is the input itself; name another output, or update its rows: --mode upsert --key …"
+        if isinstance(source.relation, Query):
+            named = re.search(rf"(?<!\w){re.escape(self._target.name)}(?!\w)", source.relation.text, re.IGNORECASE)
+            if named is None or self.mode.word != "replace":
+                return ()
+            return (f"the query seems to read {self._target}, and the result takes its place",)
+        read = self._look(lambda session: self.database.resolve(session, source.relation))
+        if self.database.is_one(read, self._target):
+            raise UsageError(told)
+        return ()
+
+    def _beside_it(self, source: Source) -> bool:
+        """Whether the source is in this very database."""
+        if type(source.database) is not type(self.database):
+            return False
+        if self.database.path is not None:
+            return self.database.same(source.database)
+        with contextlib.closing(source.database.session()) as other:
+            theirs = source.database.server(other)
+        return theirs == self._look(self.database.server)
 
     def _is_empty(self, session: Session) -> bool:
         """Of the rows that a run left there is none: somebody has emptied the table, or made it anew."""
@@ -263,7 +326,7 @@ class TableSink(Sink):
         there = self.database.columns(session, self._target)
         notes: list[str] = []
         if there is not None and self.mode.word == "create":
-            notes.append(f"there is a table {self._target} already; --mode append, replace or upsert writes to it")
+            notes.append(_taken(self._target))
         if there is None and self.mode.word == "append":
             notes.append(f"there is no table {self._target} yet: it will be created")
         if (
@@ -276,6 +339,12 @@ class TableSink(Sink):
             self._check_key(session, there, schema)
         if schema is not None:
             types = self._types_of(schema)
+            if there is not None and self.mode.word == "replace":
+                mine = {self._folded(name) for name in types}
+                gone = [name for name in there if self._folded(name) not in mine]
+                if gone:
+                    column = "column" if len(gone) == 1 else "columns"
+                    notes.append(f"the table {self._target} loses the {column} {listed(gone)}: the output has none")
             if there is not None and self.mode.word in ("append", "upsert"):
                 notes += self._compared(session, types, self._there(session, types) or {})
         return tuple(notes)
@@ -525,9 +594,7 @@ class TableSink(Sink):
         """What can be seen before anything is changed: the target is as it should be, and so are the rows."""
         there = self._there(session, self._types)
         if there is not None and self.mode.word == "create":
-            raise OutputExists(
-                f"the table {self._target} is there already; --mode append, replace or upsert writes to it"
-            )
+            raise OutputExists(_taken(self._target))
         if self.mode.word == "upsert":
             self._check_key(session, there, self._schema)
             self._see_keys(session)

@@ -30,7 +30,8 @@ class DatabaseSource(Source):
     counted = False  # `total_rows` is what the database believes
 
     def __init__(self, database: Database, relation: Relation) -> None:
-        self.database, self.relation = database, relation
+        self.database: Database = database
+        self.relation: Relation = relation
         self.kind, self.name = database.kind, str(relation)
         self._schema = database.schema(relation)
         self.columns = tuple(self._schema.names)

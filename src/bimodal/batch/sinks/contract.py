@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from bimodal.batch.marks import Begun, Beside, Mark, Published
+from bimodal.batch.sources.contract import Source
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ class Sink(ABC):
     def exists(self) -> bool:
         """Whether something stands at the output's name (for a table: a table)."""
         return False
+
+    def taken(self) -> str:
+        """What to say where something stands at the output's name, and a run is not to replace it."""
+        return f"{self.name} is there already; --overwrite replaces it"
+
+    def see_input(self, source: Source) -> tuple[str, ...]:
+        """UsageError where the result would take the place of the rows that it is made from, so far as the sink knows
+        better than a file's name; sentences where that may be.
+        """
+        return ()
 
     @abstractmethod
     def check(self, schema: pa.Schema | None = None) -> tuple[str, ...]:

@@ -28,10 +28,13 @@ LONGEST = 19  # digits that SQLite's integers hold in any case
 
 
 class Known:
-    """A set of keys on the disk. Integers are compared as such, all else as text."""
+    """A set of keys on the disk. Integers are compared as such, all else as text. keyed: a row whose key is null is
+    left out too; `keyless` says how many.
+    """
 
-    def __init__(self, column: str, folder: str | os.PathLike[str]) -> None:
-        self.column = column
+    def __init__(self, column: str, folder: str | os.PathLike[str], *, keyed: bool = False) -> None:
+        self.column, self.keyed = column, keyed
+        self._keyless = dict[int, int]()  # by the number of the chunk: one may be looked at twice
         self.count = 0
         self.digest = ""
         self._lock = threading.Lock()
@@ -54,13 +57,25 @@ class Known:
         return self
 
     def has(self, keys: pa.Array | pa.ChunkedArray) -> list[bool]:
-        """Of each key, whether it is known; one that is null never is."""
+        """Of each key, whether it is known; one that is null never is, or always where all have to be keyed."""
         asked, found = "SELECT 1 FROM keys WHERE k = ? OR k = ?", []
         with self._lock:
             for each in told(keys):
                 other = _other(each)
-                found.append(each is not None and self._keys.execute(asked, (each, other)).fetchone() is not None)
+                if each is None:
+                    found.append(self.keyed)
+                    continue
+                found.append(self._keys.execute(asked, (each, other)).fetchone() is not None)
         return found
+
+    @property
+    def keyless(self) -> int:
+        """Rows of the chunks read so far that were left out because their key is null."""
+        return sum(self._keyless.values())
+
+    def note(self, chunk: int, keys: pa.Array | pa.ChunkedArray) -> None:
+        if self.keyed and keys.null_count:
+            self._keyless[chunk] = keys.null_count
 
     def close(self) -> None:
         self._keys.close()
@@ -75,9 +90,9 @@ class KeysIn:
     table: TableName
     column: str
 
-    def read(self, folder: str | os.PathLike[str]) -> Known:
+    def read(self, folder: str | os.PathLike[str], *, keyed: bool = False) -> Known:
         batches = (batch.column(0) for batch in self.database.batches(self.table, [self.column]))
-        return Known(self.column, folder).fill(batches)
+        return Known(self.column, folder, keyed=keyed).fill(batches)
 
 
 class Without(Source):
@@ -118,6 +133,14 @@ class Without(Source):
     def unchanged(self, end: Cursor | None) -> bool:
         return self._source.unchanged(end)
 
+    @property
+    def database(self) -> Any:
+        return self._source.database
+
+    @property
+    def relation(self) -> Any:
+        return self._source.relation
+
     def keep_clear(self, database: Any) -> None:
         self._source.keep_clear(database)
 
@@ -136,7 +159,9 @@ class _Loading:
 
     def __call__(self) -> Chunk:
         chunk = self.piece.load()
-        new = ~np.array(self.known.has(chunk.kept.column(self.known.column)), bool)
+        keys = chunk.kept.column(self.known.column)
+        self.known.note(self.piece.number, keys)
+        new = ~np.array(self.known.has(keys), bool)
         if new.all():
             return chunk
         at = np.flatnonzero(new)
