@@ -6,6 +6,7 @@ import datetime
 import decimal
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,9 +32,11 @@ class Quiet:
     def __init__(self) -> None:
         self.settled: dict[str, Any] = {}
         self.guarded = 0
+        self.notes: list[str] = []
 
     def tell(self, event: str, **values: Any) -> None:
-        """Nobody listens."""
+        if event == "note":
+            self.notes.append(values["text"])
 
     def settle(self, parameters: Mapping[str, Any]) -> None:
         self.settled = dict(parameters)
@@ -49,6 +52,7 @@ class Jobs:
         self.desk, self.number = desk, 0
         self.memory: Mapping[str, Any] = {}
         self.files: dict[str, tuple[str, str]] = {}
+        self.parent, self.report = Quiet(), dict[str, Any]()
 
     def task(self, run: str, parameters: Mapping[str, Any] | None = None) -> Task:
         config = read(self.desk.folder / "bimodal.toml")
@@ -68,10 +72,16 @@ class Jobs:
             files=self.files,
         )
 
-    def run(self) -> int:
-        """The rows that the next run predicted."""
+    def forget(self) -> None:
+        """As if the state were removed, or the job had another name."""
+        self.memory, self.files = {}, {}
+
+    def run(self, **asked: Any) -> int:
+        """The rows that the next run predicted. asked: where it begins."""
         self.number += 1
-        ended = Trial(self.task(f"r{self.number}"), Quiet()).run()
+        task = replace(self.task(f"r{self.number}"), parameters=asked)
+        ended = Trial(task, self.parent).run()
+        self.report = ended["report"]
         self.memory = ended["memory"]
         self.files |= {path: (seen, digest) for path, seen, digest in ended["files"]}
         return int(ended["report"]["predicted"])
@@ -140,6 +150,59 @@ def test_a_column_is_read_between_two_watermarks(desk: Desk) -> None:
     desk.write(f'{HEAD}{text}mode = "upsert"\nkey = "id"\n')
     assert jobs.run() == 4
     assert numbers(desk) == [(1, 3.0), (2, 6.0), (4, 12.0), (5, 15.0)]
+
+
+def test_a_job_that_remembers_nothing_appends_to_no_table_that_has_rows(desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db"
+    desk.sql("CREATE TABLE orders (id INTEGER, n REAL)")
+    desk.sql("INSERT INTO orders VALUES (1, 1), (2, 2), (3, 3)")
+    text = f'output = "{place}#scores"\nkeep = "id"\n'
+    column = f'input = "{place}#orders"\nincremental = "column"\nwatermark = "id"\n'
+    desk.write(f'{HEAD}{text}{column}mode = "append"\n')
+    jobs = Jobs(desk)
+    assert jobs.run() == 3
+    desk.sql("INSERT INTO orders VALUES (4, 4)")
+    jobs.forget()
+    with pytest.raises(UsageError, match="jobs run nightly --since VALUE"):
+        jobs.run()
+    with pytest.raises(UsageError, match="id is a number, and what was given is none"):
+        jobs.run(since="1 OR 1=1")
+    assert jobs.run(since="3") == 1
+    assert numbers(desk) == [(1, 2.0), (2, 4.0), (3, 6.0), (4, 8.0)], "each row once"
+    assert jobs.run() == 0, "it remembers again"
+    jobs.forget()
+    desk.rows("in/a.csv", range(10, 12))
+    desk.write(f'{HEAD}{text}input = "in/*.csv"\nincremental = "files"\nmode = "append"\n')
+    with pytest.raises(UsageError, match="nothing is known of earlier runs of job nightly"):
+        jobs.run()
+    assert jobs.run(from_start=True) == 2
+    jobs.forget()
+    desk.sql("DELETE FROM scores")
+    assert jobs.run() == 2, "an empty table has nothing twice"
+    desk.sql("CREATE UNIQUE INDEX one ON scores (id)")
+    desk.write(f'{HEAD}{text}input = "in/*.csv"\nincremental = "files"\nmode = "upsert"\nkey = "id"\n')
+    jobs.forget()
+    assert (jobs.run(), len(numbers(desk))) == (2, 2)
+
+
+@pytest.mark.parametrize("source", ["sqlite:///{}/shop.db#orders", "sqlite:///{}/other.db#orders", "in.jsonl"])
+def test_rows_without_a_key_are_left_out_and_counted(source: str, desk: Desk) -> None:
+    for file in ("shop.db", "other.db"):
+        desk.sql("CREATE TABLE orders (id TEXT, n REAL)", file=file)
+        desk.sql("INSERT INTO orders VALUES ('a', 1), (NULL, 2), ('b', 3), (NULL, 4)", file=file)
+    keys = ('"a"', "null", '"b"', "null")
+    lines = [f'{{"id": {key}, "n": {n}}}\n' for n, key in enumerate(keys, 1)]
+    (desk.folder / "in.jsonl").write_text("".join(lines))
+    desk.write(
+        f'{HEAD}input = "{source.format(desk.folder)}"\noutput = "sqlite:///{desk.folder}/shop.db#scores"\n'
+        'incremental = "rows"\nkey = "id"\nmode = "append"\n'
+    )
+    jobs = Jobs(desk)
+    assert jobs.run() == 2
+    assert jobs.report["without_key"] == 2
+    assert any("2 rows were left out: the key id is null" in each for each in jobs.parent.notes)
+    assert jobs.run() == 0
+    assert numbers(desk) == [("a", 2.0), ("b", 6.0)]
 
 
 def test_a_job_that_is_not_incremental_appends_with_whatever_model(desk: Desk) -> None:

@@ -56,6 +56,13 @@ def run(
     date: Annotated[str | None, typer.Option("--date", metavar="DAY", help="As if it were that day.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Once for this key, however often it is asked for.")] = None,
     now: Annotated[bool, typer.Option("--now", help="A run of its own, whatever the schedule says.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="VALUE", help="Incremental column: the rows whose watermark is above it."),
+    ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Incremental column or files: as if nothing was done yet.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="See it through, or only enter it for a worker.")
     ] = True,
@@ -73,7 +80,7 @@ def run(
     """
     shown = Shown(quiet=quiet, as_json=as_json)
     with opened(config) as known:
-        over = known.run(name, date=date, key=key, now=now, wait=wait, told=shown)
+        over = known.run(name, date=date, key=key, now=now, since=since, from_start=from_start, wait=wait, told=shown)
     shown.end(over)
 
 

@@ -10,7 +10,10 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from typing import Any
+
+import pyarrow as pa
 
 from bimodal.batch.databases.address import Address, is_address
 from bimodal.batch.databases.contract import Database, Query, Relation, TableName
@@ -24,14 +27,19 @@ from bimodal.jobs.task import Task
 
 HIGH = "bimodal_high"
 ROWS = "bimodal_rows"
+COUNT = "bimodal_count"
 ADDED = ("append", "upsert")
+SINCE, FROM_START = "since", "from_start"
+ASKED = (SINCE, FROM_START)
+"""What a caller may say of where a run begins, in its parameters before they are settled."""
 
 
 @dataclass(frozen=True)
 class Reach:
     """What a run reads and where it writes: the job's places, filled in for its due time, then narrowed to what is new.
 
-    input: as `predict_file` takes it. known: the keys that are left out. new: whether there is anything to do.
+    input: as `predict_file` takes it. known: the keys that are left out. keyless: rows that are left out because a key
+    of theirs is null, as far as a database counted them. new: whether there is anything to do.
     """
 
     input: Any
@@ -39,6 +47,7 @@ class Reach:
     query: str | None = None
     into: str | None = None
     known: Known | None = None
+    keyless: int = 0
     new: bool = True
 
     @classmethod
@@ -102,15 +111,51 @@ def settle(task: Task, reach: Reach, digest: str) -> dict[str, Any]:
             'and mode = "append" would give each row twice: write mode = "upsert" with a key, on_model_change = "new", '
             "or name another output"
         )
-    settled: dict[str, Any] = {"due": task.due, "digest": digest}
+    asked = {name: task.parameters[name] for name in ASKED if name in task.parameters}
+    settled: dict[str, Any] = {"due": task.due, "digest": digest, **asked}
     if kind is None:
         return settled
+    if kind != "rows" and table_is_added_to(task) and not (task.memory or task.files or asked):
+        _demand_empty(task, reach)
     settled |= {"everything": again or not task.memory}
     if kind == "files":
         return settled | {"files": _new_files(task, reach, digest)}
     if kind == "column":
         return settled | _bounds(task, reach, again=again)
     return settled
+
+
+def table_is_added_to(task: Task) -> bool:
+    """Whether a row that is predicted twice stands there twice."""
+    output = task.table.output
+    return task.table.mode == "append" and output is not None and is_address(output)
+
+
+def _demand_empty(task: Task, reach: Reach) -> None:
+    """Raise UsageError where a job that remembers nothing would append to a table what may be there already."""
+    place, target = _target(reach)
+    database = place.open()
+    session = database.session()
+    try:
+        there = database.columns(session, target)
+    finally:
+        session.close()
+    if there is None or not _count(database, database.spell(target)):
+        return
+    begin = f"bimodal jobs run {task.job} --since VALUE (above which {task.table.watermark} is new), or "
+    raise UsageError(
+        f"nothing is known of earlier runs of job {task.job} (its state was removed, or it had another name), and "
+        f"{place.name}, to which it appends, has rows: they could be there twice. Begin with "
+        f"{begin if task.table.incremental == 'column' else ''}bimodal jobs run {task.job} --from-start (none of "
+        'them is of this job), write mode = "upsert" with a key, empty the table, or give the job its name back'
+    )
+
+
+def _count(database: Database, rows: str, condition: str = "") -> int:
+    """How many rows there are behind FROM."""
+    where = f" WHERE {condition}" if condition else ""
+    asked = Query(f"SELECT count(*) AS {COUNT} FROM {rows}{where}")  # noqa: S608 - quoted
+    return sum(int(value) for batch in database.batches(asked, [COUNT]) for value in batch.column(0).to_pylist())
 
 
 def narrowed(task: Task, reach: Reach) -> Reach:
@@ -122,8 +167,8 @@ def narrowed(task: Task, reach: Reach) -> Reach:
         return replace(reach, input=found, new=bool(wanted))
     if kind == "column":
         return _between(task, reach)
-    if kind == "rows" and not (settled["everything"] and task.memory):
-        return _missing(task, reach)
+    if kind == "rows":
+        return _missing(task, reach, again=bool(settled["everything"] and task.memory))
     return reach
 
 
@@ -153,7 +198,7 @@ def _new_files(task: Task, reach: Reach, digest: str) -> list[tuple[str, str]]:
         seen = file.fingerprint()
         before, scored_by = task.files.get(place_of(file), (None, None))
         anew = task.table.on_model_change == "everything" and scored_by != digest
-        if before != seen or anew:
+        if before != seen or anew or FROM_START in task.parameters:
             new.append((place_of(file), seen))
     return new
 
@@ -184,6 +229,10 @@ def _bounds(task: Task, reach: Reach, *, again: bool) -> dict[str, Any]:
     column = str(task.table.watermark)
     _demand(database, relation, (column,), task.job)
     low = None if again else task.memory.get("watermark")
+    if SINCE in task.parameters:
+        low = _written(database, relation, column, str(task.parameters[SINCE]))
+    elif FROM_START in task.parameters:
+        low = None
     high = _highest(database, relation, column)
     return {"low": low, "high": high if high is not None else low}
 
@@ -199,6 +248,20 @@ def _highest(database: Database, relation: Relation, column: str) -> str | None:
     return str(found[0]) if written != HIGH else database.written(found[0])
 
 
+def _written(database: Database, relation: Relation, column: str, text: str) -> str:
+    """A caller's watermark as a literal."""
+    kind = database.schema(relation).field(column).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        return database.written(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise UsageError(f"--since: {column} is a number, and what was given is none")
+    return database.written(number)
+
+
 def _between(task: Task, reach: Reach) -> Reach:
     low, high = task.parameters["low"], task.parameters["high"]
     if high is None or low == high:
@@ -212,8 +275,10 @@ def _between(task: Task, reach: Reach) -> Reach:
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _missing(task: Task, reach: Reach) -> Reach:
-    """Rows without a result: asked of the database where it holds both, else by the keys that the output has."""
+def _missing(task: Task, reach: Reach, *, again: bool) -> Reach:
+    """Rows without a result: asked of the database where it holds both, else by the keys that the output has. Rows
+    whose key is null are left out: nothing could tell that they have a result. again: those with one, too.
+    """
     keys = task.table.key
     place, target = _target(reach)
     database = place.open()
@@ -222,23 +287,34 @@ def _missing(task: Task, reach: Reach) -> Reach:
         there = database.columns(session, target)
     finally:
         session.close()
-    if there is None:
-        return reach
-    absent = [key for key in keys if key not in there]
+    absent = [key for key in keys if key not in there] if there is not None else []
     if absent:
         raise UsageError(f"job {task.job}: the output {place.name} has no column {absent[0]!r} to tell its rows by")
     if is_address(str(reach.input)) and Address.parse(reach.input).identity == place.identity:
-        source, relation = _source(reach)
-        _demand(source, relation, keys, task.job)
-        same = " AND ".join(f"done.{source.quote(key)} = {ROWS}.{source.quote(key)}" for key in keys)
-        done = f"SELECT 1 FROM {source.spell(target)} AS done WHERE {same}"  # noqa: S608 - quoted
-        return _asked(reach, f"SELECT * FROM {_rows(source, relation)} WHERE NOT EXISTS ({done})")  # noqa: S608 - quoted
+        return _absent(task, reach, None if again or there is None else target)
     if len(keys) > 1:
         raise UsageError(
             f'job {task.job}: incremental = "rows" with several key columns needs input and output in one database; '
             "name one column, or write both into one database"
         )
-    return replace(reach, known=KeysIn(database, target, keys[0]).read(task.state))
+    if there is None or again:
+        return replace(reach, known=Known(keys[0], task.state, keyed=True).fill(()))
+    return replace(reach, known=KeysIn(database, target, keys[0]).read(task.state, keyed=True))
+
+
+def _absent(task: Task, reach: Reach, target: TableName | None) -> Reach:
+    """The rows of a database whose keys are none of the target's in it."""
+    keys = task.table.key
+    source, relation = _source(reach)
+    _demand(source, relation, keys, task.job)
+    rows = _rows(source, relation)
+    null = " OR ".join(f"{ROWS}.{source.quote(key)} IS NULL" for key in keys)
+    where = [f"NOT ({null})"]
+    if target is not None:
+        same = " AND ".join(f"done.{source.quote(key)} = {ROWS}.{source.quote(key)}" for key in keys)
+        where.append(f"NOT EXISTS (SELECT 1 FROM {source.spell(target)} AS done WHERE {same})")  # noqa: S608 - quoted
+    asked = _asked(reach, f"SELECT * FROM {rows} WHERE {' AND '.join(where)}")  # noqa: S608 - quoted
+    return replace(asked, keyless=_count(source, rows, null))
 
 
 def _target(reach: Reach) -> tuple[Address, TableName]:

@@ -87,6 +87,8 @@ class Jobs:
         date: str | date | None = None,
         key: str | None = None,
         now: bool = False,
+        since: str | None = None,
+        from_start: bool = False,
         wait: bool = True,
         told: Told | None = None,
     ) -> JobRun:
@@ -94,13 +96,18 @@ class Jobs:
 
         Without date, key and now, a job with a schedule runs for its latest due time: called twice, on whatever
         machines share the state, it runs once. date: as if it were that day. key: once for this key. now: a run of its
-        own. wait: without it, the run is only entered, for a worker. told: hears how it goes.
+        own. since: a run of its own of an incremental job, for the rows whose watermark is above that value.
+        from_start: one for which nothing counts as done. wait: without it, the run is only entered, for a worker. told: hears how
+        it goes.
         """
         table = known(self.config, name)
+        begin = _begin(name, table, since, from_start=from_start)
         if sum((date is not None, key is not None, now)) > 1:
             raise UsageError("--date, --key and --now exclude each other: each says which run is meant")
-        slot, due = self._slot(table, date, key, now=now)
-        asked = self._asked(name, slot, due, again=slot.startswith(("due:", "date:")))
+        if begin and (date is not None or key is not None):
+            raise UsageError("--since and --from-start are of a run of its own: they go without --date and --key")
+        slot, due = self._slot(table, date, key, now=now or bool(begin))
+        asked = self._asked(name, slot, due, again=slot.startswith(("due:", "date:")), parameters=begin)
         if not wait or asked.over:
             return asked
         return self.follow(asked, told)
@@ -176,16 +183,31 @@ class Jobs:
         latest = None if schedule is None else _latest(schedule, clock)
         return ("", clock) if latest is None else (due_slot(latest), latest)
 
-    def _asked(self, name: str, slot: str, due: float, *, again: bool) -> JobRun:
+    def _asked(
+        self, name: str, slot: str, due: float, *, again: bool, parameters: Mapping[str, Any] | None = None
+    ) -> JobRun:
         """The run of the slot; where it ended without a result, and another try is meant, the next one of it."""
         run = new_id()
-        wanted = JobRun(run, name, slot or f"run:{run}", "queued", self.clock(), due)
+        wanted = JobRun(run, name, slot or f"run:{run}", "queued", self.clock(), due, parameters or {})
         asked, _ = self.store.ask(wanted)
         for number in range(1, TRIES):
             if not (again and asked.over and asked.status != "succeeded"):
                 return asked
             asked, _ = self.store.ask(_renamed(wanted, f"{slot}:again:{number}"))
         return asked
+
+
+def _begin(name: str, table: JobTable, since: str | None, *, from_start: bool) -> dict[str, Any]:
+    """Where a caller wants an incremental job to begin, as its parameters tell it."""
+    if since is None and not from_start:
+        return {}
+    if since is not None and from_start:
+        raise UsageError("--since and --from-start exclude each other: each says where the run begins")
+    if since is not None and table.incremental != "column":
+        raise UsageError(f'--since is a watermark, and job {name} has none: it is not incremental = "column"')
+    if from_start and table.incremental not in ("column", "files"):
+        raise UsageError(f'--from-start is for jobs that are incremental by "column" or "files", and {name} is not')
+    return {"since": since} if since is not None else {"from_start": True}
 
 
 def _renamed(run: JobRun, slot: str) -> JobRun:

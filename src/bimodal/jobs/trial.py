@@ -79,9 +79,14 @@ class Trial:
             return self._ended(self._nothing(location), None)
         incremental.make_folder(self.task, reach)
         with self._loaded() as model:
-            report = self._predict(model, reach)
+            report, reach = self._predict(model, reach)
             edition = publishing.publish(self.task, self.store, self._result(reach), model, self.parent.guard)
         told = report.told()
+        keyless = reach.keyless + (0 if reach.known is None else reach.known.keyless)
+        if keyless:
+            told["without_key"] = keyless
+            what = "1 row was" if keyless == 1 else f"{keyless:,} rows were"
+            self.told.note(f"{what} left out: the key {', '.join(self.table.key)} is null, so nothing tells them apart")
         if self.store is not None and reach.output is None:
             publishing.clear(self.task)
             told["output"] = None  # the store alone holds the result
@@ -129,12 +134,14 @@ class Trial:
             raise UsageError(f"job {self.task.job} has no output, and no prediction store holds its result")
         return str(publishing.place_of(self.task))
 
-    def _predict(self, model: Model, reach: Reach) -> Report:
+    def _predict(self, model: Model, reach: Reach) -> tuple[Report, Reach]:
+        """The report, and what was read in the end."""
         try:
-            return self._once(model, reach)
+            return self._once(model, reach), reach
         except SourceChanged as error:
             self.told.note(f"{error}; the run begins anew with the input as it is now")
-            return self._once(model, incremental.narrowed(self.task, Reach.of(self.task)), fresh=True)
+            reach = incremental.narrowed(self.task, Reach.of(self.task))
+            return self._once(model, reach, fresh=True), reach
 
     def _once(self, model: Model, reach: Reach, *, fresh: bool = False) -> Report:
         table, task = self.table, self.task

@@ -192,7 +192,7 @@ class Worker:
             state=str(self.config.home),
             parent=os.getpid(),
             parameters=run.parameters,
-            settled=bool(run.parameters),
+            settled="digest" in run.parameters,  # a caller may have said where it begins
             memory=self.store.memory(run.job),
             files=self.store.files(run.job) if table.incremental == "files" else {},
             path=tuple(entry or os.getcwd() for entry in sys.path),
