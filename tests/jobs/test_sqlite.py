@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
@@ -92,4 +93,19 @@ def test_a_forked_process_uses_a_connection_of_its_own(tmp_path: Path) -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert store.find("a").status == "cancelled"
+    store.close()
+
+
+def test_a_file_that_was_removed_is_made_anew_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(tmp_path / "state" / "state.db")
+    store.ask(queued("a"))
+    shutil.rmtree(tmp_path / "state")
+    assert store.runs() == []
+    store.ask(queued("a"))
+    assert len(store.runs()) == 1
+    assert [record.message for record in caplog.records if "was removed or replaced" in record.message] != []
+    assert len(caplog.records) == 1
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -165,3 +166,21 @@ def asked(url: str) -> Any:
 def named(url: str) -> Any:
     with urllib.request.urlopen(f"{url}/models/doubled", timeout=30) as answer:
         return json.load(answer)["version"]
+
+
+def test_a_state_folder_that_is_removed_is_made_anew(desk: Desk) -> None:
+    running = desk.start("up", "--port", "0", "--only", "scheduler")
+    worker = desk.start("up", "--only", "worker")
+    done = "SELECT 1 FROM bimodal_jobs_runs WHERE status = 'succeeded'"
+    try:
+        until(lambda: known(desk) and desk.state(done), 60)
+        shutil.rmtree(desk.folder / ".bimodal", ignore_errors=True)
+        until(lambda: known(desk) and desk.state(done), 60)
+    finally:
+        assert [ended(each) for each in (running, worker)] == [0, 0]
+
+
+def known(desk: Desk) -> bool:
+    """Whether there is a state yet."""
+    there = (desk.folder / ".bimodal/state.db").exists()
+    return there and [] != desk.state("SELECT 1 FROM sqlite_master WHERE name = 'bimodal_jobs_runs'")

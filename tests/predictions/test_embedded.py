@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,39 @@ class TestEmbedded(StoreTests):
         self.fill("r2", {1: (b'"prediction":2', 1)})
         self.writer("r3").abandon()
         assert {each.name for each in self.folder.iterdir()} == {"lock", "current", *map(embedded.name, (1, 2))}
+
+    def test_a_folder_that_is_removed_and_written_anew_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(embedded, "LOOK", 0.0)
+        self.fill("r1", {1: (b'"prediction":1', 1)})
+        reader = self.reader()
+        shutil.rmtree(self.folder)
+        assert reader.look([1])[1] == [Found(b'"prediction":1', 1)]  # until there is another one
+        self.fill("r2", {1: (b'"prediction":2', 1)})
+        edition, found = reader.look([1])
+        assert edition is not None
+        assert (edition.version, edition.run, found) == (1, "r2", [Found(b'"prediction":2', 1)])
+        reader.close()
+
+    @pytest.mark.parametrize("nonsense", [b"nonsense", b"no", b"\0" * 8, b"\xff" * 9])
+    def test_a_current_that_is_nonsense_does_not_stop_what_comes(
+        self, nonsense: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(embedded, "LOOK", 0.0)
+        self.fill("r1", {1: (b'"prediction":1', 1)})
+        self.fill("r2", {1: (b'"prediction":2', 1)})
+        reader = self.reader()
+        with (self.folder / "current").open("r+b") as file:
+            file.write(nonsense)
+            file.truncate(len(nonsense))
+        anew = self.reader()
+        for each in (reader, anew):
+            assert each.find(1)[1] == Found(b'"prediction":2', 1)
+        self.fill("r3", {1: (b'"prediction":3', 1)})
+        for each in (reader, anew):
+            edition, found = each.find(1)
+            assert edition is not None
+            assert (edition.version, found) == (3, Found(b'"prediction":3', 1))
+            each.close()
 
     def test_old_editions_go_after_their_grace_but_for_the_last(self) -> None:
         for number in range(1, 5):

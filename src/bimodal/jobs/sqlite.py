@@ -7,6 +7,7 @@ file systems lack. A store of jobs writes a few times a second at most.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -17,6 +18,8 @@ from typing import Any
 
 from bimodal.errors import BimodalError, SinkError, SourceError, Unavailable
 from bimodal.jobs.statements import Execute, Row, SqlStore
+
+log = logging.getLogger("bimodal.jobs")
 
 WAIT = 30.0  # seconds for the other processes
 # TRUNCATE: a commit touches no folder. EXTRA: it is on the disk when it returns.
@@ -39,6 +42,7 @@ class SqliteStore(SqlStore):
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self._place: tuple[int, int] | None = None  # device and inode of the file that is open
         with self._lock, self._told():
             self._open()
 
@@ -61,11 +65,20 @@ class SqliteStore(SqlStore):
             self._connection = None
 
     def _open(self) -> sqlite3.Connection:
-        """The connection of this process: one that came through a fork is not to be used, nor closed."""
+        """The connection of this process: one that came through a fork is not to be used, nor closed; one whose file
+        was taken away gives way to one to the file that stands there now.
+        """
+        if self._connection is not None and self._process == os.getpid() and self._is_gone(self._connection):
+            log.warning("%s was removed or replaced: the state of jobs goes on with what stands there now", self.path)
+            self._connection.close()
+            self._connection = None
         if self._connection is None or self._process != os.getpid():
             self._connection = self._connected()
             self._process = os.getpid()
         return self._connection
+
+    def _is_gone(self, connection: sqlite3.Connection) -> bool:
+        return not connection.in_transaction and _place(self.path) != self._place
 
     def _connected(self) -> sqlite3.Connection:
         _make(self.path)
@@ -78,6 +91,7 @@ class SqliteStore(SqlStore):
         except BaseException:
             connection.close()
             raise
+        self._place = _place(self.path)
         return connection
 
     @contextmanager
@@ -104,6 +118,14 @@ def _make(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except FileNotFoundError:
+        return None
+    return told.st_dev, told.st_ino
 
 
 @contextmanager

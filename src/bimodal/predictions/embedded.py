@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from zlib import crc32
 
 import msgspec
@@ -41,6 +42,8 @@ log = logging.getLogger("bimodal.predictions")
 MAGIC = b"BIMODALP1\n\0\0\0\0\0\0"  # 16 bytes
 END = b"EDITION\n"
 GRACE = 60.0  # seconds that an edition stays after it stopped being current, for those who are opening it
+LOOK = 1.0  # seconds between two looks whether `current` is still the file that is mapped
+MOST = 10**12 - 1  # the highest number of an edition
 PART = ".part"
 NAME = re.compile(r"edition-(\d{12})\.bin")
 
@@ -98,7 +101,7 @@ def text_seed(key: bytes) -> int:
 class EmbeddedReader(StoreReader):
     """Reads what is current in a folder, from a mapping that all processes share. Where the folder is empty, or not
     there yet, there is no edition. The first edition is read once as a whole; those that come later were read back by
-    their writer.
+    their writer. A folder that was removed and written anew is noticed within a second.
     """
 
     prompt = True
@@ -109,15 +112,20 @@ class EmbeddedReader(StoreReader):
         self._seen = 0  # the number that was current when we last looked
         self._map: mmap.mmap | None = None
         self._current: memoryview[int] | None = None
+        self._place = (0, 0)  # device and inode of what is mapped
+        self._look_at = monotonic() + LOOK
         self._refresh()
         if not whole(self._folder / name(self._seen)):
             self._fall_back()
 
     def edition(self) -> Edition | None:
+        self._look_again()
         self._refresh()
         return None if self._file is None else self._file.edition
 
     def look(self, keys: Sequence[Key]) -> tuple[Edition | None, list[Found | None]]:
+        if monotonic() > self._look_at:
+            self._look_again()
         current = self._current
         if current is None or current[0] != self._seen:
             self._refresh()
@@ -128,6 +136,8 @@ class EmbeddedReader(StoreReader):
         return file.edition, [find(key) for key in keys]
 
     def find(self, key: Key) -> tuple[Edition | None, Found | None]:
+        if monotonic() > self._look_at:
+            self._look_again()
         current = self._current
         if current is None or current[0] != self._seen:
             self._refresh()
@@ -135,12 +145,7 @@ class EmbeddedReader(StoreReader):
         return (None, None) if file is None else (file.edition, file.find(key))
 
     def close(self) -> None:
-        if self._current is not None:
-            self._current.release()
-            self._current = None
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        self._detach()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -175,19 +180,46 @@ class EmbeddedReader(StoreReader):
         """Map `current`, where there is one by now."""
         try:
             with open(self._folder / "current", "rb") as file:
+                told = os.fstat(file.fileno())
                 self._map = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
         except (OSError, ValueError):  # none yet, or not yet of its size
             return
+        self._place = (told.st_dev, told.st_ino)
         self._current = memoryview(self._map).cast("Q")
 
+    def _detach(self) -> None:
+        if self._current is not None:
+            self._current.release()
+            self._current = None
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+
+    def _look_again(self) -> None:
+        """Leave a `current` that stands there no more for the one that does; until there is one, nothing changes."""
+        self._look_at = monotonic() + LOOK
+        if self._current is None:
+            return
+        try:
+            told = os.stat(self._folder / "current")
+        except OSError:
+            return
+        if (told.st_dev, told.st_ino) != self._place and told.st_size >= 8:
+            self._detach()
+            self._attach()
+            self._seen = -1  # the same number may be another edition
+
     def _fall_back(self) -> None:
-        """The one that counts is lost or damaged: the newest before it that is whole."""
+        """The one that counts is lost or damaged: the newest before it that is whole, or of all, where `current` names
+        none.
+        """
         if self._file is not None:
             self._refuse(self._seen, "it is damaged")
             self._file.close()
             self._file = None
+        edge = self._seen if 0 < self._seen <= MOST else MOST
         for number, path in reversed(editions(self._folder)):
-            if number < self._seen and whole(path):
+            if number < edge and whole(path):
                 self._file = File(path)
                 log.error("edition %d is answered instead", number)
                 return
@@ -521,7 +553,8 @@ def _current(folder: Path) -> int:
         data = (folder / "current").read_bytes()
     except FileNotFoundError:
         return 0
-    return int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
+    number = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
+    return number if number <= MOST else 0
 
 
 def _flip(folder: Path, number: int) -> None:
