@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from bimodal.jobs.trial import Trial
 from bimodal.predictions.collected import Collector
 from bimodal.predictions.opening import open_reader
 from tests.jobs.desk import Desk
+from tests.jobs.test_incremental import DUE, Quiet
 from tests.jobs.test_incremental import Jobs as Tried
-from tests.jobs.test_incremental import Quiet
 
 FRAME = pd.DataFrame({"id": range(40), "n": np.linspace(-2, 2, 40), "m": np.linspace(3, 1, 40)})
 FEATURES = ["n", "m"]
@@ -102,13 +103,32 @@ def test_rows_that_were_asked_for_live_are_scored_too(desk: Desk, estimator: Any
 
 def test_a_key_that_comes_twice_or_is_not_kept_is_told(desk: Desk) -> None:
     pd.concat([FRAME, FRAME.head(1)]).to_parquet(desk.folder / "twice.parquet", index=False)
-    with pytest.raises(UsageError, match="cannot be served by 'id'"):
+    with pytest.raises(UsageError, match="keeps the edition that it had: the column 'id' does not tell the rows apart"):
         configured(desk, 'input = "twice.parquet"\n').run()
     FRAME[FEATURES].to_parquet(desk.folder / "keyless.parquet", index=False)
     jobs = configured(desk, 'input = "keyless.parquet"\n')
     jobs.number = 1
     with pytest.raises(UsageError, match="has no column 'id'"):
         jobs.run()
+
+
+def test_a_run_of_old_days_leaves_the_current_edition(desk: Desk) -> None:
+    jobs = configured(desk, 'input = "in.parquet"\noutput = "out.parquet"\n')
+    jobs.run()
+    old, parent = replace(jobs.task("r2"), due=DUE - 86_400), Quiet()
+    report = Trial(old, parent).run()["report"]
+    assert (report["predicted"], report.get("edition")) == (40, None)
+    assert any("keeps its edition of 2026-03-31 03:00 UTC" in each for each in parent.notes)
+    assert answers(desk, [0])[0].run == "r1"
+    Trial(replace(jobs.task("r3"), due=DUE), Quiet()).run()
+    assert (answers(desk, [0])[0].run, answers(desk, [0])[0].due) == ("r3", DUE)
+
+
+def test_an_output_that_cannot_be_served_is_said_to_be_published(desk: Desk) -> None:
+    pd.concat([FRAME, FRAME.head(1)]).to_parquet(desk.folder / "twice.parquet", index=False)
+    with pytest.raises(UsageError, match=r"out\.parquet is published, but the prediction store of doubled keeps"):
+        configured(desk, 'input = "twice.parquet"\noutput = "out.parquet"\n').run()
+    assert (desk.folder / "out.parquet").exists()
 
 
 def test_an_incremental_job_serves_the_whole_table(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,16 @@ PIECE = 8192  # rows that become Python values at once
 
 
 def publish(
-    task: Task, table: StoreTable | None, output: str, model: Model, guard: Callable[[], None]
+    task: Task,
+    table: StoreTable | None,
+    output: str,
+    model: Model,
+    guard: Callable[[], None],
+    note: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """Make the edition and what is to be told of it; None where the job feeds no store. Done again for the same run, it
-    changes nothing. guard: asked right before the edition becomes the current one.
+    """Make the edition and what is to be told of it; None where the job feeds no store, or the current edition is of a
+    later due time. Done again for the same run, it changes nothing. guard: asked right before the edition becomes the
+    current one.
     """
     if table is None:
         return None
@@ -49,6 +56,13 @@ def publish(
     if current is not None and current.run == task.run:
         collected.clear(folder, task.run)
         return _told(current)
+    if current is not None and _is_later(current, task):
+        day = datetime.fromtimestamp(current.due or 0.0, UTC)
+        note(
+            f"the prediction store of {task.models_name} keeps its edition of {day:%Y-%m-%d %H:%M} UTC, which was due "
+            "after this run"
+        )
+        return None
     names = task.table.outputs or task.model.outputs or model.resolve_outputs(None)
     if task.table.proba:
         names = tuple(dict.fromkeys([*names, *(n.name for n in model.signature.outputs if "probability" in n.name)]))
@@ -64,16 +78,26 @@ def publish(
         digest=model.digest,
         kind=kind,
         outputs=result.outputs,
+        due=task.due,
     )
     waiting = Waiting.of(folder, task, kind, result)
     try:
         edition = _fill(writer, result, kind, waiting, guard)
     except InputError as error:
-        raise UsageError(f"{output} cannot be served by {table.key!r}: {error}") from error
+        published = "" if task.table.output is None else f"{output} is published, but "
+        raise UsageError(
+            f"{published}the prediction store of {task.models_name} keeps the edition that it had: the column "
+            f"{table.key!r} does not tell the rows apart: {error}"
+        ) from error
     finally:
         writer.abandon()
     collected.clear(folder, task.run)
     return _told(edition)
+
+
+def _is_later(current: Edition, task: Task) -> bool:
+    """Whether the run is of old days, as of a backfill: what it found must not take the place of what is newer."""
+    return current.job == task.job and current.due is not None and current.due > task.due
 
 
 def _fill(writer: StoreWriter, result: Result, kind: str, waiting: Waiting, guard: Callable[[], None]) -> Edition:
@@ -96,6 +120,11 @@ def check(task: Task) -> None:
         raise UsageError(
             f"job {task.job} is incremental and feeds the prediction store of {task.models_name}, so its output has to "
             "hold all results: write to a database's table"
+        )
+    if job.incremental == "column" and job.mode == "append":
+        raise UsageError(
+            f"job {task.job} feeds the prediction store of {task.models_name}, whose keys come once each: write "
+            'mode = "upsert" with that key'
         )
     if job.on_model_change == "new":
         raise UsageError(

@@ -97,8 +97,8 @@ class Jobs:
         Without date, key and now, a job with a schedule runs for its latest due time: called twice, on whatever
         machines share the state, it runs once. date: as if it were that day. key: once for this key. now: a run of its
         own. since: a run of its own of an incremental job, for the rows whose watermark is above that value.
-        from_start: one for which nothing counts as done. wait: without it, the run is only entered, for a worker. told: hears how
-        it goes.
+        from_start: one for which nothing counts as done. wait: without it, the run is only entered, for a worker.
+        told: hears how it goes.
         """
         table = known(self.config, name)
         begin = _begin(name, table, since, from_start=from_start)

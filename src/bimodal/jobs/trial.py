@@ -80,7 +80,8 @@ class Trial:
         incremental.make_folder(self.task, reach)
         with self._loaded() as model:
             report, reach = self._predict(model, reach)
-            edition = publishing.publish(self.task, self.store, self._result(reach), model, self.parent.guard)
+            made = (self._result(reach), model, self.parent.guard, self.told.note)
+            edition = publishing.publish(self.task, self.store, *made)
         told = report.told()
         keyless = reach.keyless + (0 if reach.known is None else reach.known.keyless)
         if keyless:

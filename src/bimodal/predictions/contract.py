@@ -13,7 +13,8 @@ class Edition(msgspec.Struct, frozen=True):
 
     version: grows with each commit. digest, model: which model scored it, `name/version`. committed: seconds since the
     epoch. kind: of its keys, "int" or "text". outputs: the names of what is stored of each key. fingerprints: whether
-    each result knows the row that it was scored from.
+    each result knows the row that it was scored from. due: the due time of the run, seconds since the epoch; None
+    where it is not known: an edition of an earlier version.
     """
 
     version: int
@@ -26,6 +27,7 @@ class Edition(msgspec.Struct, frozen=True):
     outputs: tuple[str, ...]
     fingerprints: bool
     count: int
+    due: float | None = None
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):

@@ -40,11 +40,12 @@ def open_writer(
     kind: str,
     outputs: Sequence[str],
     fingerprints: bool = True,
+    due: float | None = None,
 ) -> StoreWriter:
     """A new edition of that store. kind: of its keys, "int" or "text". outputs: names of what is stored of each key, as
     the model has them (`prediction`, `probability`). Its version, time and count come with `commit`.
     """
-    draft = Edition(0, job, run, model, digest, 0.0, kind, tuple(outputs), fingerprints, 0)
+    draft = Edition(0, job, run, model, digest, 0.0, kind, tuple(outputs), fingerprints, 0, due)
     place = _kind(table)
     if place == EMBEDDED:
         return EmbeddedWriter(folder, draft)
