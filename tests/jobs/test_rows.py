@@ -56,6 +56,11 @@ def test_rows_are_found_by_integers_and_by_text(address: str) -> None:
     assert closed(open_rows(address, "name", NAMED), ["b'c", "a' OR '1'='1", "a"]) == [{"x": None}, None, {"x": 1.5}]
 
 
+def test_a_key_that_the_column_cannot_have_has_no_row_and_costs_the_others_nothing(address: str) -> None:
+    odd: list[int | str] = ["seven", 1, 2**64, "", "2", -(2**70), "a\0b"]
+    assert closed(open_rows(address, "id", NAMED), odd) == [None, {"x": 1.5}, None, None, {"x": None}, None, None]
+
+
 def test_many_keys_are_more_than_one_query(address: str) -> None:
     found = closed(open_rows(address, "id", NAMED), list(range(1200)))
     assert [place for place, row in enumerate(found) if row is not None] == [1, 2]

@@ -183,4 +183,4 @@ def test_a_state_folder_that_is_removed_is_made_anew(desk: Desk) -> None:
 def known(desk: Desk) -> bool:
     """Whether there is a state yet."""
     there = (desk.folder / ".bimodal/state.db").exists()
-    return there and [] != desk.state("SELECT 1 FROM sqlite_master WHERE name = 'bimodal_jobs_runs'")
+    return there and desk.state("SELECT 1 FROM sqlite_master WHERE name = 'bimodal_jobs_runs'") != []

@@ -241,6 +241,8 @@ def test_outputs_are_chosen_of_those_stored(shop: Shop) -> None:
         ({"key": None}, "an integer or text, not null"),
         ({"key": ""}, "is empty"),
         ({"key": "secret" * 1000}, "longer than"),
+        ({"key": 2**64}, "no integer of 64 bits"),
+        ({"keys": [1, -(2**63) - 1]}, "key 2 is no integer of 64 bits"),
         ({"key": "secret"}, "key 1 needs to be an integer"),
         ({"keys": [1, "secret"]}, "key 2 needs to be an integer"),
         ({"keys": []}, "names no key"),
@@ -264,7 +266,8 @@ def test_wrong_paths_and_parameters(shop: Shop) -> None:
     shop.fill({17: ('"prediction":9', ROW)})
     desk = shop.open()
     assert "needs to be an integer" in told(desk.get(f"{PATH}/secret"))["error"]
-    assert desk.get(f"{PATH}/{'9' * 19}").status == 404
+    assert desk.get(f"{PATH}/{2**63 - 1}").status == 404
+    assert desk.get(f"{PATH}/{2**63}").status == 400
     assert desk.get(f"{PATH}/{'9' * 30}").status == 400
     assert "outputs= alone" in told(desk.get(f"{PATH}/17?threshold=0.5"))["error"]
     assert desk.get("/models/none/lookup/17").status == 404

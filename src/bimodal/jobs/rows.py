@@ -17,7 +17,14 @@ MOST = 500  # keys of one query
 PATIENCE = 10  # seconds for one query
 KINDS = ("sqlite", "postgresql", "duckdb")
 
+DATA = "22"  # the class of SQL states that means: a value is not of its type
+MISFITS = ("OverflowError", "ConversionException", "DataError", "UnicodeEncodeError")  # how drivers say so
+
 Key = int | str
+
+
+class Misfit(Exception):
+    """A key is no value of the column's type."""
 
 
 class Session(Protocol):
@@ -36,15 +43,24 @@ class Rows:
         self._columns = ", ".join(database.quote(name) for name in (key, *self._names))
         self._table = ".".join(database.quote(each) for each in (table.schema, table.name) if each is not None)
         self._session: Session | None = None
-        self._integers: bool | None = None
 
     def fetch(self, keys: Sequence[Key]) -> list[Mapping[str, Any] | None]:
         """Each key's row: its features by name; None where the table has none. Raises SourceError."""
         found: dict[str, Mapping[str, Any]] = {}
         for start in range(0, len(keys), MOST):
-            for key, *values in self._select(keys[start : start + MOST]):
+            for key, *values in self._of(keys[start : start + MOST]):
                 found[str(key)] = dict(zip(self._names, values, strict=True))
         return [found.get(str(key)) for key in keys]
+
+    def _of(self, keys: Sequence[Key]) -> list[tuple[Any, ...]]:
+        """The rows of so many keys. A key that cannot be one of the column's (a word, where it has integers) has no
+        row; the database refuses the whole query for it, so that it is looked for in halves.
+        """
+        try:
+            return self._select(keys)
+        except Misfit:
+            half = len(keys) // 2
+            return [*self._of(keys[:half]), *self._of(keys[half:])] if half else []
 
     def close(self) -> None:
         if self._session is not None:
@@ -65,8 +81,10 @@ class Rows:
             self.close()
             raise
         except Exception as error:
-            self.close()
             kind = type(error).__name__
+            if kind in MISFITS or str(getattr(error, "sqlstate", "")).startswith(DATA):
+                raise Misfit from None
+            self.close()
             raise SourceError(f"{self._database.name}: the rows of keys cannot be read ({kind})") from None
 
 

@@ -24,6 +24,7 @@ TAKES = (
 WORDS = ("key", "keys", "row", "rows", "outputs")
 INTEGER = re.compile(r"-?\d{1,19}")
 LONGEST = 4096  # characters of a key
+HIGHEST = 2**63  # an integer key is below it, and not below its negative
 
 Key = int | str
 
@@ -190,18 +191,22 @@ def chosen(outputs: tuple[str, ...] | None, stored: Sequence[str]) -> tuple[str,
 def _integer(key: Key) -> int:
     if isinstance(key, int):
         return key
-    if INTEGER.fullmatch(key) is None or not key.isascii():
+    if INTEGER.fullmatch(key) is None or not key.isascii() or not _fits(int(key)):
         raise InputError("the key in the path needs to be an integer, as the keys of this model's results are")
     return int(key)
 
 
 def _fits(key: Key) -> bool:
-    return type(key) is int or (type(key) is str and 0 < len(key) <= LONGEST)
+    if type(key) is int:
+        return -HIGHEST <= key < HIGHEST
+    return type(key) is str and 0 < len(key) <= LONGEST
 
 
 def _check(key: Any, place: int | None) -> None:
     where = '"key"' if place is None else f"key {place}"
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise InputError(f"{where} needs an integer or text, not {kind(key)}")
+    if isinstance(key, int) and not _fits(key):
+        raise InputError(f"{where} is no integer of 64 bits")
     if not _fits(key):
         raise InputError(f"{where} is empty" if not key else f"{where} is longer than {LONGEST} characters")
