@@ -119,6 +119,10 @@ class SourceError(BimodalError):
     code = "source"
 
 
+class WrongFormat(SourceError):
+    """A file is none of the format that its name says: it stays so, however often it is read."""
+
+
 class SinkError(BimodalError):
     """The output cannot be written: no space, no rights, no such folder."""
 

@@ -17,7 +17,8 @@ import pytest
 from bimodal.batch.databases.address import Address
 from bimodal.batch.databases.contract import Query
 from bimodal.config import read
-from bimodal.errors import UsageError
+from bimodal.errors import BimodalError, TooManyRejects, UsageError
+from bimodal.jobs.child import is_final
 from bimodal.jobs.task import Task
 from bimodal.jobs.trial import Trial
 from tests.jobs.desk import Desk
@@ -203,6 +204,39 @@ def test_rows_without_a_key_are_left_out_and_counted(source: str, desk: Desk) ->
     assert any("2 rows were left out: the key id is null" in each for each in jobs.parent.notes)
     assert jobs.run() == 0
     assert numbers(desk) == [("a", 2.0), ("b", 6.0)]
+
+
+@pytest.mark.parametrize("job", ["nightly", "upload:doubled"])
+def test_too_many_rejects_are_told_with_what_to_write_in_the_file(job: str, desk: Desk) -> None:
+    (desk.folder / "in.csv").write_text("id,n\n1,1\n2,x\n3,3\n")
+    desk.write(f'{HEAD}input = "in.csv"\noutput = "out.csv"\n')
+    with pytest.raises(TooManyRejects, match="1 row of 3 rejected, nothing was published") as caught:
+        Trial(replace(Jobs(desk).task("r1"), job=job), Quiet()).run()
+    *_, last = caught.value.message.splitlines()
+    if job == "nightly":
+        assert last == "to publish the other 2: write max_rejects = 1 in [jobs.nightly], then: bimodal jobs run nightly"
+    else:
+        assert last == "to publish the other 2: send the file again with ?max_rejects=1"
+        assert str(desk.folder) not in caught.value.message
+    assert "bimodal predict" not in caught.value.message
+
+
+def test_what_another_attempt_cannot_mend_is_final(desk: Desk) -> None:
+    place = f"sqlite:///{desk.folder}/shop.db#scores"
+    (desk.folder / "in.parquet").write_text("id,n\n1,1\n")
+    desk.rows("in.csv", range(2))
+    desk.sql("CREATE TABLE scores (id TEXT, prediction REAL)")
+    upsert = f'output = "{place}"\nmode = "upsert"\nkey = "id"\nkeep = "id"\n'
+    for text, final, words in (
+        ('input = "in.parquet"\noutput = "out.csv"\n', True, "is no Parquet file"),
+        (f'input = "in.csv"\n{upsert}', True, "an upsert needs a unique index"),
+        ('input = "absent.csv"\noutput = "out.csv"\n', False, "does not exist"),
+        ('input = "in.csv"\noutput = "no/such/out.csv"\n', False, "there is no folder"),
+    ):
+        desk.write(HEAD + text)
+        with pytest.raises(BimodalError, match=words) as caught:
+            Trial(Jobs(desk).task("r1"), Quiet()).run()
+        assert is_final(caught.value) is final, words
 
 
 def test_a_job_that_is_not_incremental_appends_with_whatever_model(desk: Desk) -> None:

@@ -18,13 +18,23 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import BimodalError, InputError, PlanChanged, SourceChanged, TooManyRejects, UsageError, told
+from bimodal.errors import (
+    BimodalError,
+    InputError,
+    PlanChanged,
+    SinkError,
+    SourceChanged,
+    TooManyRejects,
+    UsageError,
+    WrongFormat,
+    told,
+)
 from bimodal.formats.library import library
 from bimodal.jobs import priority
 from bimodal.jobs.task import Channel, Task
 
 log = logging.getLogger("bimodal.jobs")
-FINAL = (UsageError, PlanChanged, TooManyRejects, InputError)  # another attempt would end the same way
+FINAL = (UsageError, PlanChanged, TooManyRejects, InputError, WrongFormat)
 
 
 class Parent:
@@ -81,13 +91,22 @@ def attempt(task: Task, parent: Parent) -> int:
         raise
     except BimodalError as error:
         log.warning("%s", error)
-        return _failed(parent, told(error), final=isinstance(error, FINAL) and not isinstance(error, SourceChanged))
+        return _failed(parent, told(error), final=is_final(error))
     except Exception as error:
         log.exception("the attempt failed")
         values = told(BimodalError(f"an unexpected error ({type(error).__name__}); its trace stands in the run's log"))
         return _failed(parent, values, final=False)
     parent.tell("done", **ended)
     return 0
+
+
+def is_final(error: BimodalError) -> bool:
+    """Whether another attempt would end the same way. A sink that names a column says that the table, its index or a
+    value does not fit; files and tables that are not there, connections and full disks may be mended meanwhile.
+    """
+    if isinstance(error, SinkError):
+        return error.column is not None
+    return isinstance(error, FINAL) and not isinstance(error, SourceChanged)
 
 
 def _failed(parent: Parent, error: Mapping[str, Any], *, final: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from typing import Any, Protocol
@@ -9,13 +10,14 @@ from typing import Any, Protocol
 from bimodal.batch.progress import Pace, Progress
 from bimodal.batch.report import Report
 from bimodal.batch.run import predict_file
-from bimodal.errors import SourceChanged, UsageError
-from bimodal.jobs import incremental, publishing
+from bimodal.errors import SourceChanged, TooManyRejects, UsageError
+from bimodal.jobs import adhoc, incremental, publishing
 from bimodal.jobs.incremental import Reach
 from bimodal.jobs.task import Task
 from bimodal.location import Location
 from bimodal.model import Model, load
 
+ACCEPTS = re.compile(r"to publish the other ([\d,]+): .*--max-rejects[ =](\S+)")
 OFTEN = 0.5  # seconds between two notes of how far it is
 
 
@@ -139,10 +141,33 @@ class Trial:
         """The report, and what was read in the end."""
         try:
             return self._once(model, reach), reach
+        except TooManyRejects as error:
+            raise TooManyRejects(self._remedied(error)) from error
         except SourceChanged as error:
             self.told.note(f"{error}; the run begins anew with the input as it is now")
             reach = incremental.narrowed(self.task, Reach.of(self.task))
             return self._once(model, reach, fresh=True), reach
+
+    def _remedied(self, error: TooManyRejects) -> str:
+        """What happened, with what to do in the words of a job: a line of its file, or of an upload's query."""
+        kept, count = [], None
+        for line in error.message.splitlines():
+            accepts = ACCEPTS.match(line)
+            if accepts is not None:
+                count = accepts[1], accepts[2]
+            elif not (self._sent and line.startswith("  all are in ")):
+                kept.append(line)
+        if count is not None:
+            others, most = count
+            written = f"write max_rejects = {most} in [jobs.{self.task.job}], then: bimodal jobs run {self.task.job}"
+            remedy = f"send the file again with ?max_rejects={most}" if self._sent else written
+            kept.append(f"to publish the other {others}: {remedy}")
+        return "\n".join(kept)
+
+    @property
+    def _sent(self) -> bool:
+        """Whether the run is of a file that was sent to the server, which has no place in the caller's world."""
+        return self.task.job.startswith(adhoc.BEGIN)
 
     def _once(self, model: Model, reach: Reach, *, fresh: bool = False) -> Report:
         table, task = self.table, self.task

@@ -48,6 +48,7 @@ PAUSE = 0.2  # seconds before the second connection; each further one waits twic
 Result = TypeVar("Result")
 
 
+AGAIN = "an interrupted run had not written its first chunk: a database keeps whole chunks alone, so it begins anew"
 WHOLE = ("create", "replace")  # the modes that leave in a table what the run wrote, and nothing else
 
 
@@ -267,6 +268,8 @@ class TableSink(Sink):
             return None
         begun = self._books.begun(session, open_[-1])
         if begun.last is None and not begun.complete:
+            if AGAIN not in self.notes:
+                self.notes += (AGAIN,)
             return None  # it has done nothing; `start` throws it away
         if begun.schema is not None and self.database.columns(session, self._staging(begun.run)) is None:
             raise SinkError(
@@ -394,7 +397,8 @@ class TableSink(Sink):
         if not self.database.unique(session, self._target, key):
             raise SinkError(
                 f"rows of {self._target} cannot be told apart by {listed(list(key))}: an upsert needs a unique index; "
-                f"make it with: {self.database.index(self._target, key)}"
+                f"make it with: {self.database.index(self._target, key)}",
+                column=key[0],
             )
 
     def _compared(self, session: Session, types: Mapping[str, str], there: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Rea
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.stream import readable
 from bimodal.batch.sources.tables import behind, chunk_of
-from bimodal.errors import SourceChanged, SourceError
+from bimodal.errors import SourceChanged, SourceError, WrongFormat
 
 MAGIC = b"ARROW1"
 Part = tuple[int, int, int]  # a batch's number, and from which row to which
@@ -53,7 +53,7 @@ class ArrowSource(Source):
             try:
                 yield
             except pa.ArrowInvalid as error:
-                raise SourceError(f"{self.name} is no Arrow file, or ends in the middle") from error
+                raise WrongFormat(f"{self.name} is no Arrow file, or ends in the middle") from error
 
     def fingerprint(self) -> str:
         return self.file.fingerprint()

@@ -26,7 +26,7 @@ from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.lines import Places
 from bimodal.batch.sources.magic import demand_text
 from bimodal.batch.sources.stream import Bytes, ByteStream, Rewound, StandardInput
-from bimodal.errors import Problem, SourceError
+from bimodal.errors import Problem, SourceError, WrongFormat
 from bimodal.field import Field
 
 EXACT = 2**53
@@ -103,14 +103,14 @@ class JsonlSource(Source):
             except ValueError as error:
                 reason = reason or str(error)
         if lines and not values:
-            raise SourceError(f"{self.name} is no JSON Lines: in its first line, {reason}")
+            raise WrongFormat(f"{self.name} is no JSON Lines: in its first line, {reason}")
         kinds = {type(value) for value in values}
         if kinds - {dict, list}:
             values = [value for value in values if isinstance(value, dict | list)]
         if values and any(isinstance(value, dict) for value in values):
             values = [value for value in values if isinstance(value, dict)]
         if lines and not values:
-            raise SourceError(f'{self.name}: every line must be an object such as {{"column": 1}}, or a list')
+            raise WrongFormat(f'{self.name}: every line must be an object such as {{"column": 1}}, or a list')
         return values
 
     # -- the contract -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bimodal.errors import SourceError
+from bimodal.errors import WrongFormat
 
 MAGIC = {
     b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "an Arrow stream", b"\x1f\x8b": "gzip",
@@ -17,11 +17,11 @@ def format_of(head: bytes) -> str | None:
 
 
 def demand_text(name: str, head: bytes) -> None:
-    """Raise SourceError where a file that should be text begins like another format."""
+    """Raise WrongFormat where a file that should be text begins like another format."""
     found = format_of(head)
     if found is None:
         return
     ending = ENDINGS.get(found)
     add = f"{name}{ending}" if ending in (".gz", ".zst") else f"a name that ends in {ending}"
     remedy = f"give it {add}" if ending else "save it as CSV"
-    raise SourceError(f"{name} holds {found}, not text as its name says: {remedy}")
+    raise WrongFormat(f"{name} holds {found}, not text as its name says: {remedy}")

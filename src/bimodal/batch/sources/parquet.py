@@ -15,7 +15,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, Chunk, Cursor, Piece, Rea
 from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.stream import readable
 from bimodal.batch.sources.tables import behind, chunk_of
-from bimodal.errors import SourceError
+from bimodal.errors import SourceError, WrongFormat
 
 WIDEST = 64 << 20  # bytes of a chunk, as the file holds them before compression
 FEWEST = 1024  # rows
@@ -57,9 +57,9 @@ class ParquetSource(Source):
                     pre_buffer=ahead,
                 )
             except pa.ArrowInvalid as error:
-                empty = f"{self.name} is empty"
-                broken = f"{self.name} is no Parquet file, or ends in the middle"
-                raise SourceError(broken if self.file.size else empty) from error
+                if not self.file.size:
+                    raise SourceError(f"{self.name} is empty") from error
+                raise WrongFormat(f"{self.name} is no Parquet file, or ends in the middle") from error
 
     def fingerprint(self) -> str:
         return self.file.fingerprint()

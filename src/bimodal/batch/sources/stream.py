@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from bimodal.batch.mishap import told
 from bimodal.dialect import WESTERN
-from bimodal.errors import SourceError
+from bimodal.errors import SourceError, WrongFormat
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 PIECE = 1 << 20
@@ -146,7 +146,7 @@ def readable(name: str) -> Iterator[None]:
         if "Truncated" in reason:
             raise SourceError(f"{name} ends in the middle: its compressed data is cut off") from error
         if "incorrect header check" in reason or "Unknown frame descriptor" in reason:
-            raise SourceError(f"{name} is not compressed, though its name says so: rename it") from error
+            raise WrongFormat(f"{name} is not compressed, though its name says so: rename it") from error
         if "Corrupt" in reason:
             raise SourceError(f"{name} is broken: {told(error)}") from error
         raise SourceError(f"{name} cannot be read: {told(error)}") from error
