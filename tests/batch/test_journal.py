@@ -78,3 +78,23 @@ def test_going_on_cuts_what_stands_behind(tmp_path: Path) -> None:
 
 def test_no_journal_has_no_entries(tmp_path: Path) -> None:
     assert list(Journal(tmp_path / "nothing").entries()) == []
+
+
+def test_a_torn_end_is_no_damage_and_a_broken_head_is(tmp_path: Path) -> None:
+    data = written(tmp_path / "journal")
+    for size in range(len(data) + 1):
+        found(tmp_path / "journal", data[:size])
+        assert not Journal(tmp_path / "journal").damaged()
+    found(tmp_path / "journal", data[:20] + b"??" + data[22:])
+    assert Journal(tmp_path / "journal").damaged()
+    assert Journal(tmp_path / "journal").headless
+
+
+def test_what_was_not_durable_may_be_broken_by_a_power_cut_and_what_was_may_not(tmp_path: Path) -> None:
+    data = written(tmp_path / "journal")
+    place = data.index(b"mark")
+    broken = data[:place] + b"????" + data[place + 4 :]
+    found(tmp_path / "journal", broken)
+    assert not Journal(tmp_path / "journal").damaged()  # the one `synced` may have come to the disk before it
+    found(tmp_path / "journal", broken + encoded({"mark": 2}) + encoded({"synced": 2}))
+    assert Journal(tmp_path / "journal").damaged()

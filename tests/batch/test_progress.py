@@ -198,7 +198,7 @@ def test_lines_say_where_a_run_stands_every_few_seconds(monkeypatch: pytest.Monk
     assert stream.getvalue().splitlines() == [
         "300 of 1,000 rows, 100 rows/s, 30%, 7 s left",
         "600 of 1,000 rows, 100 rows/s, 60%, 4 s left, 1 rejected",
-        "100 rows, 25 rows/s, 25% of 4.0 MB, 12 s left",
+        "100 rows, 25 rows/s, 25% of 4 MB, 12 s left",
         "100 rows, 25 rows/s",
     ]
 

@@ -46,6 +46,15 @@ class Heard(Progress):
     def __init__(self) -> None:
         self.steps: list[tuple[int, int]] = []
 
+        self.notes: list[str] = []
+        self.begun = 0
+
+    def begin(self, total_rows: int | None, total_bytes: int | None, done: int = 0) -> None:
+        self.begun = done
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
     def update(self, read: int, rejected: int, done: int) -> None:
         self.steps.append((read, done))
 
@@ -59,8 +68,14 @@ def test_rows_count_within_a_chunk_and_a_killed_run_predicts_no_kept_call_again(
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
     (folder / "calls").unlink()
-    assert predict_file("slow.py:Model", "in.csv", "out.csv", progress="quiet").predicted == ROWS
+    heard = Heard()
+    report = predict_file("slow.py:Model", "in.csv", "out.csv", progress=heard)
+    assert report.predicted == ROWS
     again = (folder / "calls").read_text().split()
+    kept = {f"{number}.5" for number in range(ROWS)} - set(again)
+    assert report.resumed == heard.begun == len(kept) > 0
+    assert report.rate == pytest.approx((ROWS - len(kept)) / report.seconds)
+    assert f": {len(kept)} rows are done already" in "".join(heard.notes)
     assert "0.5" not in again, "the first call was kept"
     assert f"{ROWS - 1}.5" in again
     heard = Heard()
@@ -100,7 +115,12 @@ def test_an_answer_is_kept_for_its_own_rows_alone_and_a_torn_one_is_none(tmp_pat
     later.keep(4, parts[2], ("prediction",), Rows({"prediction": parts[2].array("a") * 2}))
     assert file.read_bytes() == whole
     file.write_bytes(whole.replace(np.float64(8).tobytes(), np.float64(9).tobytes()))
-    assert Spool(tmp_path / "calls").take(4, parts[1], ("prediction",)) is None
+    damaged = Spool(tmp_path / "calls")
+    assert (damaged.survey(3), damaged.damaged) == (6, 1)
+    assert damaged.survey(4) == 6
+    assert damaged.take(4, parts[1], ("prediction",)) is None
+    damaged.forget(4)
+    assert (damaged.kept, damaged.damaged) == (0, 3), "two more belong to no rows that came"
     later.forget(5)
     assert not file.exists()
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bimodal.batch.report import rows
+from bimodal.batch.report import rows, sized
 from bimodal.batch.scoring import Scored, Scorer
 from bimodal.batch.sinks.contract import Sink
 from bimodal.batch.sources.contract import Chunk, Reading, Source
@@ -60,12 +60,12 @@ class Expected:
         if not self.rows:
             return ["the input has no rows; the output would have none"]
         known = "" if self.rows_are == "exact" else f"{self.rows_are} "
-        written = f", {_bytes(self.bytes)} written" if self.bytes is not None else ""
+        written = f", {sized(self.bytes)} written" if self.bytes is not None else ""
         pieces = "1 chunk" if self.chunks == 1 else f"{self.chunks:,} chunks"
         first = f"{known}{rows(self.rows)} in {pieces}: about {_duration(self.seconds)} with {self.workers} at work"
         if self.bytes is None or self.free is None or self.bytes <= self.free:
             return [first + written]
-        return [first + written, f"there is no room for that: {_bytes(self.free)} are free where it would be written"]
+        return [first + written, f"there is no room for that: {sized(self.free)} are free where it would be written"]
 
 
 def sample(source: Source, scorer: Scorer, model: Model, sink: Sink, most: int = 0) -> Sample | None:
@@ -191,14 +191,6 @@ def _hashes(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
         codes = np.fromiter((hash(text) for text in texts.to_pylist()), np.int64, len(texts)).view(np.uint64)
         mixed = (mixed ^ codes) * np.uint64(0x9E3779B97F4A7C15)
     return mixed
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _duration(seconds: float) -> str:

@@ -80,6 +80,31 @@ class Journal:
                 end += len(line)
                 yield entry, end
 
+    def damaged(self) -> bool:
+        """Whether it is broken as no kill and no power cut leaves it: behind a line that is not whole stands what was
+        added when that line was durable (the first one is, once there is another; others at the second `synced`).
+        """
+        bad, later, durable = -1, 0, 0
+        for number, entry in enumerate(self._lines()):
+            if entry is None:
+                bad = number if bad < 0 else bad
+            elif bad >= 0:
+                later += 1
+                durable += "synced" in entry or "complete" in entry
+        return later > 0 if bad == 0 else bad > 0 and durable > 1
+
+    @property
+    def headless(self) -> bool:
+        """Whether there is a file, and its first entry cannot be read."""
+        return self.path.exists() and next(self._lines(), None) is None
+
+    def _lines(self) -> Iterator[dict[str, Any] | None]:
+        try:
+            with open(self.path, "rb") as file:
+                yield from map(decoded, file)
+        except FileNotFoundError:
+            return
+
 
 def encoded(entry: Mapping[str, Any]) -> bytes:
     """An entry as a line."""

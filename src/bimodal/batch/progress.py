@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from bimodal.batch.report import Report, rows
+from bimodal.batch.report import Report, rows, sized
 from bimodal.errors import UsageError
 
 EVERY = 3.0  # seconds between plain lines
@@ -95,7 +95,7 @@ class Pace:
     def at(self, read: int, done: int) -> dict[str, float | int | None]:
         """rate: rows a second. share: of the whole, from 0 to 1. left: seconds."""
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        rate = (read - self._before) / elapsed
+        rate = max(read - self._before, 0) / elapsed
         whole = self.total_bytes if self.total_bytes and done else self.total_rows
         so_far = done if self.total_bytes and done else read
         share = min(so_far / whole, 1.0) if whole else None
@@ -143,7 +143,7 @@ class Lines(Progress):
         line = f"{read:,} of {rows(total)}" if total else rows(read)
         line += f", {pace['rate']:,.0f} rows/s"
         if pace["share"] is not None:
-            size = f" of {self._pace.total_bytes / 1e6:,.1f} MB" if self._pace.total_bytes and done else ""
+            size = f" of {sized(self._pace.total_bytes)}" if self._pace.total_bytes and done else ""
             line += f", {pace['share']:.0%}{size}"
         if pace["left"] is not None:
             line += f", {pace['left']:.0f} s left"

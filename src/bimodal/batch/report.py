@@ -57,7 +57,7 @@ class Report:
     @property
     def rate(self) -> float:
         """Rows a second, of those that this execution did."""
-        return (self.read - self.resumed) / self.seconds if self.seconds else 0.0
+        return max(self.read - self.resumed, 0) / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
         if self.status == "already complete" and self.plan.get("mode") in ("append", "upsert"):
@@ -83,6 +83,15 @@ class Report:
     def told(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "rate": round(self.rate, 1)}
+
+
+def sized(size: float) -> str:
+    """Bytes, in the unit that shows them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
 
 
 def rows(count: int) -> str:

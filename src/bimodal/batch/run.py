@@ -391,9 +391,10 @@ class Run:
         except KeyboardInterrupt:
             self.progress.end(None)
             self._note_end("interrupted")
-            if self._engine is not None and (self._totals.chunks or self._spooled) and self.plan.repeatable:
-                part = " and a part of those behind them" if self._spooled else ""
-                self.progress.note(f"{rows(self._totals.read)}{part} are done and kept; the same command goes on there")
+            done = self._totals.read + self._kept
+            if self._engine is not None and (self._totals.chunks or done) and self.plan.repeatable:
+                verb = "is" if done == 1 else "are"
+                self.progress.note(f"{rows(done)} {verb} done and kept; the same command goes on there")
             raise
         except BaseException as error:
             self._note_end("failed", error)
@@ -519,20 +520,21 @@ class Run:
         self.sink.resume(begun)
         totals = self._totals
         totals.read, totals.predicted, totals.rejected = begun.read, begun.predicted, begun.rejected
-        totals.before, totals.chunks = begun.read, begun.chunks
+        kept = 0 if begun.complete else engine.survey(begun.last.number if begun.last else -1)
+        totals.before, totals.chunks = begun.read + kept, begun.chunks
         self.id, self._started = begun.run, begun.started
         if begun.schema is not None:
             engine.settle(pa.ipc.read_schema(pa.BufferReader(begun.schema)))
-        done = "everything is predicted already" if begun.complete else f"{rows(begun.read)} are done already"
-        if not begun.complete and self._spooled:
-            done += ", and a part of those behind them"
+        verb = "is" if totals.before == 1 else "are"
+        done = "everything is predicted already" if begun.complete else f"{rows(totals.before)} {verb} done already"
+        if self.plan.call_rows and self.sink.spool is None and not begun.complete:
+            done += "; of the chunk behind them nothing is kept in a database, so it is begun again"
         self.progress.note(f"going on with the run of {begun.started}: {done}")
 
     @property
-    def _spooled(self) -> bool:
-        """Whether answers of a chunk that is not done are kept."""
-        spool = self.sink.spool
-        return spool is not None and spool.is_dir() and any(spool.iterdir())
+    def _kept(self) -> int:
+        """Rows of chunks that are not written, whose answers are kept."""
+        return 0 if self._engine is None else self._engine.kept
 
     def _publish(self, end: Cursor | None) -> Report:
         totals, allowed = self._totals, self.options.allowed
@@ -630,7 +632,7 @@ class Run:
         return self._report("complete", None)
 
     def _report(self, status: str, scored: Scored | None) -> Report:
-        totals = self._totals
+        totals, kept = self._totals, self._kept
         if scored is not None:
             totals.read, totals.predicted, totals.chunks = scored.chunk.count, scored.table.num_rows, 1
             totals.rejected, totals.columns = len(scored.rejects), tuple(scored.table.column_names)
@@ -643,8 +645,8 @@ class Run:
             runtime=self.model.runtime.name,
             input=self.options.input,
             output=self.sink.name if self.sink.table else self.options.output,
-            read=totals.read,
-            predicted=totals.predicted,
+            read=totals.read + kept,
+            predicted=totals.predicted + kept,
             rejected=totals.rejected,
             resumed=totals.before,
             chunks=totals.chunks,

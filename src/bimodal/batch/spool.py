@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -30,16 +31,34 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damaged = 0  # answers that were kept and are not whole, or belong to no rows
         self._known: dict[int, dict[bytes, tuple[int, int, int]]] = {}
+        self._taken: dict[int, set[bytes]] = {}
+        self._rows: dict[int, int] = {}  # that are kept of each chunk
         self._lock = threading.Lock()
         self._broken = False
+
+    @property
+    def kept(self) -> int:
+        """Rows whose answers are kept, of the chunks that are not written."""
+        with self._lock:
+            return sum(self._rows.values())
+
+    def survey(self, after: int) -> int:
+        """Look at what an earlier process left of the chunks behind this one; how many rows that is."""
+        with contextlib.suppress(OSError):
+            for file in self.folder.iterdir() if self.folder.is_dir() else ():
+                if file.name.isdecimal() and int(file.name) > after:
+                    self._entries(int(file.name))
+        return self.kept
 
     def take(self, chunk: int, rows: Rows, outputs: Sequence[str]) -> Rows | None:
         """The answer that an earlier process had to these rows of a chunk."""
         known = self._entries(chunk)
-        if not known or (entry := known.get(_digest(rows, outputs))) is None:
+        if not known or (entry := known.get(digest := _digest(rows, outputs))) is None:
             return None
         start, size, checksum = entry
+        self._taken.setdefault(chunk, set()).add(digest)
         with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
             with open(self._file(chunk), "rb") as file:
                 file.seek(start)
@@ -64,14 +83,19 @@ class Spool:
             finally:
                 os.close(file)
             sync_folder(self.folder)
+            with self._lock:
+                self._rows[chunk] = self._rows.get(chunk, 0) + rows.count
         except (OSError, TypeError, OverflowError, msgspec.EncodeError):
             self._broken = True
 
-    def forget(self, before: int) -> None:
-        """Take the answers of earlier chunks away."""
+    def forget(self, written: int) -> None:
+        """This chunk is written: take the answers of earlier ones away. Its own stay until that is surely durable."""
+        with self._lock:
+            self.damaged += len(self._known.pop(written, {}).keys() - self._taken.pop(written, set()))
+            self._rows = {chunk: count for chunk, count in self._rows.items() if chunk > written}
         with contextlib.suppress(OSError):
             for file in self.folder.iterdir() if self.folder.is_dir() else ():
-                if int(file.name) < before:
+                if int(file.name) < written:
                     file.unlink()
 
     def _file(self, chunk: int) -> Path:
@@ -83,19 +107,28 @@ class Spool:
         """
         with self._lock:
             if chunk not in self._known:
-                found: dict[bytes, tuple[int, int, int]] = {}
+                self._known[chunk] = {}
                 with contextlib.suppress(OSError), open(self._file(chunk), "r+b") as file:
-                    end, size = 0, file.seek(0, os.SEEK_END)
-                    while end + HEAD.size <= size:
-                        file.seek(end)
-                        digest, checksum, length = HEAD.unpack(file.read(HEAD.size))
-                        if end + HEAD.size + length > size:
-                            break
-                        found[digest] = (end + HEAD.size, length, checksum)
-                        end += HEAD.size + length
-                    file.truncate(end)
-                self._known[chunk] = found
+                    file.truncate(self._read(chunk, file))
             return self._known[chunk]
+
+    def _read(self, chunk: int, file: BinaryIO) -> int:
+        """Take in the entries that are whole; where the last one ends."""
+        end, size = 0, file.seek(0, os.SEEK_END)
+        while end + HEAD.size <= size:
+            file.seek(end)
+            digest, checksum, length = HEAD.unpack(file.read(HEAD.size))
+            if end + HEAD.size + length > size:
+                break
+            data = file.read(length)
+            if zlib.crc32(data) == checksum:
+                self._known[chunk][digest] = (end + HEAD.size, length, checksum)
+                self._rows[chunk] = self._rows.get(chunk, 0) + _count(data)
+            else:
+                self.damaged += 1
+            end += HEAD.size + length
+        self.damaged += end < size
+        return end
 
 
 def _digest(rows: Rows, outputs: Sequence[str]) -> bytes:
@@ -103,6 +136,12 @@ def _digest(rows: Rows, outputs: Sequence[str]) -> bytes:
     for buffer in wire.encode({"outputs": list(outputs)}, rows):
         digest.update(buffer)
     return digest.digest()
+
+
+def _count(data: bytes) -> int:
+    """The rows of an answer."""
+    head, _ = wire.PREFIX.unpack_from(data)
+    return int(wire.decode_header(memoryview(data)[wire.PREFIX.size : wire.PREFIX.size + head]).get("count", 0))
 
 
 def _decoded(data: bytes) -> Rows | None:

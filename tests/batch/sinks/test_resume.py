@@ -77,12 +77,26 @@ def test_a_journal_that_ends_anywhere_in_its_first_lines_is_begun_anew_or_gone_o
 ) -> None:
     shot = pictured(tmp_path, kind, "settled")
     text = (work(shot, kind) / "journal").read_bytes()
-    for size in range(0, len(text), 11):
+    for size in range(text.index(b"\n") + 1, len(text), 11):
         folder = shutil.copytree(shot, tmp_path / "cut")
         (work(folder, kind) / "journal").write_bytes(text[:size])
         assert resumed(folder, kind) == -1
         assert result(folder, kind) == whole
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet/"])
+def test_a_journal_whose_head_is_damaged_is_told_and_nothing_is_thrown_away(kind: str, tmp_path: Path) -> None:
+    shot = pictured(tmp_path, kind, f"chunk {LAST}")
+    path = work(shot, kind) / "journal"
+    text = path.read_bytes()
+    for damaged in (text[:20] + b"??" + text[22:], text[:20], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(SinkError, match="--fresh throws its progress away"):
+            go(opened(shot, kind))
+        assert path.read_bytes() == damaged
+    path.write_bytes(text)
+    assert resumed(shot, kind) == LAST
 
 
 def _longer(path: Path) -> None:

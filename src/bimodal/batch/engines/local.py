@@ -76,6 +76,7 @@ class LocalEngine:
     ) -> None:
         self._model, self._source, self._sink, self._plan = model, source, sink, plan
         self._underway, self._done = Underway(), 0  # bytes of the source that are written
+        self._damaged = 0  # kept answers that were told to be
         self._told = 0, 0  # rows and bytes, to the progress
         several = plan.call_rows > 0  # else a chunk is one call, or quick
         self._spool = Spool(sink.spool) if sink.spool is not None and several else None
@@ -93,6 +94,15 @@ class LocalEngine:
         self._bounds = Bounds(options, source, model, self.crew, peak)
         self._bounds.measured.call_rows = self._scorer.call_rows or CHUNK_ROWS
 
+    @property
+    def kept(self) -> int:
+        """Rows of chunks that are not written, whose answers are kept."""
+        return 0 if self._spool is None else self._spool.kept
+
+    def survey(self, after: int) -> int:
+        """The same, of what an interrupted run left behind this chunk."""
+        return 0 if self._spool is None else self._spool.survey(after)
+
     def settle(self, schema: pa.Schema) -> None:
         """The columns of the output: from the first chunk, or from an interrupted run."""
         self._schema = schema
@@ -104,7 +114,7 @@ class LocalEngine:
         """Bring all behind `after` into the sink; tell after each chunk. Gives the cursor after the last one."""
         source = self._source
         self._progress.stage("predicting")
-        self._progress.begin(source.total_rows, source.total_bytes, self._totals.read)
+        self._progress.begin(source.total_rows, source.total_bytes, self._totals.before)
         self._bounds.begin()
         pipeline = Pipeline(
             source.pieces(self._scorer.columns.reading, after),
@@ -112,7 +122,7 @@ class LocalEngine:
             threads=self._bounds.threads,
             bound=self._bounds.ahead,
             abandon=source.live,
-            meanwhile=self._look,
+            meanwhile=lambda: self._look(written),
         )
         end = after
         try:
@@ -190,12 +200,21 @@ class LocalEngine:
         self._done = written.piece.bytes_done
         if self._spool is not None:
             self._spool.forget(mark.number)
+            self._tell_damage(self._spool)
         self._tell(totals.read, self._done)
 
-    def _look(self) -> None:
+    def _look(self, written: Callable[[], None]) -> None:
         """While a chunk is waited for: how far it is, with the rows that are not written yet."""
         rows, done = self._underway.told(self._done)
         self._tell(self._totals.read + rows, done)
+        if self._spool is not None:
+            written()  # calls of it are
+
+    def _tell_damage(self, spool: Spool) -> None:
+        count, self._damaged = spool.damaged - self._damaged, spool.damaged
+        if count:
+            what = "1 kept answer of the interrupted run is" if count == 1 else f"{count:,} kept answers are"
+            self._progress.note(f"{what} damaged or not whole; the rows are predicted again")
 
     def _tell(self, read: int, done: int) -> None:
         """In the main thread; never fewer than before."""

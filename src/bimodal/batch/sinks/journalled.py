@@ -193,6 +193,11 @@ class JournalledSink(Sink):
 
     def begun(self) -> Begun | None:
         with self._failing("read"):
+            if self._damaged():
+                raise SinkError(
+                    f"{self.name}: the journal of the interrupted run ({self._journal.path}) was damaged since, so "
+                    "nobody knows what is done; --fresh throws its progress away and starts anew"
+                )
             self._story = self._believed()
         return None if self._story is None else self._story.told()
 
@@ -221,6 +226,7 @@ class JournalledSink(Sink):
         with self._failing():
             self._story = Story(head, 0)
             self._journal.begin(head)
+            self._journal.sync()  # so that a head that cannot be read was damaged
             self._open(self._story)
             sync_folder(self.folder)
             sync_folder(self.folder.parent)
@@ -244,6 +250,15 @@ class JournalledSink(Sink):
             self._journal.sync()
             sync_folder(self.folder)
         self._synced = time.monotonic()
+
+    def _damaged(self) -> bool:
+        """Whether the journal is broken as only somebody or a disk breaks it, and there is something to lose."""
+        if self._journal.damaged():
+            return True
+        own = ("journal", "journal.new", "holder")
+        return self._journal.headless and any(
+            each.is_file() and each.name not in own and each.stat().st_size for each in self.folder.rglob("*")
+        )
 
     def _see_kept(self, story: Story) -> None:
         """Read all that is kept, before more comes behind it: what was durable once may have been damaged since."""
@@ -514,6 +529,8 @@ class JournalledSink(Sink):
         for entry, _ in self._journal.entries():
             if "mark" in entry or "complete" in entry or entry.get("journal", VERSION) != VERSION:
                 return True
+        if self._damaged():
+            return True
         return self.spool is not None and self.spool.is_dir() and any(self.spool.iterdir())
 
     def _stop_syncing(self) -> None:
