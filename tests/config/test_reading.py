@@ -248,6 +248,20 @@ FAULTS = {
         JOB + '[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "x/../b.csv"',
         "10: jobs.k.output: jobs.j writes this output too",
     ),
+    "one output with other dates": (
+        JOB.replace("b.csv", "two/{date}.csv")
+        + '[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "two/{due:%Y-%m-%d}.csv"',
+        "10: jobs.k.output: jobs.j writes this output too",
+    ),
+    "the input as the output": (JOB.replace("b.csv", "./a.csv"), "6: jobs.j.output: this is the job's input; name"),
+    "the input of a day": (
+        JOB.replace("b.csv", "{date}.csv").replace("a.csv", "{due:%Y-%m-%d}.csv"),
+        "6: jobs.j.output: this is the job's input; name",
+    ),
+    "the input's table": (DATABASE.replace("#b", "#a"), "6: jobs.j.output: this is the job's input; name"),
+    "a model as the output": (JOB.replace("b.csv", "m.pkl"), "6: jobs.j.output: this is models.m itself; name"),
+    "the folder as the output": (JOB.replace("b.csv", "."), "6: jobs.j.output: this is the folder of this file"),
+    "the folder around as the output": (JOB.replace("b.csv", "../"), "6: jobs.j.output: this is the folder of this"),
     "nested without an end": ("a = " + "[" * 5000 + "]" * 5000, "1: this is nested too deeply"),
     "a store of another model": (
         JOB + '[models.o]\npath = "o.pkl"\n[models.o.store]\njob = "j"\nkey = "id"',
@@ -281,6 +295,37 @@ def test_a_fault_is_told_with_its_line_and_what_to_do(name: str, write: Write) -
     found = told(write, text)
     assert len(found) == 1, found
     assert found[0].startswith(f"bimodal.toml:{wanted}")
+
+
+def test_one_fault_of_a_job_hides_none_of_its_others(write: Write) -> None:
+    found = told(
+        write,
+        JOB.replace('"m"\ninput', '"n"\ninput')
+        + 'schedule = "0 25 * * *"\nevery = 0.5\ntimezone = "Europe/Wien"\nincremental = "rows"\nmode = "replace"',
+    )
+    assert [each.split(": ")[1] for each in found] == [
+        "jobs.j.model",
+        "jobs.j.schedule",
+        "jobs.j.every",
+        "jobs.j.timezone",
+        "jobs.j.incremental",
+        "jobs.j.incremental",
+    ]
+
+
+@pytest.mark.parametrize("output", ["two/{run}.csv", "two/{date}-{job}.csv", "two/{yesterday}.csv"])
+def test_outputs_that_differ_with_the_run_are_two(output: str, write: Write) -> None:
+    assert (
+        len(
+            config.read(
+                write(
+                    JOB.replace("b.csv", "two/{date}.csv")
+                    + f'[jobs.k]\nmodel = "m"\ninput = "c.csv"\noutput = "{output}"'
+                )
+            ).jobs
+        )
+        == 2
+    )
 
 
 SECRETS = [

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from bimodal.config import kinds
 from bimodal.config.findings import Findings, dotted
 from bimodal.config.lines import Key
-from bimodal.config.places import REMEDY, has_secret, is_database
+from bimodal.config.places import REMEDY, file_of, has_secret, is_database
 from bimodal.config.tables import Config, JobTable, ModelTable, NotifyTable, StoreTable
 from bimodal.errors import UsageError
+
+Target = tuple[str, str]
+DUES = (1_774_926_000.0, 1_798_814_110.0)  # 31 March 2026, 03:00:00, and 1 January 2027, 14:35:10 (UTC)
 
 
 def check(config: Config, found: Findings) -> None:
@@ -115,15 +119,17 @@ def _database(job: JobTable, key: Key, found: Findings) -> None:
 
 
 def _times(job: JobTable, key: Key, found: Findings) -> None:
-    schedule, every = (*key, "schedule"), (*key, "every")
+    """Each of schedule, every and timezone by itself: one that is wrong hides none of the others."""
+    schedule, every, zone = (*key, "schedule"), (*key, "every"), (*key, "timezone")
+    if not found.is_faulty(zone):
+        _zone(job.timezone, zone, found)
+    if job.schedule is not None and not found.is_faulty(schedule):
+        alone = replace(job, every=None, timezone="UTC")
+        _call("bimodal.jobs.schedule", "Schedule.of", alone, schedule, found)
+    if job.every is not None and not found.is_faulty(every):
+        _call("bimodal.jobs.schedule", "Schedule.of", replace(job, schedule=None), every, found)
     if job.schedule is not None and job.every is not None:
-        found.add(every, "a job has a schedule or every, not both; leave one of them out", schedule)
-    if found.is_faulty(schedule) or found.is_faulty(every):
-        return
-    _zone(job.timezone, (*key, "timezone"), found)
-    if not found.is_faulty((*key, "timezone")):
-        place = schedule if job.every is None else every
-        _call("bimodal.jobs.schedule", "Schedule.of", job, place, found)
+        found.add(every, "a job has a schedule or every, not both; leave one of them out")
 
 
 def _zone(name: str, key: Key, found: Findings) -> None:
@@ -138,25 +144,31 @@ def _zone(name: str, key: Key, found: Findings) -> None:
 
 def _increments(job: JobTable, key: Key, found: Findings) -> None:
     """What an incremental job needs."""
-    incremental, source = (*key, "incremental"), (*key, "input")
+    incremental, faults = (*key, "incremental"), list[str]()
     if job.watermark is not None and job.incremental != "column":
         found.add((*key, "watermark"), 'the watermark is for incremental = "column"', incremental)
-    for needed, missing in _needs(job):
-        if missing:
-            found.add(incremental, needed, source, *[(*key, each) for each in ("key", "mode", "watermark", "output")])
+    for needed, missing, involved in _needs(job):
+        if missing and not any(found.is_faulty((*key, each)) for each in ("incremental", *involved)):
+            faults.append(needed)
+    for needed in faults:
+        found.also(incremental, needed)
 
 
-def _needs(job: JobTable) -> Iterator[tuple[str, bool]]:
-    """What is needed, and whether it is missing."""
+def _needs(job: JobTable) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
+    """What is needed, whether it is missing, and the keys that tell so."""
     databases = [is_database(each) for each in inputs(job)]
     if job.incremental == "files":
-        yield "files is for an input of files, and this one is a database; there are column and rows", any(databases)
+        words = "files is for an input of files, and this one is a database; there are column and rows"
+        yield words, any(databases), ("input",)
     elif job.incremental == "column":
-        yield 'column needs the column that grows with each new row: watermark = "updated_at"', job.watermark is None
-        yield "column reads from a database, and the input is none; there are files and rows", not all(databases)
+        words = 'column needs the column that grows with each new row: watermark = "updated_at"'
+        yield words, job.watermark is None, ("watermark",)
+        words = "column reads from a database, and the input is none; there are files and rows"
+        yield words, not all(databases), ("input",)
     elif job.incremental == "rows":
-        yield 'rows needs the columns that tell a row: key = "id"', not job.key
-        yield 'rows adds to what is there: mode = "append" or "upsert"', job.mode not in ("append", "upsert")
+        yield 'rows needs the columns that tell a row: key = "id"', not job.key, ("key",)
+        words = 'rows adds to what is there: mode = "append" or "upsert"'
+        yield words, job.mode not in ("append", "upsert"), ("mode",)
 
 
 def _notify(told: NotifyTable, key: Key, found: Findings) -> None:
@@ -171,24 +183,62 @@ def _notify(told: NotifyTable, key: Key, found: Findings) -> None:
 
 def _outputs(config: Config, found: Findings) -> None:
     """Two jobs that write one output would take it from each other. Tables that are only added to may have several."""
-    taken: dict[tuple[str, str | None], str] = {}
+    taken: dict[Target, str] = {}
+    files = {name: file_of(model.path) for name, model in config.models.items()}
+    models = {_place(file, config): name for name, file in files.items() if file is not None}
     for name, job in config.jobs.items():
         if job.output is None:
             continue
-        other = taken.setdefault(_target(job, config), name)
-        if other == name or {job.mode, config.jobs[other].mode} <= {"append", "upsert"}:
-            continue
-        keys: tuple[Key, ...] = tuple(("jobs", each, part) for each in (name, other) for part in ("output", "mode"))
-        found.add(keys[0], f"{dotted(('jobs', other))} writes this output too; give each job its own", *keys[1:])
+        key: Key = ("jobs", name, "output")
+        targets = _targets(name, job, job.output, job.into, config)
+        _overwritten(name, job, targets, models, config, found)
+        others = {taken.setdefault(each, name) for each in targets} - {name}
+        for other in sorted(others):
+            if {job.mode, config.jobs[other].mode} <= {"append", "upsert"}:
+                continue
+            keys: tuple[Key, ...] = tuple(("jobs", each, part) for each in (name, other) for part in ("output", "mode"))
+            found.add(key, f"{dotted(('jobs', other))} writes this output too; give each job its own", *keys[1:])
 
 
-def _target(job: JobTable, config: Config) -> tuple[str, str]:
-    """What a job writes: the same for two spellings of it."""
-    output = job.output or ""
-    if not is_database(output):
-        return os.path.normpath(config.folder / output), ""
-    database, _, table = output.partition("#")
-    return database, job.into or table
+def _overwritten(
+    name: str, job: JobTable, targets: set[Target], models: Mapping[Target, str], config: Config, found: Findings
+) -> None:
+    """An output that is what the job itself reads, or the place where all this stands."""
+    key: Key = ("jobs", name, "output")
+    for each in inputs(job) if job.query is None else ():
+        if targets & _targets(name, job, each, None, config):
+            found.add(key, "this is the job's input; name another output", ("jobs", name, "input"))
+    for each in sorted(targets & set(models)):
+        found.add(key, f"this is {dotted(('models', models[each]))} itself; name another output")
+    for place, _ in targets:
+        if not is_database(place) and config.folder.is_relative_to(place):
+            found.add(key, "this is the folder of this file, or one around it; name a file in it, or a folder/")
+
+
+def _targets(name: str, job: JobTable, text: str, into: str | None, config: Config) -> set[Target]:
+    """What a text means, at a few due times: the same for two spellings of it."""
+    whole = f"{text}#{into}" if into else text
+    return {_place(_filled(whole, name, job, due), config) for due in DUES}
+
+
+def _filled(text: str, name: str, job: JobTable, due: float) -> str:
+    """A text of a job as it is at a due time; as it stands where it is faulty. Each run's id is another one."""
+    if "{" not in text:
+        return text
+    try:
+        rendered: str = import_module("bimodal.jobs.templates").render(
+            text, due, job.timezone, run=f"of-{name}", job=name
+        )
+    except (UsageError, KeyError, ValueError, OSError):  # the template, or the time zone, which is told elsewhere
+        return text
+    return rendered
+
+
+def _place(text: str, config: Config) -> Target:
+    if not is_database(text):
+        return os.path.normpath(config.folder / text), ""
+    database, _, table = text.partition("#")
+    return database, table.rpartition("#")[2]
 
 
 # -- what other rooms know --------------------------------------------------------------------------------------------

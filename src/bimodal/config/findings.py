@@ -39,6 +39,11 @@ class Findings:
         self._faulty.add(key)
         self._found.append((self.line(key), f"{dotted(key)}: {message}"))
 
+    def also(self, key: Key, message: str) -> None:
+        """One more of a key that may have a fault already, where neither comes of the other."""
+        self._faulty.add(key)
+        self._found.append((self.line(key), f"{dotted(key)}: {message}"))
+
     def is_faulty(self, key: Key) -> bool:
         """Whether a fault was found in it, or in a table around it."""
         return any(key[:length] in self._faulty for length in range(1, len(key) + 1))
