@@ -112,6 +112,24 @@ def test_a_key_that_comes_twice_or_is_not_kept_is_told(desk: Desk) -> None:
         jobs.run()
 
 
+@pytest.mark.parametrize(
+    ("keys", "kind"),
+    [(["a", "", None, "b" * 4097], "text"), ([1, None, None, None], "int"), (["1", "", "", None], "int")],
+)
+@pytest.mark.parametrize("source", ["odd.parquet", "odd.csv"])
+def test_keys_that_nobody_can_ask_for_are_left_out_and_told(
+    desk: Desk, source: str, keys: list[Any], kind: str
+) -> None:
+    odd = FRAME.head(4).assign(id=pd.array(keys, dtype="Int64" if keys[0] == 1 else "string"))
+    odd.to_parquet(desk.folder / "odd.parquet", index=False)
+    odd.to_csv(desk.folder / "odd.csv", index=False)
+    jobs = configured(desk, f'input = "{source}"\n')
+    assert jobs.run() == 4
+    edition, found = answers(desk, [int(keys[0]) if kind == "int" else "a"])
+    assert (edition.count, edition.kind, found[0]["prediction"]) == (1, kind, "no")
+    assert any("3 rows are left out of the prediction store" in each for each in jobs.parent.notes)
+
+
 def test_a_run_of_old_days_leaves_the_current_edition(desk: Desk) -> None:
     jobs = configured(desk, 'input = "in.parquet"\noutput = "out.parquet"\n')
     jobs.run()

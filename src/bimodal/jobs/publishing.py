@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bimodal.jobs import templates
 from bimodal.jobs.task import Task
 from bimodal.model import Model
 from bimodal.predictions import collected
-from bimodal.predictions.contract import Edition, StoreWriter
+from bimodal.predictions.contract import LONGEST, Edition, StoreWriter
 from bimodal.predictions.fingerprint import fingerprint
 from bimodal.predictions.opening import open_reader, open_writer
 from bimodal.table import flat_schema
@@ -82,7 +82,7 @@ def publish(
     )
     waiting = Waiting.of(folder, task, kind, result)
     try:
-        edition = _fill(writer, result, kind, waiting, guard)
+        edition = _fill(writer, result, kind, waiting, guard, note)
     except InputError as error:
         published = "" if task.table.output is None else f"{output} is published, but "
         raise UsageError(
@@ -100,14 +100,40 @@ def _is_later(current: Edition, task: Task) -> bool:
     return current.job == task.job and current.due is not None and current.due > task.due
 
 
-def _fill(writer: StoreWriter, result: Result, kind: str, waiting: Waiting, guard: Callable[[], None]) -> Edition:
-    for keys, bodies, marks in result.pieces(kind):
+def _fill(
+    writer: StoreWriter,
+    result: Result,
+    kind: str,
+    waiting: Waiting,
+    guard: Callable[[], None],
+    note: Callable[[str], None],
+) -> Edition:
+    left_out = 0
+    for piece in result.pieces(kind):
+        keys, bodies, marks = _askable(*piece)
+        left_out += len(piece[0]) - len(keys)
         writer.add(keys, bodies, marks)
         waiting.drop(keys)
+    if left_out:
+        rows = "1 row is" if left_out == 1 else f"{left_out:,} rows are"
+        note(
+            f"{rows} left out of the prediction store: nobody can ask for a key that is empty or longer than "
+            f"{LONGEST:,} characters"
+        )
     for keys, bodies, marks in waiting.pieces():
         writer.add(keys, bodies, marks)
     guard()
     return writer.commit(time.time())
+
+
+def _askable(
+    keys: list[int | str], bodies: list[bytes], marks: list[int]
+) -> tuple[list[int | str], list[bytes], list[int]]:
+    """Without the results of keys that no lookup takes."""
+    good = [not isinstance(key, str) or 0 < len(key) <= LONGEST for key in keys]
+    if all(good):
+        return keys, bodies, marks
+    return list(compress(keys, good)), list(compress(bodies, good)), list(compress(marks, good))
 
 
 def check(task: Task) -> None:
@@ -273,7 +299,7 @@ def _cast(table: pa.Table, types: dict[str, pa.DataType]) -> pa.Table:
 def _integers(column: Any) -> bool:
     if pa.types.is_integer(column.type):
         return True
-    return all(isinstance(each, str) and _is_integer(each) for each in column.to_pylist())
+    return all(not each or (isinstance(each, str) and _is_integer(each)) for each in column.to_pylist())
 
 
 def _is_integer(text: str) -> bool:
@@ -282,4 +308,7 @@ def _is_integer(text: str) -> bool:
 
 
 def _key(value: Any, kind: str) -> int | str:
+    """A key; empty where there is none."""
+    if value is None or value == "":
+        return ""
     return int(value) if kind == "int" else str(value)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+LONGEST = 4096  # characters of a key that can be asked for
+
 
 class Edition(msgspec.Struct, frozen=True):
     """One committed result of one job: what all answers from it have in common.

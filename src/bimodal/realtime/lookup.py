@@ -26,7 +26,7 @@ from bimodal.config.tables import StoreTable
 from bimodal.errors import BimodalError, InputError, ModelNotFound, NoPrediction, SourceError, Unavailable
 from bimodal.field import listed, nearest
 from bimodal.predictions.collected import Collector
-from bimodal.predictions.contract import Edition, Found, StoreReader
+from bimodal.predictions.contract import LONGEST, Edition, Found, StoreReader
 from bimodal.predictions.fingerprint import fingerprint
 from bimodal.realtime import gather, metrics, openapi
 from bimodal.realtime.answer import Answer
@@ -37,7 +37,7 @@ from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure
 from bimodal.realtime.metrics import LOOKUP, SOURCES, Metrics
 from bimodal.realtime.protocols import choice
-from bimodal.realtime.protocols.keys import LONGEST, Asked, Key, Reader, chosen, of_query, typed
+from bimodal.realtime.protocols.keys import Asked, Key, Reader, chosen, of_query, typed
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows

@@ -10,7 +10,7 @@ import msgspec
 
 from bimodal.errors import InputError, UsageError
 from bimodal.field import kind, listed, nearest
-from bimodal.predictions.contract import Edition
+from bimodal.predictions.contract import LONGEST, Edition
 from bimodal.realtime import gather
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.rows import too_many
@@ -23,7 +23,6 @@ TAKES = (
 )
 WORDS = ("key", "keys", "row", "rows", "outputs")
 INTEGER = re.compile(r"-?\d{1,19}")
-LONGEST = 4096  # characters of a key
 HIGHEST = 2**63  # an integer key is below it, and not below its negative
 
 Key = int | str
