@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -49,11 +50,17 @@ def lines(process: subprocess.Popen[str], count: int) -> list[str]:
 
 def ended(process: subprocess.Popen[str]) -> int:
     """Drain it, and see that nothing stays behind."""
+    stopped(process)
+    return process.returncode
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """What it has logged, once it is drained."""
     below = children(process.pid)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    _, log = process.communicate(timeout=60)
     assert all(map(gone, below))
-    return process.returncode
+    return log
 
 
 def test_models_are_served_and_jobs_run_when_they_are_due(desk: Desk) -> None:
@@ -67,7 +74,9 @@ def test_models_are_served_and_jobs_run_when_they_are_due(desk: Desk) -> None:
         assert json.load(answer) == {"prediction": [42.0]}
     found: list[Any] = until(lambda: desk.state("SELECT id FROM bimodal_jobs_runs WHERE status = 'succeeded'"), 60)
     until(lambda: (desk.folder / "told").exists())
-    assert ended(running) == 0
+    log = stopped(running)
+    assert running.returncode == 0
+    assert re.search(rf"often: run {found[0][0]} succeeded, 5 rows predicted, [\d.]+ s\n", log)
     assert found[0][0] in (desk.folder / "told").read_text().split()
     ((succeeded,),) = desk.state("SELECT count(*) FROM bimodal_jobs_runs WHERE status = 'succeeded'")
     assert desk.sql("SELECT count(*) FROM scores") == [(5 * succeeded,)]
@@ -117,10 +126,10 @@ def test_a_model_that_is_replaced_is_served_and_no_request_fails(desk: Desk) -> 
     running = desk.start("up", "--port", "0", "--only", "server")
     url = lines(running, 1)[0].split(" at ")[1].strip()
     answers: list[Any] = []
-    stopped = threading.Event()
+    enough = threading.Event()
 
     def ask() -> None:
-        while not stopped.is_set():
+        while not enough.is_set():
             answers.append(asked(url))
 
     caller = threading.Thread(target=ask)
@@ -137,10 +146,9 @@ def test_a_model_that_is_replaced_is_served_and_no_request_fails(desk: Desk) -> 
         put(model, text)
         until(lambda: answers[-1] == 42.0, 60)
     finally:
-        stopped.set()
+        enough.set()
         caller.join()
-        running.send_signal(signal.SIGTERM)
-        _, log = running.communicate(timeout=60)
+        log = stopped(running)
     assert set(answers) == {42.0, 63.0}
     assert "doubled is served as it is now" in log
     assert "cannot be served; the one before goes on" in log

@@ -226,6 +226,14 @@ def test_outputs_are_chosen_of_those_stored(shop: Shop) -> None:
     assert "stored are" in desk.error({"key": 17, "outputs": ["xyz"]}, 400, PATH)["error"]
 
 
+def test_before_there_is_an_edition_answers_have_what_the_job_predicts(shop: Shop) -> None:
+    desk = shop.open(proba=True)
+    answer = desk.answer({"key": 1, "row": ROW}, PATH)
+    assert list(answer)[:2] == ["prediction", "probability"]
+    assert answer["probability"] == desk.answer({"input": [ROW], "outputs": ["probability"]})["probability"][0]
+    assert list(desk.answer({"keys": [1]}, PATH)["answers"][0]) == ["prediction", "probability", "source"]
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

@@ -42,6 +42,7 @@ def up(
     if only is not None and only not in PARTS:
         raise UsageError(f"--only {only}: it is one of {', '.join(PARTS)}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("bimodal.jobs").setLevel(logging.INFO)  # runs that have succeeded, models that were replaced
     given = {name: value for name, value in (("host", host), ("port", port), ("workers", workers)) if value is not None}
     running = Up(read(find(config)), Choice(only, insecure, at_once, given))
     with suppress(KeyboardInterrupt):  # a signal that comes before it waits for one ends it alike

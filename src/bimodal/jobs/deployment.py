@@ -48,5 +48,5 @@ class Deployment:
         if changed:
             self._take(prepared)
             for each in changed:
-                log.warning("%s is served as it is now: %s/%s", each.name, each.name, each.digest[:12])
+                log.info("%s is served as it is now: %s/%s", each.name, each.name, each.digest[:12])
         self._prepared = prepared

@@ -303,6 +303,8 @@ class Worker:
         shutil.rmtree(self.config.home / "runs" / run.id, ignore_errors=True)  # what was on its way to a store
         self._notices.release(over)
         self._tell("end", {"run": run.id, "job": run.job, "status": over.status})
+        if over.status == "succeeded" and self._told is None:
+            log.info("%s", _done(over, now))
         if over.status == "failed":
             self._warn("job %s, run %s failed: %s", run.job, run.id, over.error)
 
@@ -320,6 +322,15 @@ class Worker:
 def _counts(run: JobRun) -> dict[str, int]:
     """What is kept of earlier attempts. failures: those that failed; handed_back: those that were given back."""
     return {name: int(run.report.get(name, 0)) for name in ("failures", "handed_back")}
+
+
+def _done(run: JobRun, now: float) -> str:
+    """The line of a run that succeeded: job, run, rows, seconds."""
+    report = run.report
+    rows = int(report.get("predicted", 0))
+    rejected = f", {report['rejected']:,} rejected" if report.get("rejected") else ""
+    seconds = now - (run.created if run.started is None else run.started)
+    return f"{run.job}: run {run.id} succeeded, {rows:,} row{'s' * (rows != 1)} predicted{rejected}, {seconds:.1f} s"
 
 
 def _lost(run: JobRun) -> int:

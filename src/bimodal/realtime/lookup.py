@@ -101,9 +101,12 @@ class Lookup:
         table: StoreTable,
         collector: Collector,
         rows: Table | None = None,
+        outputs: tuple[str, ...] | None = None,
     ) -> None:
+        """outputs: what the job predicts, which answers have before there is an edition."""
         self.served, self.reader, self.table = served, reader, table
         model = served.model
+        self._outputs = outputs or served.outputs
         self._begin = len(prefix(model.name))
         self._bodies = Reader(served.signature, served.limits.depth, served.limits.rows)
         self._collector, self._flushing = collector, False
@@ -298,9 +301,10 @@ class Lookup:
         parts = [fetched[place] if place in fetched else _row(ask.asked.rows, sent[place]) for place in ask.live]
         rows = Rows.concat(parts) if len(parts) != len(sent) or fetched else _all(ask.asked.rows)
         outputs = ask.asked.outputs
-        if outputs is None and ask.edition is not None:
+        if outputs is None:
+            wanted = self._outputs if ask.edition is None else ask.edition.outputs
             known = {each.name for each in self.served.signature.outputs}
-            outputs = ask.edition.outputs if known.issuperset(ask.edition.outputs) else None
+            outputs = wanted if known.issuperset(wanted) else None
         key = self.served.lane(self.served.choose(outputs, None), rows)
         now = monotonic()
         ask.work = Work(
@@ -362,7 +366,7 @@ class Lookup:
     def _stored(self, ask: Ask, found: Found | None, source: str, wanted: Sequence[str] | None, now: int) -> bytes:
         edition = ask.edition
         if found is None or edition is None:
-            names = ask.asked.outputs or (self.served.outputs if edition is None else edition.outputs)
+            names = ask.asked.outputs or (self._outputs if edition is None else edition.outputs)
             return self._encode({**dict.fromkeys(names), "source": "miss"})
         tail = self._tail(source, max(0, now - int(edition.committed)), _told(edition))
         if wanted is None:
@@ -480,7 +484,17 @@ def _opened(served: Served, spec: Mapping[str, Any], worker: int) -> Lookup:
         module, _, function = spec.get("rows", ROWS).partition(":")
         rows = getattr(import_module(module), function)(table.rows, table.key, served.signature)
     collector = Collector(spec["folder"], worker)
-    return Lookup(served, predictions.open_reader(table, spec["folder"]), table, collector, rows)
+    reader = predictions.open_reader(table, spec["folder"])
+    return Lookup(served, reader, table, collector, rows, _predicted(served, spec))
+
+
+def _predicted(served: Served, spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The outputs that the store's job predicts."""
+    names = served.model.resolve_outputs(spec.get("outputs")) if spec.get("outputs") else served.outputs
+    if spec.get("proba"):
+        more = [each.name for each in served.signature.outputs if "probability" in each.name]
+        names = tuple(dict.fromkeys([*names, *more]))
+    return names
 
 
 def _text(counters: Metrics, lookups: Sequence[Lookup]) -> str:

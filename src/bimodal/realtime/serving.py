@@ -92,9 +92,15 @@ class Prepared:
 
 
 def stores_of(file: Config) -> dict[str, dict[str, Any]]:
-    """The prediction stores of a bimodal.toml, by model."""
-    places = {name: file.home / "predictions" / name for name in file.models}
-    return {name: store(table.store, places[name]) for name, table in file.models.items() if table.store is not None}
+    """The prediction stores of a bimodal.toml, by model, with what their jobs predict."""
+    found = {}
+    for name, table in file.models.items():
+        if table.store is not None:
+            job = file.jobs.get(table.store.job)
+            told = store(table.store, file.home / "predictions" / name)
+            outputs = (job.outputs if job else None) or table.outputs
+            found[name] = {**told, "outputs": outputs, "proba": job is not None and job.proba}
+    return found
 
 
 def store(table: StoreTable, folder: str | Path) -> dict[str, Any]:
