@@ -41,8 +41,13 @@ def test_verify_tells_what_it_found_and_what_it_could_not_look_at(
         "file": str(folder / "bimodal.toml"),
         "models": ["churn"],
         "jobs": ["nightly", "hourly"],
-        "notes": [],
+        "notes": [
+            f"bimodal.toml:24: there is no {folder}/more.csv yet, which jobs.nightly reads",
+        ],
     }
+    (folder / "more.csv").touch()
+    assert main(["config", "verify"]) == 0
+    assert "there is no" not in capsys.readouterr().out
 
 
 def test_verify_tells_all_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

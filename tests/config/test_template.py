@@ -61,7 +61,9 @@ def test_a_model_elsewhere_and_what_it_needs_are_named_from_the_file(
     (folder / "conf").mkdir()
     (folder / "train.py").write_text("")
     assert main(["init", "my model.pkl", "-o", "conf/own.toml", "--code", "train.py"]) == 0
-    assert "bimodal up --config conf/own.toml" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "bimodal up --config conf/own.toml" in told
+    assert "write into its input line what the job reads (there is no batch_input.csv here)" in told
     model = config.read("conf/own.toml").models["my_model"]
     assert (model.path, model.code) == (str(folder / "my model.pkl"), (str(folder / "train.py"),))
 

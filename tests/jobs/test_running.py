@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+import bimodal.jobs
+from bimodal.cli.jobs import silence
 from bimodal.config import read
 from bimodal.errors import NotFound, UsageError
 from bimodal.jobs.running import Jobs
 from bimodal.jobs.store import JobRun
-from bimodal.jobs.work import Worker
+from bimodal.jobs.work import TTL, Worker
 from tests.jobs.desk import Desk, children, gone, kill, until
 
 NIGHTLY = """
@@ -228,6 +230,28 @@ def test_backfill_runs_each_day_once_and_goes_on_after_the_one_that_failed(desk:
             list(jobs.backfill("nightly", "2999-01-01", "2999-01-01"))
         with pytest.raises(UsageError, match="no date"):
             list(jobs.backfill("nightly", "yesterday", "2026-03-01"))
+
+
+def test_a_backfill_of_very_many_runs_asks_first(desk: Desk) -> None:
+    refused = desk.command("jobs", "backfill", "nightly", "--from", "2020-01-01", "--to", "2020-12-31")
+    assert (refused.returncode, desk.told("jobs", "history")) == (2, [])
+    assert "has 366 due times from 2020-01-01 to 2020-12-31: --yes runs them all" in refused.stderr
+
+
+def test_the_owner_of_a_run_that_gives_no_sign_is_told(desk: Desk) -> None:
+    run = JobRun("ab12", "nightly", "run:ab12", "running", 0.0, owner="worker 7 on host", lease_until=1030.0)
+    assert silence(run, 1002.0) == "", "it was renewed two seconds ago"
+    assert silence(run, 1012.0) == "worker 7 on host, was last seen 12 s ago; the run is taken over in 18 s"
+    assert "taken over by the next worker" in silence(run, 1040.0)
+    with Jobs(desk.folder / "bimodal.toml") as opened:
+        asked, now = opened.run("nightly", now=True, wait=False), opened.clock()
+        opened.store.claim("worker 7 on host", now - 15, TTL, run=asked.id)
+    for words in (("history",), ("show", asked.id)):
+        assert "worker 7 on host, was last seen 1" in desk.command("jobs", *words).stdout
+
+
+def test_the_functions_are_seen_by_whoever_looks_around() -> None:
+    assert {"run", "backfill", "history", "list", "show", "cancel"} <= set(dir(bimodal.jobs))
 
 
 def test_slots_of_runs(desk: Desk, jobs: Jobs) -> None:

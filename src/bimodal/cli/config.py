@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import msgspec
 import typer
 
 from bimodal.cli.options import Json
+from bimodal.config.checks import inputs
 from bimodal.config.findings import Findings
 from bimodal.config.lines import Key
 from bimodal.config.places import file_of, is_database
@@ -110,12 +112,24 @@ def _look(read: Reading, found: Findings) -> Iterator[str]:
         _exists(model.sample, (*key, "sample"), found)
         for each in model.code:
             _exists(each, (*key, "code"), found)
+    for name, job in read.config.jobs.items():
+        for each in inputs(job):
+            if _is_absent(each):
+                line = found.line(("jobs", name, "input"))
+                yield f"{_name(read.config)}:{line}: there is no {each} yet, which jobs.{name} reads"
     for place, key in _addresses(read.config):
         unset = _missing(place)
         if unset is not None:
             yield f"{_name(read.config)}:{found.line(key)}: {unset} is not there, so this address was not looked at"
         else:
             _parse(place, key, found)
+
+
+def _is_absent(place: str) -> bool:
+    """Whether an input is a file, pattern or folder of which nothing is there; one with a date may be another day's."""
+    if is_database(place) or file_of(place) is None or "{" in place:
+        return False
+    return not glob(place, recursive=True) if any(mark in place for mark in "*?[") else not Path(place).exists()
 
 
 def _exists(path: str | None, key: Key, found: Findings) -> None:
@@ -130,7 +144,7 @@ def _addresses(told: Config) -> Iterator[tuple[str, Key]]:
         if model.store is not None and model.store.rows is not None:
             yield model.store.rows, ("models", name, "store", "rows")
     for name, job in told.jobs.items():
-        for each in (job.input,) if isinstance(job.input, str) else job.input:
+        for each in inputs(job):
             if is_database(each):
                 yield each, ("jobs", name, "input")
         if job.output is not None and is_database(job.output):

@@ -13,7 +13,7 @@ from bimodal.cli.options import Code, Features, Sample, split
 from bimodal.config.places import file_of
 from bimodal.config.reading import NAME
 from bimodal.config.schema import schema
-from bimodal.config.template import DATA, SCHEMA, Subject, likely, template
+from bimodal.config.template import DATA, INPUT, SCHEMA, Subject, likely, template
 from bimodal.errors import ModelError, OutputExists, SinkError, UsageError
 from bimodal.formats import LOOKED_AT, PACKED, recognise
 from bimodal.model import load
@@ -77,11 +77,13 @@ def init(
     if path.exists():
         raise OutputExists(f"{path} exists already; name another file: bimodal init MODEL -o FILE")
     model = source or only_model(Path())
-    text = template(subject(model, path, code or (), sample, split(features)), rows_for(model, path.absolute().parent))
+    rows = rows_for(model, path.absolute().parent)
+    text = template(subject(model, path, code or (), sample, split(features)), rows)
     write_schema(path.absolute().parent / SCHEMA)
     write(path, text)
     told = "" if path.name == NAME else f" {path}"
-    print(f"wrote {path}; check it, then run its server and its job:\n  bimodal config verify{told}")
+    edit = "" if rows is not None else f"; write into its input line what the job reads (there is no {INPUT} here)"
+    print(f"wrote {path}{edit}; check it, then run its server and its job:\n  bimodal config verify{told}")
     print(f"  bimodal up{f' --config {path}' if told else ''}")
 
 

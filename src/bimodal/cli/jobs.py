@@ -12,9 +12,14 @@ import typer
 
 from bimodal.cli.options import Json
 from bimodal.config import find, read
+from bimodal.errors import UsageError
 from bimodal.jobs.notify import Notices
 from bimodal.jobs.running import Jobs, failure, told
 from bimodal.jobs.store import JobRun
+from bimodal.jobs.work import TTL
+
+MANY = 100  # runs of a backfill that nobody asks about
+SEEN = 10.0  # seconds without a sign of a run's owner that are told
 
 jobs = typer.Typer(help="The jobs of bimodal.toml, and their runs.", no_args_is_help=True)
 
@@ -89,6 +94,7 @@ def backfill(
     name: Name,
     first: Annotated[str, typer.Option("--from", metavar="DAY", help="The first day.")],
     last: Annotated[str, typer.Option("--to", metavar="DAY", help="The last day.")],
+    yes: Annotated[bool, typer.Option("--yes", help=f"More than {MANY} runs, too.")] = False,
     config: File = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -96,6 +102,9 @@ def backfill(
     """Run a job for days that have passed: each due time in order, or each day; those that succeeded are left out."""
     shown = Shown(quiet=quiet, as_json=as_json)
     with opened(config) as known:
+        runs = known.planned(name, first, last)
+        if runs > MANY and not yes:
+            raise UsageError(f"job {name} has {runs:,} due times from {first} to {last}: --yes runs them all")
         for over in known.backfill(name, first, last, told=shown):
             shown.end(over)
 
@@ -122,6 +131,9 @@ def history(
         count = f"{int(each.report['predicted']):,}" if "predicted" in each.report else ""
         rows.append((each.id, each.job, each.status, at(each.due), at(each.ended), count))
     columns(rows)
+    for each in found:
+        if unseen := silence(each, known.clock()):
+            print(f"run {each.id}: its owner, {unseen}")
 
 
 @jobs.command("show")
@@ -136,7 +148,7 @@ def show(run: Run, config: File = None, as_json: Json = False) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({**told(found), "notices": sent}), indent=2).decode())
         return
-    for label, value in lines(found, sent):
+    for label, value in lines(found, sent, known.clock()):
         print(f"{label:<10} {value}")
 
 
@@ -216,19 +228,30 @@ def counted(rows: int) -> str:
     return f"{rows:,} row{'s' * (rows != 1)}"
 
 
-def lines(run: JobRun, sent: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def silence(run: JobRun, now: float) -> str:
+    """That the owner of a run gave no sign for a while, and when somebody else takes it; empty while all is well."""
+    if run.status != "running" or run.lease_until is None or now - (run.lease_until - TTL) < SEEN:
+        return ""
+    ago, left = now - (run.lease_until - TTL), run.lease_until - now
+    then = f"in {left:.0f} s" if left > 0 else "by the next worker (bimodal up, or bimodal jobs run)"
+    return f"{run.owner}, was last seen {ago:.0f} s ago; the run is taken over {then}"
+
+
+def lines(run: JobRun, sent: list[dict[str, Any]], now: float) -> list[tuple[str, str]]:
     """What a person wants to know of a run, in lines."""
     report = run.report
     found = [("run", run.id), ("job", run.job), ("status", run.status), ("for", run.slot), ("due", at(run.due))]
     found += [("started", at(run.started)), ("ended", at(run.ended)), ("attempts", str(run.attempt))]
     if run.owner:
-        found.append(("owner", run.owner))
+        found.append(("owner", silence(run, now) or run.owner))
     if "read" in report:
         found.append(("rows", ", ".join(f"{int(report[each]):,} {each}" for each in ("read", "predicted", "rejected"))))
         found.append(("output", str(report.get("output") or "-")))
         found.append(("model", f"{report.get('model')} {str(report.get('digest', ''))[:12]}"))
     elif run.progress.get("rows"):
         found.append(("rows", f"{int(run.progress['rows']):,} so far"))
+    if "without_key" in report:
+        found.append(("left out", f"{counted(int(report['without_key']))} whose key is null"))
     if "edition" in report:
         found.append(("store", f"edition {report['edition']['version']}, {report['edition']['count']:,} keys"))
     if run.error:

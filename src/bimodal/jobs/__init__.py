@@ -22,3 +22,7 @@ if not TYPE_CHECKING:  # a type checker must see that a misspelt name is not the
         if name not in _HOMES:
             raise AttributeError(f"module 'bimodal.jobs' has no attribute {name!r}")
         return getattr(import_module("bimodal.jobs.running"), _HOMES[name])
+
+    def __dir__() -> object:
+        """Of use to whoever looks around: the functions, too, before they are imported."""
+        return sorted({*globals(), *__all__})

@@ -138,6 +138,10 @@ class Jobs:
             if over.status != "succeeded":
                 return
 
+    def planned(self, name: str, first: str | date, last: str | date) -> int:
+        """How many due times (or days) a backfill of these days looks at."""
+        return sum(1 for _ in _slots(known(self.config, name), _day(first), _day(last)))
+
     def follow(self, run: JobRun, told: Told | None = None) -> JobRun:
         """See a run through: here, as soon as nobody else has it."""
         notices = Notices(self.config.home, self.config.jobs)
@@ -341,6 +345,7 @@ def backfill(
 
 def told(run: JobRun) -> Mapping[str, Any]:
     """A run as plain values for JSON."""
-    names = ("id", "job", "slot", "status", "due", "created", "started", "ended", "attempt", "owner", "error")
+    names = ("id", "job", "slot", "status", "due", "created", "started", "ended", "attempt", "owner", "lease_until")
+    names = (*names, "error")
     values = {name: getattr(run, name) for name in names}
     return {**values, "parameters": run.parameters, "progress": run.progress, "report": run.report}
