@@ -208,8 +208,8 @@ def _overwritten(
     for each in inputs(job) if job.query is None else ():
         if targets & _targets(name, job, each, None, config):
             found.add(key, "this is the job's input; name another output", ("jobs", name, "input"))
-    for each in sorted(targets & set(models)):
-        found.add(key, f"this is {dotted(('models', models[each]))} itself; name another output")
+    for target in sorted(targets & set(models)):
+        found.add(key, f"this is {dotted(('models', models[target]))} itself; name another output")
     for place, _ in targets:
         if not is_database(place) and config.folder.is_relative_to(place):
             found.add(key, "this is the folder of this file, or one around it; name a file in it, or a folder/")

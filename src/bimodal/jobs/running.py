@@ -345,7 +345,6 @@ def backfill(
 
 def told(run: JobRun) -> Mapping[str, Any]:
     """A run as plain values for JSON."""
-    names = ("id", "job", "slot", "status", "due", "created", "started", "ended", "attempt", "owner", "lease_until")
-    names = (*names, "error")
-    values = {name: getattr(run, name) for name in names}
+    names = ("id", "job", "slot", "status", "due", "created", "started", "ended", "attempt", "owner", "error")
+    values = {name: getattr(run, name) for name in (*names, "lease_until")}
     return {**values, "parameters": run.parameters, "progress": run.progress, "report": run.report}
