@@ -221,6 +221,18 @@ def test_too_many_rejects_are_told_with_what_to_write_in_the_file(job: str, desk
     assert "bimodal predict" not in caught.value.message
 
 
+def test_a_model_that_fails_on_rows_together_alone_is_told(desk: Desk) -> None:
+    desk.rows("in.csv", range(40))
+    path = desk.folder / "model.py"
+    path.write_text(path.read_text().replace('rows["n"] * 2', 'rows["n"][:3] * 2'))
+    desk.write(f'{HEAD}input = "in.csv"\noutput = "out.csv"\n')
+    jobs = Jobs(desk)
+    assert jobs.run() == 40
+    words = "failed on 40 rows in one call, and on none of them in smaller ones"
+    assert [words in each for each in jobs.report["notes"]].count(True) == 1
+    assert [words in each for each in jobs.parent.notes].count(True) == 1
+
+
 def test_what_another_attempt_cannot_mend_is_final(desk: Desk) -> None:
     place = f"sqlite:///{desk.folder}/shop.db#scores"
     (desk.folder / "in.parquet").write_text("id,n\n1,1\n")

@@ -35,11 +35,13 @@ class Calls:
     counted: Callable[[int, int], None] | None = None
     spool: Spool | None = None
 
-    def predict(self, rows: Rows) -> tuple[Rows, dict[int, BimodalError]]:
-        """The answers, and the rows on which the model fails when they stand alone (their answers are left out)."""
+    def predict(self, rows: Rows) -> tuple[Rows, dict[int, BimodalError], str | None]:
+        """The answers, the rows on which the model fails when they stand alone (their answers are left out), and a
+        sentence where it failed on rows together and on none of them alone.
+        """
         parts: list[Rows] = []
         guilty: dict[int, BimodalError] = {}
-        judged = False
+        judged, parted = False, None
         for start, stop in self._cuts(rows.count):
             try:
                 parts.append(self._one(rows.slice(start, stop)))
@@ -47,8 +49,14 @@ class Calls:
                 if not judged:
                     self._blame(rows, error)
                     judged = True
+                before = len(guilty)
                 self._split(rows, start, stop, error, parts, guilty)
-        return (Rows.concat(parts) if parts else self._run(rows.slice(0, 0))), guilty
+                if len(guilty) == before:
+                    parted = parted or (
+                        f"the model failed on {stop - start:,} rows in one call, and on none of them in smaller ones, "
+                        f"whose answers were taken ({error.message}); see to the model"
+                    )
+        return (Rows.concat(parts) if parts else self._run(rows.slice(0, 0))), guilty, parted
 
     def _cuts(self, count: int) -> Iterator[tuple[int, int]]:
         size = self.size or max(count, 1)

@@ -608,6 +608,8 @@ class Run:
             if len(first) == SHOWN:
                 break
         shown = "\n".join(f"  {reject}" for reject in first)
+        if count > len(first):
+            shown += f"\n  and {count - len(first):,} more"
         others = f"\nto publish the other {read - count:,}: {self.options.command(count)}" if read > count else ""
         return TooManyRejects(
             f"{rows(count)} of {read:,} rejected, nothing was published:\n{shown}\n  all are in {place}{others}"
@@ -621,6 +623,7 @@ class Run:
 
     def _notes(self) -> tuple[str, ...]:
         notes = [*self.source.notes, *self.sink.notes, *self.columns.notes]
+        notes += [] if self._totals.note is None else [self._totals.note]
         if self.source.kind == "csv" and self.columns.reading.missing == MISSING:
             notes.append("missing values in CSV: empty, NA, NaN, null and the others of pandas (--na changes that)")
         return tuple(notes)

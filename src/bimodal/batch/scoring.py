@@ -30,7 +30,7 @@ MARK = pa.field("row_fingerprint", pa.int64())
 class Scored:
     """A chunk's output table, its rejects in the order of the rows, and the seconds it took.
 
-    truth: what the measures of quality need of it (empty without a target).
+    truth: what the measures of quality need of it (empty without a target). note: what is to be told of it.
     """
 
     chunk: Chunk
@@ -38,6 +38,7 @@ class Scored:
     rejects: tuple[Reject, ...]
     seconds: float = 0.0
     truth: bytes = b""
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Scorer:
         calls = Calls(
             model, self._asked, self.threshold, self.call_rows, chunk.number, counted=self.counted, spool=self.spool
         )
-        answer, guilty = calls.predict(rows)
+        answer, guilty, note = calls.predict(rows)
         refused = [_rejected(chunk, problem) for problem in _first_of_each_row(problems)]
         if guilty:
             places = np.flatnonzero(good)
@@ -78,7 +79,7 @@ class Scorer:
                 f"predicted and {len(rejects)} rejected; please report this"
             )
         truth = self._truth(chunk, good, answer, model)
-        return Scored(chunk, table, rejects, time.perf_counter() - started, truth)
+        return Scored(chunk, table, rejects, time.perf_counter() - started, truth, note)
 
     def judge(self, chunk: Chunk) -> tuple[Rows, NDArray[np.bool_], Sequence[Problem]]:
         """The good rows, which they are, and the problems with the others; rows count from 0 within the chunk."""

@@ -41,6 +41,7 @@ class Totals:
     predicting: float = 0.0
     writing: float = 0.0
     columns: tuple[str, ...] = ()
+    note: str | None = None  # what the first chunk of which there is something to tell has to tell
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,9 @@ class LocalEngine:
         totals.chunks += 1
         totals.reading += written.reading
         totals.predicting += scored.seconds
+        if scored.note is not None and totals.note is None:
+            totals.note = scored.note
+            self._progress.note(scored.note)
         totals.writing += time.perf_counter() - started + written.encoding
         self._bounds.keep()
         self._underway.end(mark.number)
