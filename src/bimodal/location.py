@@ -16,6 +16,7 @@ from bimodal.errors import ModelError, PackageDamaged, UsageError
 from bimodal.formats import registry
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import library
+from bimodal.local import see_local
 from bimodal.package import Package
 
 if TYPE_CHECKING:
@@ -76,8 +77,12 @@ class Location:
     ) -> Location:
         """The arguments are those of `load`."""
         wanted = settings.resolve(settings.RUNTIME, runtime)
+        for each in (source, sample):
+            if isinstance(each, str | Path) and not registry.is_uri(str(each)):
+                see_local(str(each), "the model" if each is source else "--sample", "fetch it first, and name the file")
         paths = (code,) if isinstance(code, str | Path) else tuple(code)
         for path in paths:
+            see_local(str(path), "--code", "fetch it first")
             if not Path(path).exists():
                 raise UsageError(f"--code {path}: there is no such file or folder")
         absolute = tuple(str(Path(path).absolute()) for path in paths)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bimodal.errors import SourceError, UsageError
 from bimodal.field import Field
+from bimodal.local import see_local
 from bimodal.table import as_table, from_frame
 
 HEAD = 1000  # rows that are looked at
@@ -28,6 +29,7 @@ def fields(data: Any) -> tuple[Field, ...]:
 def table(data: Any) -> pa.Table:
     """A sample's rows."""
     if isinstance(data, str | Path):
+        see_local(str(data), "--sample", "write some of its rows to a file, and name that")
         return _read(Path(data))
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return from_frame(data)

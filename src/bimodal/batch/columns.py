@@ -15,6 +15,7 @@ from bimodal.signature import Signature
 from bimodal.table import Binding
 
 Keep = str | Sequence[str]
+SHOWN = 40  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,16 @@ def in_file(error: InputError, source: Source, names: Sequence[str], signature: 
     spare = signature.spare(list(names))
     near = {other: name for name in missing if (other := nearest(name, spare))}
     if not near:
-        there = "" if source.hint else f"; it has {listed(names)}"  # what looks like data is not repeated
+        there = "" if source.hint else f"; it has {listed(short(names))}"  # what looks like data is not repeated
         return f"{source.name}: {what} missing{there}"
     remedy = " ".join(f"--rename {shlex.quote(f'{other}={name}')}" for other, name in near.items())
     return f"{source.name}: {what} missing; {listed(list(near))} {'is' if len(near) == 1 else 'are'} near: {remedy}"
+
+
+def short(names: Sequence[str]) -> list[str]:
+    """Names as a message shows them: of a file that is no text, they are anything."""
+    plain = ["".join(each if each.isprintable() else "?" for each in name) for name in names]
+    return [name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}…" for name in plain]
 
 
 def chosen(keep: Keep, names: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ def chosen(keep: Keep, names: Sequence[str], features: Sequence[str]) -> tuple[s
     for name in wanted:
         if name not in names:
             near = nearest(name, names)
-            hint = f"did you mean {near!r}?" if near else f"the columns are {listed(names)}"
+            hint = f"did you mean {near!r}?" if near else f"the columns are {listed(short(names))}"
             raise UsageError(f"--keep: the input has no column {name!r}; {hint}")
     return tuple(dict.fromkeys(wanted))
 

@@ -70,6 +70,8 @@ class Options:
             see_spelling(named)
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"--timeout {self.timeout:g}: more than no time at all")
+        if self.memory is not None and self.memory < 1:
+            raise UsageError(f"--memory {self.memory}: more than no memory at all, such as 2GB")
         if self.mode not in MODES:
             raise UsageError(f"--mode {self.mode!r}: it is one of {', '.join(MODES)}")
         if self.mode == "upsert" and not self.key:
@@ -99,6 +101,7 @@ class Options:
             words += ["--rename", f"{column}={feature}"]
         single = {"threshold": self.threshold, "target": self.target, "query": self.query, "into": self.into}
         single |= {"call-rows": self.call_rows, **self.dialect}
+        single["timeout"] = None if self.timeout is None else f"{self.timeout:g}"
         for flag, value in single.items():
             if value is not None:
                 words += [f"--{flag}", str(value)]

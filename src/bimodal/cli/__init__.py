@@ -93,8 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted(given)
     except BimodalError as error:
         if debug:
             traceback.print_exc()
@@ -106,8 +105,19 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output left, as `head` does; there is nobody to tell
         return 0
     if code == INTERRUPTED:  # what Typer makes of Ctrl-C
-        print("interrupted", file=sys.stderr)
+        return interrupted(given)
     return code if isinstance(code, int) else 0
+
+
+def interrupted(given: list[str]) -> int:
+    """Ctrl-C or SIGTERM ended the command."""
+    if "--json" in given:
+        print(
+            msgspec.json.encode({"event": "error", "code": "interrupted", "message": "interrupted"}).decode(),
+            flush=True,
+        )
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def exit_code(error: BimodalError) -> int:

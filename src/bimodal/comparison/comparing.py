@@ -34,6 +34,7 @@ from bimodal.comparison.side import Said, Side, check_renames
 from bimodal.dialect import Overrides
 from bimodal.errors import BooksDoNotBalance, SourceError, UsageError
 from bimodal.field import listed, nearest
+from bimodal.local import see_local
 from bimodal.model import Model, load
 
 TOLERANCE = 1e-9  # of a number's size: what another runtime, or another order of additions, may move it by
@@ -79,6 +80,8 @@ def compare(
 
     Raises what `predict_file` raises, and UsageError for models that cannot be compared.
     """
+    if output is not None:
+        see_local(os.fspath(output), "what -o names", "compare writes files only, as in -o changed.csv")
     with contextlib.ExitStack() as stack:
         models = [
             each

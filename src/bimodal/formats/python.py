@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,7 +26,8 @@ class Python(Format):
         return PLACE.fullmatch(path) is not None or path.endswith(".py")
 
     def load(self, source: Source) -> Loaded:
-        found = PLACE.fullmatch(source.path)
+        path = source.path
+        found = PLACE.fullmatch(path) or PLACE.fullmatch(f"{path}:{_only(source.file)}")
         if found is None:
             raise ModelError(f"{source.path}: name the model in the file: {source.path}:{_candidate(source.file)}")
         module = found["module"]
@@ -55,6 +57,23 @@ def _module(name: str) -> Any:
         raise MissingCode(f"there is no module {error.name} here; give its folder with --code DIR") from error
     except Exception as error:  # the module's own code raises what it likes
         raise ModelError(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _only(file: Path) -> str:
+    """The one class of the file that has a predict; nothing where there is none, or a choice."""
+    if not file.is_file():
+        return ""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return ""
+    named = [
+        each.name
+        for each in tree.body
+        if isinstance(each, ast.ClassDef)
+        and any(isinstance(part, ast.FunctionDef) and part.name == "predict" for part in each.body)
+    ]
+    return named[0] if len(named) == 1 else ""
 
 
 def _candidate(file: Path) -> str:

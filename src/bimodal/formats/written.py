@@ -25,7 +25,10 @@ from bimodal.runtimes.estimator import Feed
 from bimodal.runtimes.python import Python
 from bimodal.signature import Signature
 
-OPEN = "it declares no inputs: rows of numbers of any one width are taken, predict() gets them as a 2-D float64 array"
+OPEN = (
+    "it declares no inputs: rows of numbers of any one width are taken, predict() gets them as a 2-D float64 array; to "
+    "give them names: --features a,b, or a TypedDict as the type of its argument (docs/guide.md)"
+)
 FREE: dict[str, Any] = {"nullable": True, "finite": False}  # a column of which nothing was said
 
 

@@ -413,6 +413,8 @@ def _reason(error: Exception) -> str:
             "a value cannot be converted to its column's type; find it with TRY_CAST, which gives NULL there, and read "
             "it as text: CAST(… AS VARCHAR)"
         )
+    if "No space left" in text or "Disk quota" in text:
+        return "the disk is full; what is done stays done, and the same command goes on from there once there is room"
     if isinstance(error, duckdb.OutOfMemoryException):
         return "DuckDB has not memory enough for this in its part of it; read or write fewer rows at a time"
     return text

@@ -37,6 +37,8 @@ def open_sink(
     if into is not None:
         if address.table is not None:
             raise UsageError(f"{address.name} names a table, and --into names another: choose one of them")
+        if "://" in into:
+            raise UsageError("--into names a table, as in --into scores, and no address; the database stands at -o")
         address = address.at(Address.parse(f"sqlite:///x#{into}").table)
     target: TableName = address.named
     sink = TableSink(address.open(), target, Mode(mode, key), overwrite=overwrite, inputs=inputs)

@@ -324,7 +324,8 @@ class TableSink(Sink):
         self.database.spell(self._target)
         lacking = self.database.rights(session, self._target, self.mode)
         if lacking is not None:
-            raise SinkError(f"{self.name} cannot be written: {lacking}")
+            reason = lacking.removeprefix(f"{self.database.name}: ")
+            raise SinkError(f"{self.name} cannot be written: {reason}")
         self._see_books(session)
         there = self.database.columns(session, self._target)
         notes: list[str] = []

@@ -21,6 +21,8 @@ KINDS = {
     ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "arrow",
 }  # fmt: skip
 COMPRESSIBLE = ("csv", "jsonl")
+DATABASES = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".duckdb": "duckdb"}
+MODELS = (".pkl", ".pickle", ".joblib", ".skops", ".onnx", ".keras", ".pt", ".cbm", ".ubj", ".bimodal", ".py")
 WEB = ("http://", "https://", "ftp://")
 REJECTS = ".rejects.jsonl"
 Named = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -32,8 +34,21 @@ def find(named: Named) -> list[InputFile]:
     found = [file for one in each for file in ([one] if isinstance(one, InputFile) else _find(os.fspath(one)))]
     if not found:
         raise SourceError("no input was named")
+    _see_twice(found)
     name_apart(found, [place_of(file) for file in found])
     return found
+
+
+def _see_twice(files: Sequence[InputFile]) -> None:
+    """No file may come twice, by its name and by a pattern, or by a link: its rows would be there twice."""
+    seen: set[str] = set()
+    for file in files:
+        place = os.path.realpath(file.path) if file.path else os.fspath(file)
+        if place in seen:
+            raise SourceError(
+                f"{file.path or file.name} is named twice, so its rows would be there twice; name it once"
+            )
+        seen.add(place)
 
 
 def place_of(file: InputFile) -> str:
@@ -48,6 +63,13 @@ def kind_of(name: str) -> tuple[str, str | None]:
     kind = KINDS.get((os.path.splitext(plain)[1] if codec else suffix).lower())
     if kind is None or (codec and kind not in COMPRESSIBLE):
         known = ", ".join(dict.fromkeys(KINDS))
+        if suffix.lower() in DATABASES:
+            scheme = DATABASES[suffix.lower()]
+            raise SourceError(
+                f"{os.path.basename(name)}: a table of a database is named by its address: '{scheme}:///{name}#TABLE'"
+            )
+        if suffix.lower() in MODELS:
+            raise SourceError(f"{os.path.basename(name)} looks like a model; is the model named first, then the input?")
         raise SourceError(
             f"{os.path.basename(name)}: the name tells no format that is understood ({known}; text also with .gz or "
             ".zst)"
