@@ -17,7 +17,7 @@ from bimodal.jobs.task import Task
 from bimodal.location import Location
 from bimodal.model import Model, load
 
-ACCEPTS = re.compile(r"to publish the other ([\d,]+): .*--max-rejects[ =](\S+)")
+ACCEPTS = re.compile(r"(?<=to publish the other )([\d,]+): .*--max-rejects (\S+).*")
 OFTEN = 0.5  # seconds between two notes of how far it is
 
 
@@ -149,25 +149,12 @@ class Trial:
             return self._once(model, reach, fresh=True), reach
 
     def _remedied(self, error: TooManyRejects) -> str:
-        """What happened, with what to do in the words of a job: a line of its file, or of an upload's query."""
-        kept, count = [], None
-        for line in error.message.splitlines():
-            accepts = ACCEPTS.match(line)
-            if accepts is not None:
-                count = accepts[1], accepts[2]
-            elif not (self._sent and line.startswith("  all are in ")):
-                kept.append(line)
-        if count is not None:
-            others, most = count
-            written = f"write max_rejects = {most} in [jobs.{self.task.job}], then: bimodal jobs run {self.task.job}"
-            remedy = f"send the file again with ?max_rejects={most}" if self._sent else written
-            kept.append(f"to publish the other {others}: {remedy}")
-        return "\n".join(kept)
-
-    @property
-    def _sent(self) -> bool:
-        """Whether the run is of a file that was sent to the server, which has no place in the caller's world."""
-        return self.task.job.startswith(adhoc.BEGIN)
+        """What happened, with what to write in the job's table; of a file that was sent, the routes say it."""
+        job = self.task.job
+        if job.startswith(adhoc.BEGIN):
+            return error.message
+        words = rf"\1: write max_rejects = \2 in [jobs.{job}], then: bimodal jobs run {job}"
+        return ACCEPTS.sub(words, error.message)
 
     def _once(self, model: Model, reach: Reach, *, fresh: bool = False) -> Report:
         table, task = self.table, self.task
