@@ -31,8 +31,11 @@ def honest(bench: Bench, name: str, at: int, *, persistent: bool) -> bool:
     ended = bench.run(*more, at=at, persistent=persistent, **FAULTS[name])
     fired = bool(bench.zygote.orders["fired"])
     new = bench.whole_or_none()
-    if ended.code == 0:
+    if ended.code == 0 and name in HARMLESS:
         bench.check()
+    elif ended.code == 0:  # what could not be tidied up is by the same command again
+        assert new
+        bench.finish(*more)
     else:
         assert ended.code == 1, ended
         assert name not in HARMLESS or bench.place not in FILES.values(), ended.told
