@@ -206,12 +206,28 @@ def test_refused_rows_are_told_and_fetched(site: Site) -> None:
     strict = site.over(site.send("/models/iris/runs", body).told["id"])
     assert strict["status"] == "failed"
     assert "1 row" in strict["error"]
+    assert "max_rejects=1" in strict["error"]
+    assert str(site.folder) not in json.dumps(strict)
+    (reject,) = [json.loads(line) for line in site.ask("GET", strict["links"]["rejects"]).body.splitlines()]
+    assert (reject["row"], reject["column"]) == (1, "b")
     assert site.ask("GET", f"/runs/{strict['id']}/result").status == 409
     run = site.send("/models/iris/runs?max_rejects=1%25", body).told["id"]
     told = site.over(run)
     assert (told["status"], told["report"]["rejected"]) == ("succeeded", 1)
     (reject,) = [json.loads(line) for line in site.ask("GET", told["links"]["rejects"]).body.splitlines()]
     assert (reject["row"], reject["column"]) == (1, "b")
+
+
+def test_what_is_wrong_with_a_file_is_said_in_the_querys_words(site: Site) -> None:
+    body = (site.folder / "rows.csv").read_bytes()
+    told = site.over(site.send("/models/iris/runs?keep=idd", body).told["id"])
+    assert "keep: the input has no column 'idd'" in told["error"]
+    assert "--" not in told["error"]
+    told = site.over(site.send("/models/iris/runs", (site.folder / "iris.pkl").read_bytes()).told["id"])
+    assert told["status"] == "failed"
+    assert len(told["error"]) < 300
+    assert told["error"].isprintable()
+    assert str(site.folder) not in told["error"]
 
 
 def test_a_run_is_cancelled(site: Site) -> None:
@@ -226,7 +242,18 @@ def test_a_run_is_cancelled(site: Site) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status", "words"),
     [
-        ("GET", "/jobs/nightl", None, {}, 404, "/jobs/nightly"),
+        ("GET", "/jobs/nightl", None, {}, 404, "there is no job 'nightl'"),
+        ("GET", "/jobs/nope/runs", None, {}, 404, "there are: nightly, lasting"),
+        ("POST", "/jobs/nope/runs", b"", {}, 404, "there is no job 'nope'"),
+        ("GET", "/jobs/nightly/run", None, {}, 404, "/jobs/nightly/runs"),
+        ("GET", "/models/nope/lookup/3", None, {}, 404, "no model of that name"),
+        ("POST", "/models/nope/lookup", b'{"key": 3}', {}, 404, "no model of that name"),
+        ("POST", "/models/iris/runs?max_rejects=-1", b"a", CSV, 400, "max_rejects"),
+        ("POST", "/models/iris/runs?max_rejects=200%25", b"a", CSV, 400, "max_rejects"),
+        ("POST", "/models/iris/runs?outputs=probabilty", b"a", CSV, 400, "did you mean 'probability'"),
+        ("POST", "/models/iris/runs?threshold=0.5", b"a", CSV, 400, "two classes"),
+        ("POST", "/models/slow/runs?proba=true", b"a", CSV, 400, "no probabilities"),
+        ("POST", "/models/iris/runs?keep=", b"a", CSV, 400, "keep"),
         ("GET", "/runs/0123456789abcdef", None, {}, 404, "there is no run"),
         ("GET", "/runs/nothing", None, {}, 404, "there is no such run"),
         ("GET", "/runs/../../etc/passwd", None, {}, 404, "there is no such run"),

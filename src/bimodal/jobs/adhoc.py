@@ -6,12 +6,13 @@ To the rest of this room it is a run of the job `upload:MODEL`, whose table is m
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,11 +20,15 @@ from bimodal.config.tables import Config, JobTable
 from bimodal.errors import NotFound, UsageError
 from bimodal.jobs.store import JobRun
 
+if TYPE_CHECKING:
+    from bimodal.model import Model
+
 BEGIN = "upload:"
 FOLDER = "uploads"
 OPTIONS = "options.json"
 FORMATS = ("csv", "parquet", "jsonl", "arrow")
 KEPT = 7 * 86_400.0  # seconds that an upload and its result are kept
+REJECTS = re.compile(r"\d{1,15}|(100|\d{1,2})(\.\d+)?%")
 TABLE = JobTable(model="", input="", overwrite=True, retries=2)
 
 
@@ -68,6 +73,33 @@ def options_of(query: Mapping[str, str]) -> Options:
     return options
 
 
+def check(options: Options, model: Model) -> None:
+    """Raise UsageError for what is wrong already without the file: with the model, or in itself."""
+    if REJECTS.fullmatch(options.max_rejects.strip()) is None:
+        raise UsageError(f"max_rejects={options.max_rejects}: write a number of rows such as 10, or a share like 1%25")
+    for name in ("keep", "outputs"):
+        value = getattr(options, name)
+        if value is not None and not all(_split(value)):
+            raise UsageError(f"{name}={value}: names, with commas between them")
+    if options.outputs is not None:
+        _named("outputs", model.resolve_outputs, _split(options.outputs))
+    _named("threshold", model.check_threshold, options.threshold)
+    if options.proba and not any("probability" in each.name for each in model.signature.outputs):
+        raise UsageError("proba: the model has no probabilities")
+
+
+def _named(name: str, judge: Callable[[Any], object], value: Any) -> None:
+    """Have it judged; the error says which of the query's words it is about."""
+    try:
+        judge(value)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(","))
+
+
 def table_of(config: Config, run: JobRun) -> JobTable:
     """The table of a run's job. Raises NotFound where there is none any more."""
     if not run.job.startswith(BEGIN):
@@ -79,15 +111,14 @@ def table_of(config: Config, run: JobRun) -> JobTable:
     if not found:
         raise NotFound(f"the upload of run {run.id} is not kept any more")
     options = msgspec.json.decode((folder / OPTIONS).read_bytes(), type=Options)
-    split: Any = lambda text: tuple(each.strip() for each in text.split(","))  # noqa: E731
     return replace(
         TABLE,
         model=run.job.removeprefix(BEGIN),
         input=str(found[0]),
         output=str(folder / f"output.{options.format or found[0].suffix[1:]}"),
-        keep=options.keep if options.keep in ("auto", "all", "none") else split(options.keep),
+        keep=options.keep if options.keep in ("auto", "all", "none") else _split(options.keep),
         proba=options.proba,
-        outputs=None if options.outputs is None else split(options.outputs),
+        outputs=None if options.outputs is None else _split(options.outputs),
         threshold=options.threshold,
         max_rejects=options.max_rejects,
     )

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
 from bimodal.config import Config, read
 from bimodal.errors import BimodalError, Conflict, MalformedInput, NotFound, UsageError
-from bimodal.jobs import adhoc
+from bimodal.jobs import adhoc, wording
 from bimodal.jobs.downloads import Download
 from bimodal.jobs.metrics import JobMetrics
 from bimodal.jobs.running import Jobs, Listed
@@ -27,6 +27,7 @@ from bimodal.realtime.app import Cancel, Handler, Streamer
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure
+from bimodal.realtime.service import Served
 
 KEY = b"idempotency-key"
 KEYS = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -53,7 +54,8 @@ def extend(extension: Extension) -> None:
     for name in extension.service.served:
         if name in config.models:
             extension.routes["GET", f"/models/{name}/runs"] = answered(desk.runs(adhoc.name_of(name)))
-            extension.streams[f"/models/{name}/runs"] = desk.upload(name)
+            extension.streams[f"/models/{name}/runs"] = desk.upload(extension.service.served[name])
+    extension.prefixes["GET", "/jobs/"] = extension.prefixes["POST", "/jobs/"] = answered(desk.unknown)
     extension.prefixes["GET", "/runs/"] = answered(desk.run)
     extension.prefixes["POST", "/runs/"] = answered(desk.cancel)
     extension.stream_prefixes["GET", "/runs/"] = desk.download
@@ -92,17 +94,21 @@ class Desk:
         return self.jobs.config
 
     async def all(self, request: Request) -> Response:
-        return _json([listed(each) for each in await asyncio.to_thread(self.jobs.all)])
+        return _json([listed(each, self.config) for each in await asyncio.to_thread(self.jobs.all)])
 
     def one(self, name: str) -> Work:
         async def work(request: Request) -> Response:
-            return _json(listed(next(each for each in await asyncio.to_thread(self.jobs.all) if each.name == name)))
+            return _json(
+                listed(next(each for each in await asyncio.to_thread(self.jobs.all) if each.name == name), self.config)
+            )
 
         return work
 
     def runs(self, name: str) -> Work:
         async def work(request: Request) -> Response:
-            return _json([told(each) for each in await asyncio.to_thread(self._latest, name, _limit(request))])
+            return _json(
+                [told(each, self.config) for each in await asyncio.to_thread(self._latest, name, _limit(request))]
+            )
 
         return work
 
@@ -115,14 +121,24 @@ class Desk:
             if key is not None and date is not None:
                 raise UsageError("a date tells which run is meant; send it without an Idempotency-Key")
             options: dict[str, Any] = {"date": date, "key": key, "now": key is None and date is None, "wait": False}
-            return _entered(await asyncio.to_thread(lambda: self.jobs.run(name, **options)))
+            return _entered(await asyncio.to_thread(lambda: self.jobs.run(name, **options)), self.config)
 
         return work
 
-    def upload(self, model: str) -> Streamer:
+    async def unknown(self, request: Request) -> Response:
+        """A path below /jobs/ that is no route: most often the name is wrong."""
+        name = unquote(request.path.split("/")[2])
+        if name not in self.config.jobs:
+            raise NotFound(f"there is no job {name[:40]!r}; there are: {', '.join(self.config.jobs) or 'none'}")
+        raise NotFound(f"no such route; there are /jobs/{name} and /jobs/{name}/runs")
+
+    def upload(self, served: Served) -> Streamer:
+        model = served.model.name
+
         def take(request: Request, writer: Writer) -> Intake | None:
             try:
                 options, suffix, key = adhoc.options_of(_query(request)), suffix_of(request.headers), _key(request)
+                adhoc.check(options, served.model)
             except BimodalError as error:
                 writer.start(failure(error, request.headers))
                 writer.end()
@@ -145,20 +161,20 @@ class Desk:
         entered, new = self.jobs.store.ask(JobRun(run, adhoc.name_of(model), slot, "queued", now, now))
         if not new:
             adhoc.remove(folder)
-        return _entered(entered)
+        return _entered(entered, self.config)
 
     async def run(self, request: Request) -> Response:
         run, part = _parts(request.path)
         if part is not None:
             raise NotFound("no such route; a run has /result and /rejects to GET, and /cancel to POST")
-        return _json(told(await asyncio.to_thread(self.jobs.show, run)))
+        return _json(told(await asyncio.to_thread(self.jobs.show, run), self.config))
 
     async def cancel(self, request: Request) -> Response:
         run, part = _parts(request.path)
         if part != "cancel":
             raise NotFound("no such route; a run is cancelled by POST /runs/{id}/cancel")
         found = await asyncio.to_thread(self.jobs.show, run)
-        return _json(told(await asyncio.to_thread(self.jobs.cancel, found.id)))
+        return _json(told(await asyncio.to_thread(self.jobs.cancel, found.id), self.config))
 
     def download(self, request: Request, writer: Writer) -> Intake | None:
         match = RUN.fullmatch(request.path)
@@ -174,16 +190,20 @@ class Desk:
         """The file of a run's result, or of its refused rows."""
         found = self.jobs.show(run)
         if part == "rejects":
-            place = found.report.get("rejects")
+            place = wording.rejects(found, self.config)
             if not place:
-                raise NotFound(f"run {found.id} has no refused rows" if found.over else _not_yet(found))
-            return self._local(str(place))
+                raise NotFound(f"run {found.id} has no refused rows" if found.over else self._not_yet(found))
+            return self._local(place)
         if found.status != "succeeded":
-            raise Conflict(_not_yet(found))
+            raise Conflict(self._not_yet(found))
         output = self._local(str(found.report.get("output") or ""))
         if _writer(output) not in (None, found.report.get("run")):
             raise NotFound(f"a later run has replaced the result of run {found.id}")
         return output
+
+    def _not_yet(self, run: JobRun) -> str:
+        why = f": {wording.remote(run.error, run, self.config)}" if run.error else ""
+        return f"run {run.id} is {run.status}{why}; GET /runs/{run.id} tells how far it is"
 
     def _local(self, place: str) -> Path:
         path = Path(self.config.folder, place)
@@ -201,15 +221,10 @@ def _writer(output: Path) -> str | None:
     return str(record["run"]) if isinstance(record, dict) and "run" in record else None
 
 
-def _not_yet(run: JobRun) -> str:
-    why = f": {run.error}" if run.error else ""
-    return f"run {run.id} is {run.status}{why}; GET /runs/{run.id} tells how far it is"
-
-
-def _entered(run: JobRun) -> Response:
+def _entered(run: JobRun, config: Config) -> Response:
     """202 and where to look; 200 where the run is over already."""
     headers = ((b"location", f"/runs/{run.id}".encode()),)
-    return Response(200 if run.over else 202, msgspec.json.encode(told(run)), headers=headers)
+    return Response(200 if run.over else 202, msgspec.json.encode(told(run, config)), headers=headers)
 
 
 def _json(value: Any) -> Response:
@@ -264,24 +279,27 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 REPORT = ("read", "predicted", "rejected", "resumed", "seconds", "model", "version", "digest", "notes")
 
 
-def told(run: JobRun) -> dict[str, Any]:
-    """A run as JSON: times in ISO 8601, UTC."""
+def told(run: JobRun, config: Config) -> dict[str, Any]:
+    """A run as JSON: times in ISO 8601, UTC; texts without this machine's paths."""
     values: dict[str, Any] = {"id": run.id, "job": run.job, "status": run.status, "attempt": run.attempt}
     for name in ("created", "due", "started", "ended"):
         values[name] = _time(getattr(run, name))
-    values |= {"error": run.error, "progress": dict(run.progress)}
+    error = None if run.error is None else wording.remote(run.error, run, config)
+    values |= {"error": error, "progress": dict(run.progress)}
     values["report"] = {name: run.report[name] for name in REPORT if name in run.report}
+    if "notes" in run.report:
+        values["report"]["notes"] = [wording.remote(str(each), run, config) for each in run.report["notes"]]
     links = {"self": f"/runs/{run.id}"}
     if run.status == "succeeded":
         links["result"] = f"/runs/{run.id}/result"
-    if run.report.get("rejects"):
+    if wording.rejects(run, config):
         links["rejects"] = f"/runs/{run.id}/rejects"
     if not run.over:
         links["cancel"] = f"/runs/{run.id}/cancel"
     return {**values, "links": links}
 
 
-def listed(job: Listed) -> dict[str, Any]:
+def listed(job: Listed, config: Config) -> dict[str, Any]:
     """A job as JSON, without its addresses."""
     table = job.table
     when = table.schedule or (f"every {table.every:g} s" if table.every else None)
@@ -291,7 +309,7 @@ def listed(job: Listed) -> dict[str, Any]:
         "schedule": when,
         "timezone": table.timezone,
         "next": _time(job.due),
-        "last": told(job.last) if job.last else None,
+        "last": told(job.last, config) if job.last else None,
     }
 
 

@@ -183,4 +183,4 @@ def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Matc
     def find(match: re.Match[str]) -> None:
         service.find(match["name"], match["version"])
 
-    return [(re.compile(r"(?:/v2)?/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/\w+)?"), find)]
+    return [(re.compile(r"(?:/v2)?/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/\w+(?:/.*)?)?"), find)]
