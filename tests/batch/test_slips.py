@@ -15,7 +15,7 @@ import pytest
 from bimodal import compare, load, predict_file
 from bimodal.batch.databases import duckdb as adapter
 from bimodal.batch.databases.opening import open_sink
-from bimodal.errors import SourceError, UsageError
+from bimodal.errors import InputError, SourceError, TooManyRejects, UsageError
 from tests.batch.places import COMMAND, shop, write
 
 PASSWORD = "hunter2-is-secret"
@@ -96,3 +96,40 @@ def test_an_interrupted_command_ends_its_events_with_an_error(data: str) -> None
 def test_a_full_disk_of_duckdb_says_how_to_go_on() -> None:
     error = duckdb.IOException("IO Error: Could not write file: No space left on device")
     assert "the same command goes on from there once there is room" in adapter._reason(error)
+
+
+def test_what_a_python_model_says_is_a_note(data: str) -> None:
+    """So --quiet prints none, and --json has it among the events."""
+    Path("one.py").write_text("class One:\n    def predict(self, rows):\n        return rows[:, 0]\n")
+    Path("n.csv").write_text("a,b\n1,2\n")
+    quiet, events = (
+        subprocess.run(
+            [*COMMAND, "predict", "one.py", "n.csv", "-o", f"{flag}.csv", flag], capture_output=True, text=True
+        )
+        for flag in ("--quiet", "--json")
+    )
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert events.stderr == ""
+    notes = [json.loads(line).get("text", "") for line in events.stdout.splitlines()]
+    assert any("it declares no inputs" in note and "--features a,b" in note for note in notes)
+
+
+def test_spaces_around_the_names_have_one_remedy(saved: Path, data: str) -> None:
+    Path("spaces.csv").write_text("age , spent,plan\n1,2,pro\n")
+    with pytest.raises(InputError, match=r"'age', 'spent' are missing; in its header are spaces"):
+        predict_file(saved, "spaces.csv", "out.csv")
+
+
+def test_a_line_of_a_rejects_file_that_is_no_json_is_named(saved: Path, data: str) -> None:
+    Path("bad.rejects.jsonl").write_text(
+        '{"row":1,"source":"c.csv","column":"age","code":"x","reason":"r","raw":{"age":1,"spent":2,"plan":"pro"}}\n{"row":2,\n'
+    )
+    with pytest.raises(TooManyRejects, match="line 2 is no JSON"):
+        predict_file(saved, "bad.rejects.jsonl", "out.csv")
+
+
+def test_all_that_is_refused_is_counted_and_the_command_keeps_its_timeout(saved: Path, data: str) -> None:
+    Path("odd.csv").write_text("age,spent,plan\n" + "x,2,pro\n" * 6 + "1,2,pro\n")
+    with pytest.raises(TooManyRejects, match="and 3 more") as caught:
+        predict_file(saved, "odd.csv", "out.csv", timeout=90)
+    assert "--timeout 90 " in str(caught.value)

@@ -88,6 +88,8 @@ def in_file(error: InputError, source: Source, names: Sequence[str], signature: 
     if not near:
         there = "" if source.hint else f"; it has {listed(short(names))}"  # what looks like data is not repeated
         return f"{source.name}: {what} missing{there}"
+    if all(other.strip() == name for other, name in near.items()):
+        return f"{source.name}: {what} missing; in its header are spaces around the names: take them away there"
     remedy = " ".join(f"--rename {shlex.quote(f'{other}={name}')}" for other, name in near.items())
     return f"{source.name}: {what} missing; {listed(list(near))} {'is' if len(near) == 1 else 'are'} near: {remedy}"
 

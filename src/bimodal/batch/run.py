@@ -39,7 +39,8 @@ from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
 from bimodal.dialect import Overrides
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
-from bimodal.model import Model, load
+from bimodal.location import Location
+from bimodal.model import Model
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.settings import RUNTIMES, seconds, size
 from bimodal.table import flat_schema
@@ -157,7 +158,10 @@ def predict_file(
             see_spelling(os.fspath(model))
         if not isinstance(model, Model):
             told.stage("loading the model")
-            model = stack.enter_context(load(model, **options.loading, timeout=options.timeout, background=False))
+            found = Location.find(model, **options.loading, timeout=options.timeout)
+            model = stack.enter_context(Model.open(found, background=False))
+            for warning in model.warnings:
+                told.note(f"{model.name}: {warning}")
         model.check_threshold(threshold)
         options = replace(
             options,

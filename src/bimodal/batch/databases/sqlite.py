@@ -197,7 +197,9 @@ class SQLite(Database):
                 connection.execute(f"CREATE TEMP VIEW IF NOT EXISTS {VIEW} AS {relation.text}")
                 found = connection.execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
             except (sqlite3.Error, sqlite3.Warning) as error:
-                raise SourceError(f"{self.name}: the query is none that only reads: {_reason(error)}") from None
+                said = _reason(error)
+                what = "cannot be read" if "syntax error" in said else "is none that only reads"
+                raise SourceError(f"{self.name}: the query {what}: {said}") from None
         else:
             if relation.schema not in (None, "main"):
                 raise SourceError(self._no_schema(relation))

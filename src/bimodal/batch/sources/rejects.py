@@ -93,9 +93,11 @@ class RejectsSource(Source):
         self.path = file.path
         self.name = file.name
         self.total_bytes = file.size
-        lines = [line for line in self._head() if line.problem is None]
+        head = self._head()
+        lines = [line for line in head if line.problem is None]
         if not lines:
-            raise SourceError(f"{self.name} holds no refused row that can be run again")
+            why = next((f": {line.problem.reason}" for line in head if line.problem is not None), "")
+            raise SourceError(f"{self.name} holds no refused row that can be run again{why}")
         self.form = next((line.form for line in lines if line.form is not None), None)
         self._read: dict[str, pa.Field] = {}
         if self.form is None:
@@ -284,12 +286,14 @@ def _lines(block: Block, number: int, start: int) -> Iterator[Line]:
 
 def _line(data: bytes, number: int, end: int) -> Line:
     line = Line(number, end, len(data))
+    no_json = False
     try:
         record = json.loads(data)
     except ValueError:
-        record = None
+        record, no_json = None, True
     if not isinstance(record, dict) or not record.keys() >= MEMBERS or type(record["row"]) is not int:
-        reason = "this line is no refused row: an object with row, source, code, reason and raw"
+        what = f"line {number} is no JSON, so it" if no_json else "this line"
+        reason = f"{what} is no refused row: an object with row, source, code, reason and raw"
         raw = data.decode("utf-8", "replace").rstrip("\r\n")[:LONGEST_RAW]
         return replace(line, problem=BadRow(number, "malformed", reason, raw=raw))
     row, source, raw, form = record["row"], str(record["source"]), record["raw"], record.get("form")
