@@ -206,13 +206,20 @@ def test_rows_without_a_key_are_left_out_and_counted(source: str, desk: Desk) ->
     assert numbers(desk) == [("a", 2.0), ("b", 6.0)]
 
 
-def test_too_many_rejects_are_told_with_what_to_write_in_the_file(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("job", "remedy"),
+    [
+        ("nightly", "write max_rejects = 1 in [jobs.nightly], then: bimodal jobs run nightly"),
+        ("upload:doubled", "send it again with ?max_rejects=1"),
+    ],
+)
+def test_too_many_rejects_are_told_with_what_to_write(job: str, remedy: str, desk: Desk) -> None:
     (desk.folder / "in.csv").write_text("id,n\n1,1\n2,x\n3,3\n")
     desk.write(f'{HEAD}input = "in.csv"\noutput = "out.csv"\n')
     with pytest.raises(TooManyRejects, match="1 row of 3 rejected, nothing was published") as caught:
-        Jobs(desk).run()
+        Trial(replace(Jobs(desk).task("r1"), job=job), Quiet()).run()
     *_, last = caught.value.message.splitlines()
-    assert last == "to publish the other 2: write max_rejects = 1 in [jobs.nightly], then: bimodal jobs run nightly"
+    assert last == f"to publish the other 2: {remedy}"
 
 
 def test_a_model_that_fails_on_rows_together_alone_is_told(desk: Desk) -> None:

@@ -149,12 +149,12 @@ class Trial:
             return self._once(model, reach, fresh=True), reach
 
     def _remedied(self, error: TooManyRejects) -> str:
-        """What happened, with what to write in the job's table; of a file that was sent, the routes say it."""
+        """What happened, with what to write in the job's table, or in the query of a file that is sent."""
         job = self.task.job
+        words = f"write max_rejects = \\2 in [jobs.{job}], then: bimodal jobs run {job}"
         if job.startswith(adhoc.BEGIN):
-            return error.message
-        words = rf"\1: write max_rejects = \2 in [jobs.{job}], then: bimodal jobs run {job}"
-        return ACCEPTS.sub(words, error.message)
+            words = r"send it again with ?max_rejects=\2"
+        return ACCEPTS.sub(rf"\1: {words}", error.message)
 
     def _once(self, model: Model, reach: Reach, *, fresh: bool = False) -> Report:
         table, task = self.table, self.task
