@@ -198,7 +198,8 @@ class SQLite(Database):
                 found = connection.execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
             except (sqlite3.Error, sqlite3.Warning) as error:
                 said = _reason(error)
-                what = "cannot be read" if "syntax error" in said else "is none that only reads"
+                slip = "syntax error" in said and re.match(r"\s*(selec|sele?ct|with)\b", relation.text, re.IGNORECASE)
+                what = "cannot be read" if slip else "is none that only reads"
                 raise SourceError(f"{self.name}: the query {what}: {said}") from None
         else:
             if relation.schema not in (None, "main"):
