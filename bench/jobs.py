@@ -2,6 +2,7 @@
 
     python tasks.py bench jobs [--jobs 1000] [--folder FOLDER]
     python tasks.py bench jobs --idle 60        what `bimodal up` costs where nothing is asked and nothing is due
+    python tasks.py bench jobs --beside 20      the p99 of live requests, alone and with an idle-priority run beside
 
 Half of the jobs have five fields in a time zone, half an interval. Each figure is the processor's time and the clock's:
 what lies between them is the disk (--folder says which one).
@@ -10,15 +11,26 @@ what lies between them is the disk (--folder says which one).
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import Request, urlopen
 
 import joblib
 from sklearn.datasets import load_iris
@@ -30,6 +42,8 @@ from bimodal.jobs.scheduler import Scheduler
 from bimodal.jobs.sqlite import SqliteStore
 from bimodal.jobs.store import JobRun, JobStore
 
+DATA = Path(__file__).parent / "data"
+ROUNDS, CONNECTIONS, GOAL = 3, 4, 1.3
 T = 1_800_000_000.0  # a full hour
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Tokyo", "Australia/Lord_Howe")
 
@@ -39,7 +53,14 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1000)
     options.add_argument("--folder", type=Path)
     options.add_argument("--idle", type=float, metavar="SECONDS")
+    options.add_argument("--beside", type=float, metavar="SECONDS")
+    options.add_argument("--input", type=Path, default=DATA / "flights-3000000")
+    options.add_argument("--model", type=Path, default=DATA / "flights.pkl")
     given = options.parse_args()
+    if given.beside:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            beside(Path(folder), given.beside, given.model.absolute(), given.input.absolute())
+        return
     if given.idle:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             idle(Path(folder), given.idle)
@@ -84,6 +105,112 @@ def idle(folder: Path, seconds: float) -> None:
     print(f"| of a core, % | {spent / seconds * 100:.2f} |")
     running.terminate()
     running.communicate()
+
+
+def beside(folder: Path, seconds: float, model: Path, data: Path) -> None:
+    """The p99 of live requests of one row, at a steady third of the capacity, over kept connections: alone, and while
+    idle-priority runs predict a data set with the same model, one after the other. Alternating rounds; the ratio of
+    the medians.
+    """
+    job = f'[jobs.all]\nmodel = "flights"\ninput = "{data}"\noutput = "out/"\noverwrite = true\n'
+    (folder / "bimodal.toml").write_text(f'[models.flights]\npath = "{model}"\n\n{job}')
+    command = [sys.executable, "-m", "bimodal", "up", "--port", "0"]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    address = urlsplit(running.stdout.readline().split(" at ")[1].strip())
+    try:
+        body = _ask(address, "GET", "/models/flights")["example"]
+        rate = _steady(address, body, min(seconds, 5.0), None).rate / 3
+        print(f"{rate:.0f} requests a second\n\n| round | p50, ms | p99, ms | requests |\n| --- | ---: | ---: | ---: |")
+        alone, loaded = [], []
+        for number in range(1, ROUNDS + 1):
+            alone.append(_steady(address, body, seconds, rate).told(f"{number}, alone"))
+            with _runs(address):
+                loaded.append(_steady(address, body, seconds, rate).told(f"{number}, run beside"))
+        ratio = median(each.p99 for each in loaded) / median(each.p99 for each in alone)
+        print(f"\np99 with a run beside / alone: {ratio:.2f} (goal: {GOAL})")
+    finally:
+        running.terminate()
+        running.communicate()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Requests a second; milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+    count: int
+
+    def told(self, name: str) -> Seen:
+        print(f"| {name} | {self.p50:.2f} | {self.p99:.2f} | {self.count} |", flush=True)
+        return self
+
+
+def _steady(address: SplitResult, body: Any, seconds: float, rate: float | None) -> Seen:
+    """A pool of kept connections, each a thread. rate: requests a second of all; a request's time begins when it is
+    due, so that waiting for a late one counts too. None: as fast as it goes, which tells the capacity.
+    """
+    data, times = json.dumps(body), list[float]()
+    begin = time.perf_counter() + 0.1
+    due = itertools.count()
+
+    def work() -> None:
+        connection = HTTPConnection(str(address.hostname), address.port or 80, timeout=60)
+        connection.connect()
+        assert connection.sock is not None
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            at = time.perf_counter() if rate is None else begin + next(due) / rate
+            if at > begin + seconds:
+                break
+            time.sleep(max(0.0, at - time.perf_counter()))
+            connection.request("POST", "/models/flights/predict", data, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                raise SystemExit(f"a request was answered with {answer.status}")
+            times.append((time.perf_counter() - at) * 1e3)
+        connection.close()
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for each in [pool.submit(work) for _ in range(CONNECTIONS)]:
+            each.result()
+    cuts = quantiles(times, n=100)
+    return Seen(len(times) / seconds, cuts[49], cuts[98], len(times))
+
+
+def _ask(address: SplitResult, method: str, path: str) -> Any:
+    with urlopen(Request(f"{address.geturl()}{path}", method=method), timeout=60) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def _runs(address: SplitResult) -> Iterator[None]:
+    """From the moment that a run predicts: one run after the other, the last one cancelled."""
+    enough, begun = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while not enough.is_set():
+            run = _ask(address, "POST", "/jobs/all/runs")["id"]
+            while (told := _ask(address, "GET", f"/runs/{run}"))["status"] in ("queued", "running"):
+                if told["progress"].get("rows"):
+                    begun.set()
+                if enough.wait(0.5):
+                    _ask(address, "POST", f"/runs/{run}/cancel")
+            begun.set()
+            if told["status"] == "failed":
+                raise SystemExit(f"the run failed: {told['error']}")
+
+    with ThreadPoolExecutor(1) as pool:
+        runs = pool.submit(work)
+        begun.wait()
+        try:
+            yield
+        finally:
+            enough.set()
+        runs.result()
 
 
 def _below(process: int) -> list[int]:
