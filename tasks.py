@@ -25,7 +25,8 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "mariadb-server": ("mariadbd", "mysqld"),
 }
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # most tests wait for processes of their own: two files at a time
-COMPARISONS = ("realtime", "batch", "postgres", "start", "exact_trees", "exact_pipeline", "package", "jobs", "advise", "lookup")
+TIMED = ("realtime", "batch", "postgres", "start", "exact_trees", "exact_pipeline")
+COMPARISONS = (*TIMED, "package", "jobs", "advise", "lookup")
 
 
 def tool(module: str, *options: str) -> list[str]:

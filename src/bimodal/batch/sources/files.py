@@ -32,7 +32,7 @@ class InputFile(ABC):
 
     def __fspath__(self) -> str:
         """A file that was found may be named again by itself."""
-        return str(self.path or getattr(self, "key", self.name))
+        return str(getattr(self, "key", self.name) if self.path is None else self.path)
 
     @property
     def suffix(self) -> str:
