@@ -58,8 +58,8 @@ class Slow:
     outputs = {"prediction": float}
 
     def predict(self, rows: {"a": float}):
-        time.sleep(0.2 * len(rows["a"]))
-        return {"prediction": rows["a"]}
+        time.sleep(0.2 * len(rows))
+        return {"prediction": [0.0] * len(rows)}
 """
 
 
