@@ -64,7 +64,6 @@ def test_a_package_without_a_sample_is_measured_with_its_golden_rows(tmp_path: P
 
 
 def test_an_onnx_file_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime")
     model = saved("onnx", tmp_path)
     page = tmp_path / "advice.html"
     arguments = ["advise", model, "--rows", "1000000", "--freshness", "1d", "--budget", "3", "-o", str(page), "--json"]

@@ -213,9 +213,10 @@ def test_a_missing_import_is_missing_code(tmp_path: Path) -> None:
         written("import no_such_module_here\n", tmp_path)
 
 
-def test_a_file_without_an_attribute_names_the_class(tmp_path: Path) -> None:
-    (tmp_path / "m.py").write_text("class Fraud:\n    def predict(self, rows): return rows\n")
-    with pytest.raises(ModelError, match=r"m\.py:Fraud"):
+def test_a_file_of_two_classes_without_an_attribute_names_one(tmp_path: Path) -> None:
+    one = "class {}:\n    def predict(self, rows): return rows\n"
+    (tmp_path / "m.py").write_text(one.format("Fraud") + one.format("Churn"))
+    with pytest.raises(ModelError, match=r"m\.py:(Fraud|Churn)"):
         formats.recognise(str(tmp_path / "m.py")).load(Source(str(tmp_path / "m.py")))
 
 

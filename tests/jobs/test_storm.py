@@ -9,6 +9,7 @@ import pytest
 from tests.jobs.storm import storm
 
 
+@pytest.mark.soak
 def test_a_few_due_times_in_a_storm(tmp_path: Path) -> None:
     seen = storm(tmp_path, 4, 2.0)
     assert seen["workers killed"] + seen["children killed"] >= 1

@@ -622,7 +622,7 @@ class Run:
     # -- telling ----------------------------------------------------------------------------------------------------
 
     def _tell_notes(self) -> None:
-        for note in self._notes():
+        for note in (*self._notes(), *self.sink.remarks):
             self.progress.note(note)
 
     def _notes(self) -> tuple[str, ...]:

@@ -481,9 +481,8 @@ class SinkContract:
     def test_killed_two_hundred_and_fifty_times(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         self.kill_often(zygote, place, mode, tmp_path, 250)
 
-    @pytest.mark.parametrize(
-        "mode", ["replace", *(pytest.param(mode, marks=pytest.mark.soak) for mode in MODES if mode != "replace")]
-    )
+    @pytest.mark.soak  # the checks have those of tests/crash, through the command
+    @pytest.mark.parametrize("mode", MODES)
     def test_killed_at_any_time(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
         self.kill_often(zygote, place, mode, tmp_path, self.kills)
 

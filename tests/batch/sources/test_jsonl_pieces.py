@@ -143,8 +143,9 @@ def test_a_late_value_of_another_kind_comes_through_a_run(
     monkeypatch.setattr(module, "SPOTS", 0)
     good = '{"age":30,"spent":50.5,"plan":"pro","visits":1}\n'
     late = ['"many"', "1.5", "true", "[1]", "123456789012345678901"]
-    (tmp_path / "in.jsonl").write_text(good * 5 + "".join(good.replace("1}", f"{value}}}") for value in late))
-    report = bimodal.predict_file(model, [tmp_path / "in.jsonl", tmp_path / "in.jsonl"], tmp_path / "out.jsonl")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(good * 5 + "".join(good.replace("1}", f"{value}}}") for value in late))
+    report = bimodal.predict_file(model, [tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "out.jsonl")
     assert report.rejected == 0
     visits = [json.loads(line)["visits"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert visits == [*[1] * 5, *map(json.loads, late)] * 2

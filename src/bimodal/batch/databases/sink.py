@@ -268,8 +268,7 @@ class TableSink(Sink):
             return None
         begun = self._books.begun(session, open_[-1])
         if begun.last is None and not begun.complete:
-            if AGAIN not in self.notes:
-                self.notes += (AGAIN,)
+            self.remarks = (AGAIN,)
             return None  # it has done nothing; `start` throws it away
         if begun.schema is not None and self.database.columns(session, self._staging(begun.run)) is None:
             raise SinkError(

@@ -67,6 +67,7 @@ class Sink(ABC):
     table: bool = False  # of a `database`
     database: Any = None
     notes: tuple[str, ...] = ()  # worth telling when the run begins
+    remarks: tuple[str, ...] = ()  # told of this execution, and not kept with its result
     path: Path | None = None  # where the output is a file or folder of this machine
     rejects_path: Path | None = None  # where the refused rows will be told
     text: bool = False  # what is written is text: a column may hold values of several kinds
