@@ -81,13 +81,13 @@ def test_kills_at_random(trials: int, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("trials", [2, pytest.param(500, marks=SOAK)])
-def test_a_backend_that_is_ended_by_the_server(trials: int, bench: Bench, server: str) -> None:
+def test_a_backend_that_is_ended_by_the_server(trials: int, bench: Bench, postgres_url: str) -> None:
     chance, ended_early = random.Random("backend"), 0
     for _ in range(trials):
         bench.fresh()
         running = bench.start()
         time.sleep(chance.uniform(0, bench.seconds))
-        with psycopg.connect(server, autocommit=True) as connection:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
             found = connection.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
