@@ -80,6 +80,7 @@ def check(arguments: list[str]) -> int:
         "ruff check": lambda: succeeds(tool("ruff", "check")),
         "ruff format": lambda: succeeds(tool("ruff", "format", "--check")),
         "import-linter": lambda: succeeds([str(Path(sys.executable).with_name("lint-imports"))]),
+        "compileall": lambda: succeeds(tool("compileall", "-q", "src", "tests")),  # for the processes that tests start
         "programs": install_programs,
         "pytest": lambda: succeeds(tool("pytest", *SIDE_BY_SIDE, *arguments)),
     }

@@ -9,6 +9,12 @@ import sys
 from tests.jobs.desk import gone, until
 
 
+def test_a_low_one_is_nice() -> None:
+    code = "import os; from bimodal.jobs import priority; priority.low(); print(os.nice(0), os.sched_getscheduler(0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(min(19, os.nice(0) + 10)), str(os.sched_getscheduler(0))]
+
+
 def test_an_idle_process_says_so_to_the_system() -> None:
     script = (
         "import os; from bimodal.jobs import priority; priority.idle(); print(os.nice(0), os.sched_getscheduler(0))"

@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bimodal.config.tables import JobTable
@@ -124,10 +124,22 @@ def test_the_watched_clock_is_that_of_the_zone() -> None:
             assert clock.shows(moment // 60) * 60 - moment == told.total_seconds()
 
 
-@settings(max_examples=50, deadline=None)
+def against_the_plain_reading(cron: str, day: int) -> None:
+    """Five days, minute by minute."""
+    first = {minute: minute for minute in range(day * 1440, (day + 5) * 1440)}
+    found = schedule(cron).between(day * 86400 - 1, (day + 5) * 86400 - 1)
+    assert found == [minute * 60.0 for minute in due(Fields.of(cron), first)]
+
+
+@pytest.mark.parametrize("cron", ["0 0 1-1/1,* * *", "0 0 1-1/1 * *", "7-7/3 4-4/2 * * MON-MON/2", "0 0 1,* * 1-3/2,*"])
+def test_a_range_of_one_value_with_a_step_is_that_value(cron: str) -> None:
+    against_the_plain_reading(cron, FIRST // 86400)
+
+
+@settings(max_examples=50, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.data())
 def test_any_fields(data: st.DataObject) -> None:
-    """Fields made at random, against the plain reading of them: five days, minute by minute."""
+    """Fields made at random, against the plain reading of them."""
 
     def field(low: int, high: int) -> str:
         def part() -> str:
@@ -141,9 +153,7 @@ def test_any_fields(data: st.DataObject) -> None:
 
     cron = " ".join((field(0, 59), field(0, 23), field(1, 28), field(1, 12), field(0, 7)))
     day = data.draw(st.integers(FIRST // 86400, LAST // 86400 - 20))
-    first = {minute: minute for minute in range(day * 1440, (day + 5) * 1440)}
-    found = schedule(cron).between(day * 86400 - 1, (day + 5) * 86400 - 1)
-    assert found == [minute * 60.0 for minute in due(Fields.of(cron), first)]
+    against_the_plain_reading(cron, day)
 
 
 # -- the rule, in examples ------------------------------------------------------------------------------------------

@@ -52,6 +52,13 @@ class Lock:
         """Try for so many seconds; then OutputHeld. told: called once where somebody else holds it. Raises OSError
         where the folder cannot be made.
         """
+        try:
+            self._take(wait, told)
+        except KeyboardInterrupt:
+            self._try()  # a folder that was just made is ours then, and taken away with the rest
+            raise
+
+    def _take(self, wait: float, told: Callable[[str], None]) -> None:
         until, waiting = time.monotonic() + wait, False
         while not self._try():
             if time.monotonic() >= until:

@@ -123,7 +123,9 @@ class JobTable:
         Literal["everything", "new"],
         "What an incremental job predicts with another model: everything again, or the new.",
     ] = "everything"
-    priority: Annotated[Literal["idle", "normal"], "Whether it gives way to whatever else runs here."] = "idle"
+    priority: Annotated[
+        Literal["idle", "low", "normal"], "How far it gives way to whatever else runs here: wholly, mostly, not at all."
+    ] = "idle"
     notify: Annotated[tuple[NotifyTable, ...], "Who is told of what."] = ()
 
 

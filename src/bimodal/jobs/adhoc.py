@@ -29,7 +29,7 @@ OPTIONS = "options.json"
 FORMATS = ("csv", "parquet", "jsonl", "arrow")
 KEPT = 7 * 86_400.0  # seconds that an upload and its result are kept
 REJECTS = re.compile(r"\d{1,15}|(100|\d{1,2})(\.\d+)?%")
-TABLE = JobTable(model="", input="", overwrite=True, retries=2)
+TABLE = JobTable(model="", input="", overwrite=True, retries=2, priority="low")  # somebody waits for it
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

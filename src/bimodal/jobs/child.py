@@ -73,8 +73,9 @@ def main(number: int) -> int:
             return 1
         task = msgspec.json.decode(line, type=Task)
         priority.die_with(task.parent)
-        if task.table.priority == "idle":
-            priority.idle()
+        give_way = {"idle": priority.idle, "low": priority.low}.get(task.table.priority)
+        if give_way is not None:
+            give_way()
         return attempt(task, parent)
     except KeyboardInterrupt:
         return _stopped(parent)

@@ -17,6 +17,12 @@ IO_IDLE = 3 << 13
 LOOKED = 1.0  # seconds between looks for the parent, where the system does not tell
 
 
+def low() -> None:
+    """A tenth of a core that others want too; children inherit it."""
+    with contextlib.suppress(OSError):
+        os.nice(10)
+
+
 def idle() -> None:
     """Computing and disk when nobody else wants them, as far as the system can say so; children inherit it."""
     with contextlib.suppress(OSError):

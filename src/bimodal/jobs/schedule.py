@@ -9,6 +9,7 @@ for clock changes, which differ with the fields, do not come in.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ FIELDS = {
     "month": "1 to 12 or JAN to DEC",
     "day-of-week": "0 to 7 (0 and 7 are Sunday) or SUN to SAT",
 }
+ONE = re.compile(r"\b(\w+)-\1/\d+\b")  # a range of one value, with a step: cronsim 2.8 reads 5-5/2 as 5/2
 NEAR = 0.75  # how like a time zone's name a slip is
 ANY = datetime(2000, 1, 1)  # noqa: DTZ001 - a wall-clock time; from here on any schedule fires within 50 years or never
 
@@ -139,7 +141,7 @@ def _fields(text: str) -> str:
             f"the schedule {text!r} has {len(parts)} fields, not 5: minute, hour, day of month, month, day of week; "
             '"0 2 * * *" is daily at 02:00'
         )
-    cron = " ".join(parts)
+    cron = " ".join(ONE.sub(r"\1", each) for each in parts)
     try:
         next(CronSim(cron, ANY))
     except (CronSimError, StopIteration) as error:

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from bimodal import Model, predict_file
 from tests.batch.places import shop
 
@@ -16,7 +18,13 @@ def rows_of(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def test_refused_rows_go_into_the_table_that_they_were_refused_for(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ids", ["123456789", "987654321"])
+def test_refused_rows_go_into_the_table_that_they_were_refused_for(
+    ids: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ids: of the runs, which may begin within one second, and are told apart by when they were published."""
+    left = iter(ids)
+    monkeypatch.setattr("bimodal.batch.run.secrets.token_hex", lambda size: next(left) * 2 * size)
     frame = shop(20)
     frame.loc[[3, 7], "plan"] = "gold"
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:

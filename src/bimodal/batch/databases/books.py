@@ -92,10 +92,13 @@ class Books:
         )
 
     def runs(self, session: Session, target: str) -> list[Run]:
-        """Those of a target, in the order of their start; unfinished ones too."""
+        """Those of a target: in the order in which they were published, then the unfinished ones in that of their start
+        (of which only the second is known).
+        """
         wanted = ("run", "target", "mode", "status", "started", "finished", "plan_key")
         found = [Run(*row) for row in self._select(session, RUNS, wanted, target=target)]
-        return sorted((each for each in found if each.target == target), key=lambda each: (each.started, each.run))
+        own = [each for each in found if each.target == target]
+        return sorted(own, key=lambda each: (each.status != PUBLISHED, each.finished, each.started, each.run))
 
     def status(self, session: Session, run: str) -> str | None:
         """RUNNING, COMPLETE, PUBLISHING, PUBLISHED, or the word of one who is just publishing; None: no such run."""

@@ -197,7 +197,7 @@ class TableSink(Sink):
             done = [each for each in done[replaced[-1] if replaced else 0 :] if each.plan_key == plan_key]
         if not done:
             return None
-        newest = max(done, key=lambda each: (each.finished, each.run))
+        newest = done[-1]
         report = self._books.report(session, newest.run)
         if self.database.columns(session, self._target) is None:
             return None
