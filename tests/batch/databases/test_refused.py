@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,13 @@ def rows_of(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-@pytest.mark.parametrize("ids", ["123456789", "987654321"])
+@pytest.mark.parametrize("step", [1, -1])
 def test_refused_rows_go_into_the_table_that_they_were_refused_for(
-    ids: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ids: of the runs, which may begin within one second, and are told apart by when they were published."""
-    left = iter(ids)
-    monkeypatch.setattr("bimodal.batch.run.secrets.token_hex", lambda size: next(left) * 2 * size)
+    """Runs that begin within one second are told apart by when they were published, not by their ids."""
+    ids = count(1000, step)
+    monkeypatch.setattr("bimodal.batch.run.secrets.token_hex", lambda size: f"{next(ids):0{2 * size}x}")
     frame = shop(20)
     frame.loc[[3, 7], "plan"] = "gold"
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
