@@ -17,6 +17,7 @@ from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages
 from bimodal.realtime.app import App, Handler, Streamer, state, text
+from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
@@ -97,11 +98,10 @@ def wire(
     routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters, extension.paths)
     streams: dict[str, Streamer] = {}
     for served in service.served.values():
-        media = Media(served)
-        for path in _paths(served, service):
-            routes["POST", path] = media
-            streams[path] = media.stream
-        routes |= _open_inference(served, service, counters)
+        for provider in PROVIDERS:
+            doors = provider(served, service, counters)
+            routes |= doors.routes
+            streams |= doors.streams
     app = App(
         routes | extension.routes,
         counters,
@@ -148,7 +148,13 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
     }
 
 
-def _open_inference(served: Served, service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+def _predict(served: Served, service: Service, metrics: Metrics) -> Doors:
+    """`/predict` of one model."""
+    media, paths = Media(served), _paths(served, service)
+    return Doors({("POST", path): media for path in paths}, {path: media.stream for path in paths})
+
+
+def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors:
     """The Open Inference routes of one model."""
     name, version = served.model.name, served.model.version
     infer = InferDoor(served)
@@ -159,7 +165,10 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> dict[
         routes["GET", path] = told
         routes["GET", f"{path}/ready"] = ready
         routes["POST", f"{path}/infer"] = infer
-    return routes
+    return Doors(routes)
+
+
+PROVIDERS: tuple[Provider, ...] = (_predict, _open_inference)  # what each model is reached by
 
 
 def _pages(service: Service, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
