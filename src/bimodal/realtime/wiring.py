@@ -151,7 +151,7 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
 def _predict(served: Served, service: Service, metrics: Metrics) -> Doors:
     """`/predict` of one model."""
     media, paths = Media(served), _paths(served, service)
-    return Doors({("POST", path): media for path in paths}, {path: media.stream for path in paths})
+    return Doors({("POST", path): media for path in paths}, dict.fromkeys(paths, media.stream))
 
 
 def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors:
