@@ -18,4 +18,5 @@ class Predict:
 
 ray.init(include_dashboard=False, logging_level="error")
 data = ray.data.read_parquet(source)
-data.map_batches(Predict, batch_format="pandas", batch_size=65_536, concurrency=2).write_parquet(output)
+# Half a core each: two actors with a whole one would leave none for the tasks that read, and wait for ever.
+data.map_batches(Predict, batch_format="pandas", batch_size=65_536, concurrency=2, num_cpus=0.5).write_parquet(output)
