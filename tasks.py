@@ -1,4 +1,4 @@
-"""Every task of the project, under one verb each: python tasks.py check | fix | test | bench | docs | models
+"""Every task of the project, under one verb each: python tasks.py check | fix | test | bench | docs | models | protos
 
 check   what must pass before a change lands: ruff, mypy, import-linter, all tests
 fix     let ruff mend and format what it can
@@ -6,6 +6,7 @@ test    the tests alone; what follows goes to pytest (python tasks.py test -k cs
 bench   a comparison: python tasks.py bench realtime | batch | start | … [options]
 docs    run the code of README.md and docs/
 models  ask every estimator and write docs/models.md anew (an hour); with names, only their lines
+protos  compile the .proto files of gRPC into the descriptors that the package carries
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+PROTOS = ROOT / "src" / "bimodal" / "realtime" / "protocols" / "proto"
 PROGRAMS = {  # what the tests call beside Python: Debian's package, and the names under which it may be there already
     "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
     "chromium-driver": ("chromedriver",),
@@ -122,6 +124,13 @@ def models(arguments: list[str]) -> int:
     return 0 if succeeds(tool("tests.sweep.table", *arguments)) else 1
 
 
+def protos(_: list[str]) -> int:
+    """Compile the .proto files into one set of descriptors, beside them."""
+    files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    made = f"--descriptor_set_out={PROTOS / 'descriptors.binpb'}"
+    return 0 if succeeds(tool("grpc_tools.protoc", f"-I{PROTOS}", made, *files)) else 1
+
+
 TASKS: dict[str, Callable[[list[str]], int]] = {
     "check": check,
     "fix": fix,
@@ -129,6 +138,7 @@ TASKS: dict[str, Callable[[list[str]], int]] = {
     "bench": bench,
     "docs": docs,
     "models": models,
+    "protos": protos,
 }
 
 

@@ -28,6 +28,7 @@ INSTALL = {
     "adbc_driver_postgresql": "bimodal[postgres]",
     "duckdb": "bimodal[duckdb]",
     "redis": "bimodal[redis]",
+    "grpc": "bimodal[grpc]",
     "pymysql": "bimodal[sql]",
     "sqlalchemy": "bimodal[sql]",
 }
