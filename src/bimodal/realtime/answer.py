@@ -18,6 +18,7 @@ class Answer:
         self.given = given
         self._lists: list[tuple[str, list[Any]]] | None = None
         self.notes: Any = None  # what a door makes once for all answers of a batch
+        self.made: dict[object, Any] = {}  # the same, by door: several may answer one batch
 
     @property
     def lists(self) -> list[tuple[str, list[Any]]]:

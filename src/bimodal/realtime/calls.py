@@ -59,6 +59,12 @@ class Call(Protocol):
     async def ready(self) -> None:
         """Wait until the caller has taken what was written (flow control), or has left."""
 
+    def pause(self) -> None:
+        """Let the caller of a stream send no more than it was allowed already: its window is not opened again."""
+
+    def resume(self) -> None:
+        """The end of `pause`."""
+
 
 class Messages(Protocol):
     """What a streaming method gives for a call: the taker of the caller's messages."""
