@@ -12,7 +12,7 @@ import numpy as np
 from bimodal.errors import ModelFailed
 from bimodal.field import Field
 from bimodal.model import Model
-from bimodal.realtime.batcher import Batch, Batcher, Work
+from bimodal.realtime.batcher import RANK, Batch, Batcher, Work
 from bimodal.realtime.gather import vectors
 from bimodal.rows import Rows
 from bimodal.signature import Signature
@@ -74,10 +74,19 @@ class Window:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
 
-    def work(self, name: str, *values: float, deadline: float = 1e12, key: tuple[Any, ...] | None = None) -> Work:
+    def work(
+        self,
+        name: str,
+        *values: float,
+        deadline: float = 1e12,
+        key: tuple[Any, ...] | None = None,
+        rank: int = RANK,
+        queued: float | None = None,
+    ) -> Work:
         rows = [[value] for value in values]
         key = key or (("prediction",), None)
-        return Work(self, name, None, GATHER, rows, len(rows), key, deadline, monotonic())
+        queued = monotonic() if queued is None else queued
+        return Work(self, name, None, GATHER, rows, len(rows), key, deadline, queued, rank=rank)
 
     def encode(self, work: Work, answer: Any, start: int, stop: int) -> bytes:
         return b""

@@ -7,7 +7,8 @@ requests gather, and the next call takes all that fit the largest batch within t
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
 waiter harms nobody. 6. A cancelled request not yet sent is left out. 7. Unlike requests never share a batch. 8. Order
-within a request is kept. 9. A full queue refuses at once. 10. Stop drains, then refuses.
+within a request is kept. 9. A full queue refuses at once. 10. Stop drains, then refuses. 11. Of those that wait, the
+lower rank goes first; who has waited for `PATIENCE` comes before all ranks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ log = logging.getLogger("bimodal.realtime")
 
 PROMPT = 0.005  # seconds: a call expected to take longer does not run on the event loop
 MOST = 10_000  # rows of one call, but for a single request with more
+RANK = 5  # of a request that names none; 1 goes first
+PATIENCE = 1.0  # seconds: how long a request waits for those of a lower rank
 
 Key = tuple[Any, ...]  # (outputs, threshold, …): requests share a batch only where it is equal
 
@@ -62,6 +65,7 @@ class Work(msgspec.Struct, eq=False):
     """The rows of one request on their way to the model.
 
     values and gather: see `gather.py`. count: its rows. deadline and queued: on the monotonic clock. parse: seconds.
+    rank: whose turn it is among those that wait.
     """
 
     door: Door
@@ -75,6 +79,7 @@ class Work(msgspec.Struct, eq=False):
     queued: float
     parse: float = 0.0
     extra: Any = None
+    rank: int = RANK
     settled: bool = False
     queue: Batcher | None = None  # where it waits
 
@@ -122,7 +127,7 @@ class Batcher:
         self._turn: dict[Key, list[Work]] = {}
         self._turn_rows = 0
         self._full = self._fits()
-        self._waiting: dict[Key, deque[Work]] = {}
+        self._waiting: dict[tuple[int, Key], deque[Work]] = {}  # by rank and key
         self._running: asyncio.Task[None] | None = None
         self._run: Sequence[Work] = ()
         self._run_until = 0.0
@@ -284,15 +289,13 @@ class Batcher:
     def _enqueue(self, key: Key, works: list[Work]) -> None:
         """Queue what is good; what is not hears of it now, not when its turn would have come."""
         kept, _ = self._gathered(works)
-        queue = self._waiting.setdefault(key, deque())
         for work in kept:
             work.queue = self
             self.waiting_rows += work.count
-            queue.append(work)
-        if not queue:
-            del self._waiting[key]
+            self._waiting.setdefault((work.rank, key), deque()).append(work)
+        if not kept:
             return
-        self._watch(min([work.deadline for work in kept], default=0.0))
+        self._watch(min([work.deadline for work in kept]))
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._work_off())
 
@@ -312,20 +315,25 @@ class Batcher:
             self._running, self._run = None, ()
 
     def _next(self) -> tuple[Key, list[Work]]:
-        """The next batch: of the requests that wait longest, as many as fit. Kinds of request take turns."""
-        key = next(iter(self._waiting))
-        queue = self._waiting.pop(key)
+        """The next batch: of the requests whose turn it is, as many as fit. Kinds of request of one rank take turns."""
+        late = monotonic() - PATIENCE
+        first = min(self._waiting, key=lambda lane: 0 if self._waiting[lane][0].queued <= late else lane[0])
+        key = first[1]
+        others = sorted([lane for lane in self._waiting if lane[1] == key and lane != first], key=lambda lane: lane[0])
         works: list[Work] = []
         rows, most = 0, self._fits()
-        while queue and (not works or rows + queue[0].count <= most):
-            work = queue.popleft()
-            if work.settled:
-                continue
-            self.leave(work)
-            works.append(work)
-            rows += work.count
-        if queue:
-            self._waiting[key] = queue
+        self._waiting[first] = self._waiting.pop(first)
+        for lane in (first, *others):
+            queue = self._waiting[lane]
+            while queue and (not works or rows + queue[0].count <= most):
+                work = queue.popleft()
+                if work.settled:
+                    continue
+                self.leave(work)
+                works.append(work)
+                rows += work.count
+            if not queue:
+                del self._waiting[lane]
         return key, works
 
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
