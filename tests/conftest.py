@@ -12,6 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from bimodal.runtimes import process
+from tests.nursery import Nursery
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _apart() -> Iterator[None]:
@@ -23,6 +26,24 @@ def _apart() -> Iterator[None]:
         yield
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked() -> Iterator[Nursery]:
+    """The processes of models are forked from one that has imported their libraries."""
+    nursery = Nursery()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "subprocess", nursery)
+        yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def started_anew(_forked: Nursery) -> Iterator[None]:
+    """The processes of models are started as a user's are."""
+    _forked.anew = True
+    yield
+    _forked.anew = False
 
 
 @pytest.fixture(scope="session")

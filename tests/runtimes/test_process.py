@@ -19,6 +19,8 @@ from bimodal.errors import ModelCrashed, ModelError, ModelFailed
 from bimodal.model import Model, load
 from bimodal.rows import Rows
 
+pytestmark = pytest.mark.usefixtures("started_anew")
+
 MOODY = """
 import ctypes, os, sys, time
 
