@@ -245,6 +245,7 @@ def test_a_run_is_cancelled(site: Site) -> None:
         ("GET", "/jobs/nightl", None, {}, 404, "there is no job 'nightl'"),
         ("GET", "/jobs/nope/runs", None, {}, 404, "there are: nightly, lasting"),
         ("POST", "/jobs/nope/runs", b"", {}, 404, "there is no job 'nope'"),
+        ("POST", "/jobs/nightly", b"", {}, 405, "POST /jobs/nightly/runs starts a run"),
         ("GET", "/jobs/nightly/run", None, {}, 404, "/jobs/nightly/runs"),
         ("GET", "/models/nope/lookup/3", None, {}, 404, "no model of that name"),
         ("POST", "/models/nope/lookup", b'{"key": 3}', {}, 404, "no model of that name"),

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote
 import msgspec
 
 from bimodal.config import Config, read
-from bimodal.errors import BimodalError, Conflict, MalformedInput, NotFound, UsageError
+from bimodal.errors import BimodalError, Conflict, MalformedInput, MethodNotAllowed, NotFound, UsageError
 from bimodal.jobs import adhoc, wording
 from bimodal.jobs.downloads import Download
 from bimodal.jobs.metrics import JobMetrics
@@ -130,6 +130,8 @@ class Desk:
         name = unquote(request.path.split("/")[2])
         if name not in self.config.jobs:
             raise NotFound(f"there is no job {name[:40]!r}; there are: {', '.join(self.config.jobs) or 'none'}")
+        if request.path.rstrip("/").count("/") == 2:
+            raise MethodNotAllowed(f"/jobs/{name} takes GET; POST /jobs/{name}/runs starts a run")
         raise NotFound(f"no such route; there are /jobs/{name} and /jobs/{name}/runs")
 
     def upload(self, served: Served) -> Streamer:
