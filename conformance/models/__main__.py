@@ -1,0 +1,57 @@
+"""Write the known models into a folder: python -m conformance.models FOLDER [--flat]
+
+ONNX, one folder a model (NAME/1/model.onnx), as Triton and others read a repository; --flat: NAME.onnx side by side.
+`slow` and `words` cannot be ONNX: serve them from conformance/models/twins.py, or leave them out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto, TensorProto, checker, helper
+
+from conformance.models.twins import TWINS, Twin
+
+ELEMENTS = {
+    "BOOL": TensorProto.BOOL,
+    **{f"{kind}{bits}": getattr(TensorProto, f"{kind}{bits}") for kind in ("INT", "UINT") for bits in (8, 16, 32, 64)},
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+GRAPHS: tuple[str, ...] = tuple(name for name in TWINS if name not in ("slow", "words"))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("folder", type=Path)
+    options.add_argument("--flat", action="store_true", help="NAME.onnx side by side")
+    chosen = options.parse_args()
+    for name in GRAPHS:
+        place = chosen.folder / f"{name}.onnx" if chosen.flat else chosen.folder / name / "1" / "model.onnx"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(graph(TWINS[name]).SerializeToString())
+        print(place)
+
+
+def graph(twin: Twin) -> ModelProto:
+    """A known model in ONNX."""
+    if twin.name == "pair":
+        nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Sub", ["a", "b"], ["difference"])]
+    else:
+        nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    inside = helper.make_graph(nodes, twin.name, _infos(twin.inputs), _infos(twin.outputs))
+    made = helper.make_model(inside, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+    checker.check_model(made)
+    return made
+
+
+def _infos(ports: Any) -> list[Any]:
+    return [helper.make_tensor_value_info(each.name, ELEMENTS[each.datatype], ["rows", *each.shape]) for each in ports]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The suite against other servers: how each of them serves the known models, and the figures that are published."""
