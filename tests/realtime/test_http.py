@@ -229,7 +229,6 @@ REFUSED = {
     "no version": (b"GET /\r\nHost: a\r\n\r\n", 505),
     "version 1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
     "version 2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-    "preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     "version in small letters": (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
     "two spaces": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "space in the target": (b"GET / a HTTP/1.1\r\nHost: a\r\n\r\n", 400),

@@ -5,6 +5,8 @@ request's answer on its way out. Callers repeat the same bytes from request to r
 already seen saves most of the parsing. Timeouts cost a request nothing: one sweep looks at all connections, so they
 come up to `Listener.pace` seconds late.
 
+A connection that begins with the preface of HTTP/2, or agreed on it with TLS (ALPN), is handed over to `http2/`.
+
 A caller that closes its sending side while it waits has left: its request is cancelled.
 """
 
@@ -16,14 +18,19 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from socket import socket
+from ssl import SSLContext
 from time import monotonic
 from typing import cast
 
 import msgspec
 
+from bimodal.realtime.calls import Methods
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response
+from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.head import CHUNKED, Head, Rests, check_start, long_head, parse
+from bimodal.realtime.http2.frames import PREFACE
+from bimodal.realtime.http2.link import Link, Links
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import Refusal, expired, internal, late, long_body, new_id, overloaded
 from bimodal.realtime.rendering import CONTINUE, LAST_CHUNK, Rendering, chunk, has_body
@@ -42,27 +49,38 @@ _IDLE, _HEAD, _BODY, _CLOSING = range(4)  # phases of a Connection
 class Listener:
     """The HTTP server of one process: an app, its limits, its connections, and what they share."""
 
-    def __init__(self, app: App, limits: Limits) -> None:
+    def __init__(self, app: App, limits: Limits, methods: Methods | None = None) -> None:
+        """methods: of the gRPC services."""
         self.app = app
+        self.methods: Methods = methods or NoMethods()
         self.limits = limits
         self.rendering = Rendering()
         self.heads: dict[bytes, Head] = {}  # those already seen
         self._rests = Rests()
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Link] = set()
         self.draining = False
         self.bodies = 0  # bytes of unfinished bodies, of all connections
         shortest = min(limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.deadline)
         self.pace = min(1.0, shortest / 4)
-        self._server: asyncio.Server | None = None
+        self.links: Links | None = None
+        self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def start(self, listening: socket) -> None:
-        """Accept connections on a bound socket, which stays the caller's: it is duplicated."""
+    async def start(self, *listening: socket, tls: SSLContext | None = None) -> None:
+        """Accept connections on bound sockets, which stay the caller's: they are duplicated. tls: for all of them."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, loop), sock=listening.dup(), backlog=self.limits.backlog
-        )
+        for each in listening:
+            server = await loop.create_server(
+                lambda: Connection(self, loop), sock=each.dup(), backlog=self.limits.backlog, ssl=tls
+            )
+            self._servers.append(server)
         self._timer = loop.call_later(self.pace, self._sweep, loop)
+
+    def link(self, loop: asyncio.AbstractEventLoop) -> Link:
+        """A connection that is to speak HTTP/2."""
+        if self.links is None:
+            self.links = Links(self, loop)
+        return Link(self.links)
 
     async def drain(self, grace: float) -> None:
         """Accept no more, answer what is in flight, close. What is not done after `grace` seconds is cut off."""
@@ -82,6 +100,8 @@ class Listener:
         self._stop()
         for connection in list(self.connections):
             connection.abort()
+        if self.links is not None:
+            self.links.deadlines.close()
         await asyncio.sleep(0)  # transports tell their connections in the next turn
 
     def parse(self, raw: bytes) -> Head:
@@ -101,8 +121,8 @@ class Listener:
 
     def _stop(self) -> None:
         """Accept no more, sweep no more."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -129,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._app = listener.app
         self._limits = listener.limits
         self._heads = listener.heads
-        self._take: Callable[[bytes], bytes] = self._take_head  # takes its part of what arrives, returns the rest
+        self._take: Callable[[bytes], bytes] = self._take_first  # takes its part of what arrives, returns the rest
         self._held = b""  # arrived, not taken yet
         self._more = False  # more had arrived with the request taken last
         self._phase = _IDLE
@@ -146,6 +166,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
+        encrypted = transport.get_extra_info("ssl_object")
+        if encrypted is not None and encrypted.selected_alpn_protocol() == "h2":
+            self._hand_over()
+            return
         self.listener.connections.add(self)
         if len(self.listener.connections) > self._limits.connections:
             self._refuse(overloaded("too many open connections"))
@@ -187,6 +211,27 @@ class Connection(asyncio.Protocol):
                 data = self._take(data)
         finally:
             self._uncork()
+
+    def _take_first(self, data: bytes) -> bytes:
+        """What a connection begins with: perhaps the preface of HTTP/2."""
+        if data.startswith(PREFACE):
+            self._hand_over().data_received(data)
+            return b""
+        if PREFACE.startswith(data):
+            self._phase = _HEAD
+            self._held = data
+            return b""
+        self._take = self._take_head
+        return self._take_head(data)
+
+    def _hand_over(self) -> Link:
+        """It speaks HTTP/2: somebody else reads on."""
+        link = self.listener.link(self._loop)
+        self.listener.connections.discard(self)
+        self._take = self._discard
+        self._transport.set_protocol(link)
+        link.connection_made(self._transport)
+        return link
 
     def _take_head(self, data: bytes) -> bytes:
         if self._blocked or len(self.queue) >= self._limits.pipeline:

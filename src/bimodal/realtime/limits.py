@@ -38,6 +38,8 @@ class Limits:
     """Open connections (one more is told 503)."""
     pipeline: int = 16
     """Requests of one connection in flight; beyond it the connection is not read."""
+    streams: int = 128
+    """Requests and calls of one HTTP/2 connection in flight (one more is refused)."""
     bodies_bytes: int = 512 * MIB
     """All the bodies that are being received, together (else 503)."""
     backlog: int = 2048

@@ -27,7 +27,8 @@ class Rendering:
     def set_date(self) -> None:
         """The time is now."""
         self._heads.clear()
-        self._end = b"date: %b\r\n\r\n" % formatdate(usegmt=True).encode("ascii")
+        self.date = formatdate(usegmt=True).encode("ascii")
+        self._end = b"date: %b\r\n\r\n" % self.date
 
     def whole(self, head: Head | None, response: Response, *, closes: bool) -> bytes:
         """A response with its body. `head` is None where the request's could not be read.

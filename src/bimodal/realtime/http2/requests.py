@@ -1,0 +1,239 @@
+"""Requests over HTTP/2 that are no calls: the same App as behind HTTP/1.1, on a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from bimodal.realtime.exchange import Intake, Request, Response
+from bimodal.realtime.head import split_target
+from bimodal.realtime.http2 import fields
+from bimodal.realtime.http2.frames import Code
+from bimodal.realtime.http2.heads import Head
+from bimodal.realtime.http2.stream import Stream
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, internal, late, long_body, new_id, overloaded
+from bimodal.realtime.rendering import has_body
+
+if TYPE_CHECKING:
+    from bimodal.realtime.http2.connection import Connection
+    from bimodal.realtime.http2.link import Link
+
+log = logging.getLogger("bimodal.realtime")
+
+WAITING = 65_536  # bytes of an answer that wait, up to which it is ready for more
+
+_OPEN, _STARTED, _DONE, _GONE = range(4)  # states of an Exchange
+
+
+class Exchange(Stream):
+    """One request and its answer: what the app knows as `respond`, and as Writer (see `exchange.py`)."""
+
+    __slots__ = ("_cancel", "_state", "_waiters", "called", "held", "intake", "link", "moved_at", "request")
+
+    def __init__(self, connection: Connection, number: int, head: Head, link: Link) -> None:
+        super().__init__(connection, number, head)
+        self.link = link
+        self.request: Request | None = None
+        self.intake: Intake | None = None
+        self.held = bytearray()
+        self.called = 0.0
+        self.moved_at = connection.now  # when the body last went on
+        self._state = _OPEN
+        self._cancel: Callable[[], None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # What the connection calls
+
+    def begin(self) -> None:
+        limits, head = self.link.links.limits, self.head
+        try:
+            if head.count > limits.header_fields:
+                raise Refusal(431, "headers_too_large", f"more than {limits.header_fields} header fields")
+            if self.connection.unsent > limits.body_bytes:
+                raise overloaded("too many answers wait for their reader")
+            methods, target = self.link.listener.methods, head.target.decode("ascii", "replace")
+            if target in methods.unary or target in methods.streaming:
+                raise Refusal(415, "unsupported_media", "this is a gRPC method: its content type is application/grpc")
+            path, query = split_target(head.method, head.target)
+        except Refusal as refusal:
+            return self._refuse(refusal)
+        headers: Mapping[bytes, bytes] = head.headers
+        self.request = Request(head.method.decode("ascii"), path, query, headers, b"", self.connection.now)
+        self._guarded(self._ask)
+        if self._state == _OPEN and self.intake is None and head.length > limits.body_bytes:
+            self._refuse(long_body(limits.body_bytes))
+        elif self._state < _DONE and self.receiving and headers.get(b"expect", b"").lower() == b"100-continue":
+            self.send_block(fields.status(100))
+        return None
+
+    def take(self, data: bytes, ended: bool) -> None:
+        if self._state >= _DONE or self.request is None:
+            return
+        self.moved_at = self.connection.now
+        intake = self.intake
+        if intake is None:
+            self._collect(data, ended)
+            return
+        if data:
+            self._guarded(lambda: intake.feed(data))
+        if ended and self._state < _DONE:
+            self._guarded(intake.finish)
+
+    def lose(self) -> None:
+        if self._state < _DONE:
+            self._state = _GONE
+            self._stop()
+        self._leave()
+
+    def progressed(self) -> None:
+        if self.is_ready:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def check(self, now: float, limits: Limits) -> None:
+        """Called by the sweep: end what takes too long."""
+        if self._state >= _DONE:
+            return
+        if self.receiving and not self.paused and now - self.moved_at > limits.body_timeout:
+            self._cut(late(f"the body of the request took over {limits.body_timeout:g} s"))
+        elif self._state == _OPEN and self.called and now - self.called > limits.deadline:
+            self._cut(expired(limits.deadline))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a piece of the answer would go out soon, or nobody waits for it."""
+        return self._state >= _DONE or (self.unsent <= WAITING and not self.link.blocked)
+
+    # What the app calls
+
+    def __call__(self, response: Response) -> None:
+        """Respond."""
+        if self._state != _OPEN:
+            return
+        content = response.body if has_body(response.status) else b""
+        bare = self.head.method == b"HEAD" or not content
+        if not self._start(response, len(content), ends=bare):
+            return
+        self._state = _DONE
+        if not bare:
+            self.send(content, ends=True)
+        self._leave()
+
+    def start(self, response: Response) -> None:
+        if self._state == _OPEN and self._start(response, None, ends=False):
+            self._state = _STARTED
+            self.write(response.body)
+
+    def write(self, piece: bytes) -> None:
+        if self._state == _STARTED and piece and self.head.method != b"HEAD":
+            self.send(piece)
+
+    def end(self) -> None:
+        if self._state == _STARTED:
+            self._state = _DONE
+            self.send(b"", ends=True)
+            self._leave()
+
+    async def ready(self) -> None:
+        while not self.is_ready:
+            waiter: asyncio.Future[None] = self.link.links.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    # Within
+
+    def _ask(self) -> None:
+        request = self.request
+        assert request is not None, "the head was read"
+        self.intake = self.link.listener.app.stream(request, self)
+
+    def _collect(self, data: bytes, ended: bool) -> None:
+        limits, listener = self.link.links.limits, self.link.listener
+        self.held += data
+        listener.bodies += len(data)
+        if len(self.held) > limits.body_bytes:
+            self._refuse(long_body(limits.body_bytes))
+        elif listener.bodies > limits.bodies_bytes:
+            self._refuse(overloaded("too many bodies are being received at once"))
+        elif ended:
+            self._guarded(self._call)
+
+    def _call(self) -> None:
+        request = self.request
+        assert request is not None, "the head was read"
+        request.body = bytes(self.held)
+        self._drop_held()
+        cancel = self.link.listener.app(request, self)
+        if self._state == _OPEN:
+            self._cancel, self.called = cancel, self.connection.now
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Exceptions of the app: all of it to the log, a fixed sentence to the caller."""
+        try:
+            work()
+        except Exception:
+            name = self.head.request_id or new_id()
+            log.exception("request %s failed", name.decode("ascii"))
+            self._stop()
+            if self._state == _OPEN:
+                self(internal().response(name))
+            elif self._state == _STARTED:
+                self._state = _GONE
+                self.reset(Code.INTERNAL_ERROR)
+                self._leave()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._stop()
+        self(refusal.response(self.head.request_id))
+
+    def _cut(self, refusal: Refusal) -> None:
+        """End what takes too long; an answer that has begun is its taker's to end."""
+        if self._state == _STARTED and self.intake is not None:
+            intake = self.intake
+            self._guarded(lambda: intake.cut(refusal.code, refusal.sentence))
+        elif self._state == _OPEN:
+            self._refuse(refusal)
+
+    def _start(self, response: Response, length: int | None, *, ends: bool) -> bool:
+        """Send the head; False where it cannot be sent."""
+        told = list(response.headers)
+        if has_body(response.status):
+            told.insert(0, (b"content-type", response.content_type))
+            if length is not None:
+                told.append((b"content-length", b"%d" % length))
+        if self.head.request_id is not None and all(name != REQUEST_ID for name, _ in told):
+            told.append((REQUEST_ID, self.head.request_id))
+        told.append((b"date", self.link.listener.rendering.date))
+        try:
+            block = fields.status(response.status) + fields.block(told)
+        except ValueError:
+            log.exception("a response cannot be sent")
+            self(internal().response(None))
+            return False
+        self.send_block(block, ends=ends)
+        return True
+
+    def _stop(self) -> None:
+        """Have the app stop its work."""
+        cancel, self._cancel = self._cancel, None
+        intake, self.intake = self.intake, None
+        try:
+            if intake is not None:
+                intake.abort()
+            if cancel is not None:
+                cancel()
+        except Exception:
+            log.exception("stopping a request failed")
+
+    def _leave(self) -> None:
+        self._drop_held()
+        self.progressed()
+
+    def _drop_held(self) -> None:
+        self.link.listener.bodies -= len(self.held)
+        self.held = bytearray()
