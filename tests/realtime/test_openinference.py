@@ -149,7 +149,8 @@ def test_numbers_are_taken_whatever_their_width(desk: Desk, datatype: str) -> No
         ([tensor([[1, 2], [3], 4], [1, 4])], "uneven"),
         ([tensor([{}, 1, 2, 3], [1, 4])], "an object"),
         ([tensor([1, 2, 3, None], [1, 4])], "null"),
-        ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4])], "1 input tensor"),
+        ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4], name="other")], "1 input tensor"),
+        ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4])], "this name"),
         ([tensor([], [0, 4])], "no rows"),
         ([{"name": "input", "shape": [1, 4]}], "no inference request"),
     ],
@@ -192,13 +193,6 @@ def test_a_compressed_body_is_refused_in_every_protocol(desk: Desk, path: str) -
     assert (error["code"], "without content-encoding" in error["error"]) == ("unsupported_media_type", True)
     plain = {"inputs": [tensor(ROW, [1, 4])]} if path == INFER else {"input": ROW}
     assert desk.answer(plain, path, headers={"Content-Encoding": "identity"})
-
-
-def test_binary_tensors_are_told_what_to_send_instead(desk: Desk) -> None:
-    body = b'{"inputs":[]}' + bytes(32)
-    error = desk.error(body, 415, INFER, headers={"Inference-Header-Content-Length": "13"})
-    assert error["code"] == "unsupported_media_type"
-    assert "binary_data=False" in error["error"]
 
 
 def test_columns_that_are_missing_twice_there_or_of_unlike_length(desk: Desk) -> None:

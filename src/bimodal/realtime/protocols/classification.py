@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import InputError
+from bimodal.field import FLOATS, INTEGERS
 from bimodal.rows import Array
+from bimodal.signature import Signature
 
 
 def count(name: str, parameters: Mapping[str, Any] | None) -> int | None:
@@ -22,6 +24,17 @@ def count(name: str, parameters: Mapping[str, Any] | None) -> int | None:
     if isinstance(told, bool) or not isinstance(told, int) or told < 0:
         raise InputError("the parameter classification needs a whole number, how many classes to tell", column=name)
     return told or None
+
+
+def check(signature: Signature, name: str, parameters: Mapping[str, Any] | None) -> None:
+    """Raise InputError where an output cannot be told so."""
+    if count(name, parameters) is not None and signature.output(name).type not in (*FLOATS, *INTEGERS):
+        raise InputError("a classification needs an output of numbers", column=name)
+
+
+def labels(signature: Signature, name: str) -> Sequence[Any] | None:
+    """The names of an output's places."""
+    return signature.classes if name == "probability" else None
 
 
 def classified(array: Array, count: int, labels: Sequence[Any] | None) -> Array:

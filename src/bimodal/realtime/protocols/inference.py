@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from bimodal.errors import InputError, Problem
-from bimodal.field import FLOATS, INTEGERS, Field, listed
+from bimodal.field import INTEGERS, Field, listed
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.protocols import classification, columns, tensors
 from bimodal.realtime.protocols.rows import too_many
@@ -86,23 +86,25 @@ def judged(served: Served, asked: Asked) -> Rows:
 
 
 def outputs_of(
-    served: Served, answer: Answer, start: int, stop: int, asked: Asked, *, validity: bool = True
+    served: Served, answer: Answer, start: int, stop: int, asked: Asked, *, spoken: Container[str] = ()
 ) -> list[Tensor]:
     """The tensors of the answer to one request, which has the rows from `start` to `stop` of the batch.
 
-    validity: an output with nulls is followed by its `NAME:validity`; False where the wire can tell a null itself.
+    spoken: the outputs whose wire can tell a null (JSON); of the others, one with nulls is followed by its
+    `NAME:validity`.
     """
     labels = {each.name: classification.count(each.name, each.parameters) for each in asked.wanted or ()}
     told = []
     for name in answer.outputs:
         array = answer.outputs.array(name)[start:stop]
         if labels.get(name):
-            told.append(_classified(served.signature, name, array, labels[name] or 0))
+            values = classification.classified(array, labels[name] or 0, classification.labels(served.signature, name))
+            told.append(Tensor(name, "BYTES", list(values.shape), values))
             continue
         datatype = DATATYPES[served.signature.output(name).type]
         values = texts(array) if datatype == "BYTES" else array
         told.append(Tensor(name, datatype, list(values.shape), values))
-        if validity and datatype == "BYTES":
+        if datatype == "BYTES" and name not in spoken:
             there = np.array([each is not None for each in values.reshape(-1)], np.bool_)
             if not there.all():
                 told.append(Tensor(f"{name}{VALIDITY}", "BOOL", list(values.shape), there.reshape(values.shape)))
@@ -279,11 +281,3 @@ def _unit(tensor: Tensor) -> str | None:
     if told not in columns.UNITS:
         raise InputError(f"the parameter unit is none of {listed(list(columns.UNITS))}", column=tensor.name)
     return str(told)
-
-
-def _classified(signature: Signature, name: str, array: Array, count: int) -> Tensor:
-    if signature.output(name).type not in (*FLOATS, *INTEGERS):
-        raise InputError("a classification needs an output of numbers", column=name)
-    labels = signature.classes if name == "probability" else None
-    values = classification.classified(array, count, labels)
-    return Tensor(name, "BYTES", list(values.shape), values)

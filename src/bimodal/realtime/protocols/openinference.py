@@ -1,8 +1,8 @@
-"""The Open Inference Protocol over REST, its core: metadata and `infer` with tensors in JSON.
+"""The Open Inference Protocol over REST, the quick way: plain requests with tensors in JSON.
 
 A model of vectors takes one tensor [rows, features]; a model of named columns takes a tensor [n] or [n, 1] a column.
 Numbers of JSON are taken as they stand, whatever the datatype says of their width: rounding them first would give
-another answer than `/predict`.
+another answer than `/predict`. What does not fit the quick way goes to `WholeDoor`, whose verdict counts.
 """
 
 from __future__ import annotations
@@ -14,81 +14,24 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import InputError, MalformedInput, Problem, UnsupportedMedia
-from bimodal.field import FLOATS, INTEGERS, Field, kind, listed
+from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
-from bimodal.realtime.batcher import Key, Work
+from bimodal.realtime.batcher import RANK, Key, Work
 from bimodal.realtime.exchange import JSON, Request, Respond
-from bimodal.realtime.protocols import body, choice
-from bimodal.realtime.protocols.media import require_plain
-from bimodal.realtime.protocols.rows import plain, too_many
+from bimodal.realtime.protocols import binary, body, choice, terms
+from bimodal.realtime.protocols.description import metadata, told
+from bimodal.realtime.protocols.inference import DATATYPES, Parameter, judged, texts
+from bimodal.realtime.protocols.rows import plain
+from bimodal.realtime.protocols.whole import WholeDoor
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
-from bimodal.signature import Signature, require
+from bimodal.signature import Signature
 
-DATATYPES = {
-    "float64": "FP64",
-    "float32": "FP32",
-    "float16": "FP16",
-    "bool": "BOOL",
-    "string": "BYTES",
-    "timestamp": "BYTES",
-    "any": "BYTES",
-    **{name: name.upper() for name in INTEGERS},
-}
-EXACTLY = {"BOOL": "bool", **{name.upper(): name for name in INTEGERS}}  # whose values are held to them
-NUMBERS = frozenset(
-    ("FP64", "FP32", "FP16", "BF16", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8", "BOOL")
-)
-BINARY = b"inference-header-content-length"  # how much of the body is JSON, in the protocol's binary extension
-KNOWN = NUMBERS | {"BYTES"}
+__all__ = ["DATATYPES", "InferDoor", "metadata", "told"]
 
 Cancel = Callable[[], None]
 _Column = tuple[bytes, bytes, int, list[Any]]  # a tensor up to its number of rows, from there to its data; width; data
-
-
-class Tensor(msgspec.Struct):
-    """One input, as it is on the wire."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-    parameters: dict[str, bool | int | float | str] | None = None
-
-
-class Wanted(msgspec.Struct):
-    """One output that is asked for."""
-
-    name: str
-    parameters: dict[str, bool | int | float | str] | None = None
-
-
-class Inference(msgspec.Struct):
-    """A request."""
-
-    inputs: list[Tensor]
-    id: str | None = None
-    outputs: list[Wanted] | None = None
-    parameters: dict[str, bool | int | float | str] | None = None
-
-
-def metadata(served: Served) -> dict[str, Any]:
-    """What the protocol tells of a model."""
-    model, signature = served.model, served.signature
-    return {
-        "name": model.name,
-        "versions": [model.version],
-        "platform": f"bimodal_{model.format}",
-        "inputs": [told(each) for each in signature.inputs],
-        "outputs": [told(each) for each in signature.outputs],
-    }
-
-
-def told(field: Field) -> dict[str, Any]:
-    """One tensor of the metadata; -1 is the number of rows."""
-    return {"name": field.name, "datatype": DATATYPES[field.type], "shape": [-1, *field.shape]}
 
 
 class InferDoor:
@@ -99,6 +42,7 @@ class InferDoor:
 
     def __init__(self, served: Served) -> None:
         self.served = served
+        self._whole = WholeDoor(served)
         self._submit = served.batcher.submit
         self._limits = served.limits
         self._deadline = served.limits.deadline
@@ -126,8 +70,7 @@ class InferDoor:
 
     def recheck(self, work: Work) -> Rows:
         """The full verdict on a body that the fast path decoded."""
-        rows, _ = self._judged(work.request.body)
-        return rows
+        return judged(self.served, binary.asked(work.request, self._limits.depth))
 
     def fail(self, work: Work, error: BaseException) -> None:
         self.served.refuse(self.route, work.request, work.respond, error)
@@ -152,55 +95,54 @@ class InferDoor:
         array = answer.array(name)
         datatype = self._datatypes[name]
         inner = b"".join([b",%d" % size for size in array.shape[1:]])
-        values = array.reshape(-1).tolist()
-        if datatype == b"BYTES":
-            values = [each if isinstance(each, str) else str(plain(each)) for each in values]
+        values = (texts(array) if datatype == b"BYTES" else array).reshape(-1).tolist()
         start = b'{"name":%b,"shape":[' % self._encode(name)
         return start, b'%b],"datatype":"%b","data":' % (inner, datatype), math.prod(array.shape[1:]), values
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
-        if b"content-encoding" in request.headers or BINARY in request.headers:
-            _require_json(request)
-        deadline = start + (
-            self._deadline if choice.TIMEOUT not in request.headers else choice.seconds(request.headers, self._deadline)
-        )
-        told = self._quickly(request.body)
-        if told is not None:
-            values = self._values(told)
-            if values is not None:
-                count = len(values) if self._vector is not None else len(values[0])
-                if 0 < count <= self._limits.rows:
-                    key = self._key if told.outputs is None and told.parameters is None else self._chosen(told)
-                    if self.served.ragged:
-                        key = (*key, len(values[0]))
-                    now = monotonic()
-                    return Work(
-                        self,
-                        request,
-                        respond,
-                        self._gather,
-                        values,
-                        count,
-                        key,
-                        deadline,
-                        now,
-                        now - start,
-                        told.id,
-                    )
-        rows, told = self._judged(request.body)
-        key = self.served.lane(self._chosen(told), rows)
+        told = None if self._special(request) else self._quickly(request.body)
+        values = None if told is None else self._values(told)
+        if told is None or values is None:
+            return self._whole.work(request, respond)
+        count = len(values) if self._vector is not None else len(values[0])
+        if not 0 < count <= self._limits.rows:
+            return self._whole.work(request, respond)
+        most = self._deadline
+        if choice.TIMEOUT in request.headers:
+            most = choice.seconds(request.headers, most)
+        key, deadline, rank = self._key, start + most, RANK
+        if told.outputs is not None or told.parameters is not None:
+            terms.stateless(told.parameters)
+            key = terms.chosen(self.served, told.parameters, told.outputs)
+            deadline, rank = terms.deadline(told.parameters, start, most), terms.rank(told.parameters)
+        if self.served.ragged:
+            key = (*key, len(values[0]))
         now = monotonic()
-        return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, told.id)
+        return Work(self, request, respond, self._gather, values, count, key, deadline, now, now - start, told.id, rank)
+
+    def _special(self, request: Request) -> bool:
+        return b"content-encoding" in request.headers or binary.LENGTH in request.headers
 
     def _quickly(self, data: bytes) -> Any:
-        """The body by the generated type, or None where it needs the slow path."""
+        """The body by the generated type, or None where it needs the whole door: also where parameters of tensors or of
+        outputs have a say.
+        """
         if not data.isascii() or not body.shallow(data, self._limits.depth):
             return None
         try:
-            return self._decode(data)
+            told = self._decode(data)
         except body.BROKEN:
             return None
+        if told.parameters is not None and "binary_data_output" in told.parameters:
+            return None
+        for each in told.inputs:
+            if each.parameters is not None:
+                return None
+        for each in told.outputs or ():
+            if each.parameters is not None:
+                return None
+        return told
 
     def _values(self, told: Any) -> list[Any] | None:
         """Values for the gather: rows of a model of vectors, columns of named ones. None: the slow path decides."""
@@ -217,73 +159,6 @@ class InferDoor:
         if len(data) != count * width:
             return None
         return [data] if count == 1 else [data[at : at + width] for at in range(0, len(data), width)]
-
-    def _chosen(self, told: Any) -> Key:
-        """All outputs when none are asked; the parameter `threshold` is ours."""
-        threshold = (told.parameters or {}).get("threshold")
-        if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
-            raise InputError(f"the parameter threshold needs a number, not {kind(threshold)}")
-        outputs = self._key[0] if told.outputs is None else [each.name for each in told.outputs]
-        return self.served.choose(outputs, threshold)
-
-    # -- the slow path ----------------------------------------------------------------------------------------------
-
-    def _judged(self, data: bytes) -> tuple[Rows, Inference]:
-        """The Rows of a body and the whole of it. Raises InputError."""
-        value = body.decode(data, self._limits.depth)
-        try:
-            asked = msgspec.convert(value, Inference)
-        except msgspec.ValidationError as error:
-            raise MalformedInput(f"the body is no inference request: {error}") from None
-        if not asked.inputs:
-            raise InputError("the request has no input tensors")
-        for tensor in asked.inputs:
-            _check(tensor, self._limits.rows)
-        signature = self.served.signature
-        if signature.named or (signature.vector is None and len(signature.inputs) > 1):
-            rows, _, problems = self._by_name(asked.inputs)
-        else:
-            rows, _, problems = signature.check(self._one_tensor(asked.inputs))
-        require(problems)
-        return rows, asked
-
-    def _one_tensor(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """The rows of the only tensor. Its name is not looked at: the model was trained on an array without names."""
-        if len(tensors) != 1:
-            raise InputError(f"the model takes 1 input tensor, {len(tensors)} were given")
-        tensor, field = tensors[0], self.served.signature.inputs[0]
-        if len(tensor.shape) == len(field.shape) + 1:
-            return _rows(tensor)
-        if not field.shape and tensor.shape[1:] == [1]:
-            return [row[0] for row in _rows(tensor)]
-        raise InputError(
-            f"the tensor has the shape {tensor.shape}; the model takes {told(field)['shape']} (-1: any)",
-            column=field.name,
-        )
-
-    def _by_name(self, tensors: Sequence[Tensor]) -> Any:
-        """A tensor a column; or one tensor [rows, columns], by position."""
-        signature = self.served.signature
-        names = [each.name for each in signature.inputs]
-        first = tensors[0]
-        if len(tensors) == 1 and first.name not in names and signature.flat and first.shape[1:] == [len(names)]:
-            return signature.check(_rows(first))
-        columns: dict[str, list[Any]] = {}
-        for tensor in tensors:
-            field = next((each for each in signature.inputs if each.name == tensor.name), None)
-            values = _rows(tensor)
-            if field is not None and not field.shape and len(tensor.shape) == 2 and tensor.shape[1] == 1:
-                values = [row[0] for row in values]
-            if tensor.name in columns:
-                raise InputError("two input tensors have this name", column=tensor.name)
-            columns[tensor.name] = values
-        return signature.check_columns(columns)
-
-
-def _require_json(request: Request) -> None:
-    if BINARY in request.headers:
-        raise UnsupportedMedia("binary tensors are not supported yet; send JSON (in tritonclient: binary_data=False)")
-    require_plain(request)
 
 
 def _gather(signature: Signature) -> gather.Gather:
@@ -308,7 +183,7 @@ def _typed(signature: Signature) -> type[Any]:
             ("shape", list[int]),
             ("datatype", str),
             ("data", data),
-            ("parameters", dict[str, bool | int | float | str] | None, None),
+            ("parameters", dict[str, Parameter] | None, None),
         ],
     )
     made: type[Any] = msgspec.defstruct(
@@ -316,8 +191,8 @@ def _typed(signature: Signature) -> type[Any]:
         [
             ("inputs", list[tensor]),
             ("id", str | None, None),
-            ("outputs", list[Wanted] | None, None),
-            ("parameters", dict[str, bool | int | float | str] | None, None),
+            ("outputs", list[binary.Output] | None, None),
+            ("parameters", dict[str, Parameter] | None, None),
         ],
     )
     return made
@@ -349,59 +224,3 @@ def quick(datatype: str, field: Field) -> bool:
     if field.type in FLOATS:
         return datatype in ("FP64", "FP32")
     return datatype == "BYTES" if field.type == "string" else datatype == DATATYPES[field.type]
-
-
-def _check(tensor: Tensor, most: int) -> None:
-    """Datatype, shape and amount of data agree."""
-    if tensor.datatype not in KNOWN:
-        raise InputError(
-            f"the datatype of the input is not known; known are {listed(sorted(KNOWN), 20)}", column=tensor.name
-        )
-    if not tensor.shape or any(size < 0 for size in tensor.shape):
-        raise InputError(
-            "the shape of the input needs the number of rows first, and no negative sizes", column=tensor.name
-        )
-    if tensor.shape[0] > most:
-        raise too_many(most)
-    values = _flat(tensor.data, len(tensor.shape))
-    needed = math.prod(tensor.shape)
-    if len(values) != needed:
-        raise InputError(f"the shape needs {needed} values, {len(values)} were given", column=tensor.name)
-    tensor.data = values
-    require(_unlike(tensor))
-
-
-def _flat(data: list[Any], depth: int) -> list[Any]:
-    for _ in range(depth - 1):
-        if not data or not isinstance(data[0], list):
-            break
-        if not all(isinstance(each, list) for each in data):
-            raise InputError("the data of a tensor is nested unevenly")
-        data = [value for each in data for value in each]
-    return data
-
-
-def _unlike(tensor: Tensor) -> list[Problem]:
-    """The first value of each row that its own datatype cannot hold (what the model needs is `Signature.check`'s
-    business).
-    """
-    if tensor.datatype not in EXACTLY:
-        return []
-    field = Field(tensor.name, EXACTLY[tensor.datatype])
-    inner = math.prod(tensor.shape[1:])
-    problems: dict[int, Problem] = {}
-    for place, value in enumerate(tensor.data):
-        problem = None if value is None else field.judge(value)[1]
-        if problem is not None:
-            column = tensor.name if inner == 1 else f"{tensor.name}[{place % inner * tensor.shape[1] // inner + 1}]"
-            row = place // inner + 1
-            problems.setdefault(row, Problem(problem.code, problem.message, row, column))
-    return list(problems.values())
-
-
-def _rows(tensor: Tensor) -> list[Any]:
-    """The flat data as a list of rows, nested as the shape says."""
-    values = tensor.data
-    for size in reversed(tensor.shape[1:]):
-        values = [values[at : at + size] for at in range(0, len(values), size)] if size else []
-    return values

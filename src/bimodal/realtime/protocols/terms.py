@@ -7,11 +7,12 @@ extension_schedule_policy.md; what stands for a state between requests is refuse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from bimodal.errors import InputError
 from bimodal.field import kind
 from bimodal.realtime.batcher import RANK, Key
+from bimodal.realtime.protocols import classification
 from bimodal.realtime.protocols.inference import Parameter, Parameters
 from bimodal.realtime.service import Served
 
@@ -22,6 +23,7 @@ class Named(Protocol):
     """An output that is asked for."""
 
     name: str
+    parameters: Any
 
 
 def chosen(served: Served, parameters: Parameters | None, wanted: Sequence[Named] | None) -> Key:
@@ -36,7 +38,10 @@ def chosen(served: Served, parameters: Parameters | None, wanted: Sequence[Named
         twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
         if twice is not None:
             raise InputError("two outputs of this name are asked for", column=twice)
-    return served.choose(names, threshold)
+    key = served.choose(names, threshold)
+    for each in wanted or ():
+        classification.check(served.signature, each.name, each.parameters)
+    return key
 
 
 def deadline(parameters: Parameters | None, start: float, most: float) -> float:

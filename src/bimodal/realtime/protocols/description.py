@@ -1,0 +1,93 @@
+"""What the Open Inference Protocol tells of the server and of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bimodal.field import Field
+from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY
+from bimodal.realtime.service import Served
+
+TABULAR = "bimodal_tabular"  # nulls, categories, timestamps: docs/openinference.md
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    TABULAR,
+)
+LABELS = 100  # categories of one column that the metadata lists
+
+
+def metadata(served: Served) -> dict[str, Any]:
+    """What the protocol tells of a model."""
+    model, signature = served.model, served.signature
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": f"bimodal_{model.format}",
+        "inputs": [{**told(each), **_more(each)} for each in signature.inputs],
+        "outputs": [{**told(each), **_more(each)} for each in signature.outputs],
+    }
+
+
+def told(field: Field) -> dict[str, Any]:
+    """One tensor of the metadata; -1 is the number of rows."""
+    return {"name": field.name, "datatype": DATATYPES[field.type], "shape": [-1, *field.shape]}
+
+
+def _more(field: Field) -> dict[str, Any]:
+    """What our extension tells of a column, where there is something: nullable, type, categories, closed."""
+    parameters: dict[str, Any] = {}
+    if field.nullable:
+        parameters["nullable"] = True
+    if field.type in ("timestamp", "any"):
+        parameters["type"] = field.type
+    if field.type == "timestamp":
+        parameters["unit"] = "us"
+    tensor: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    if field.categories:
+        tensor["categories"] = list(field.categories[:LABELS])
+        parameters["categories"] = len(field.categories)
+        parameters["closed"] = field.closed
+        tensor["parameters"] = parameters
+    return tensor
+
+
+def configuration(served: Served) -> dict[str, Any]:
+    """The model's configuration in the names of Triton's model_config.proto, as far as they have a meaning here."""
+    model, signature = served.model, served.signature
+    labels = {"label_filename": "", "labels": [str(each) for each in signature.classes]} if signature.classes else {}
+    return {
+        "name": model.name,
+        "platform": f"bimodal_{model.format}",
+        "backend": "bimodal",
+        "runtime": model.runtime_name,
+        "version_policy": {"specific": {"versions": [model.version]}},
+        "max_batch_size": served.limits.rows,
+        "input": [
+            {**_configured(each), "optional": False, "allow_ragged_batch": False, "is_shape_tensor": False}
+            for each in signature.inputs
+        ],
+        "output": [
+            {**_configured(each), **(labels if each.name == "probability" else {})} for each in signature.outputs
+        ],
+        "dynamic_batching": {
+            "max_queue_delay_microseconds": 0,
+            "preserve_ordering": False,
+            "default_queue_policy": {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": int(served.limits.deadline * 1e6),
+                "allow_timeout_override": True,
+            },
+        },
+        "parameters": {"validity": {"string_value": VALIDITY}},
+    }
+
+
+def _configured(field: Field) -> dict[str, Any]:
+    """dims: of one row, as Triton's are where there is a max_batch_size; a scalar is [1]."""
+    kind = "STRING" if DATATYPES[field.type] == "BYTES" else DATATYPES[field.type]
+    return {"name": field.name, "data_type": f"TYPE_{kind}", "dims": list(field.shape) or [1]}
