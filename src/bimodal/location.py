@@ -38,7 +38,7 @@ class Location:
     file: the bare model, None for one in a package. runtime: the one asked for (auto, exact, onnx, native). sample: the
     user's rows as given (a path, or data in memory). folder: the private folder of a model that came from memory or
     from a registry. package: the one that holds the model, every file of it verified. drift: answers that changed since
-    it was packed are accepted. given: the model as the user named it.
+    it was packed are accepted. given: the model as the user named it. label: the version that a repository gives it.
     """
 
     name: str
@@ -51,6 +51,12 @@ class Location:
     package: Package | None = None
     drift: bool = False
     given: str | None = None
+    label: str | None = None
+
+    @property
+    def version(self) -> str:
+        """What tells this model from others of its name: by default the first 12 digits of its digest."""
+        return self.label or self.digest[:12]
 
     @property
     def source(self) -> Source:
@@ -135,9 +141,11 @@ class Location:
             package = packages.open(spec["package"])
             if package.digest != spec["digest"]:
                 raise PackageDamaged(f"{spec['package']} was replaced while it was being loaded; start again")
-            return cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
+            found = cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
+            return replace(found, label=spec["label"])
         kind = formats.named(spec["format"])
-        return cls(spec["name"], kind, Source.retold(spec), spec["digest"], spec["runtime"], spec["sample_file"])
+        found = cls(spec["name"], kind, Source.retold(spec), spec["digest"], spec["runtime"], spec["sample_file"])
+        return replace(found, label=spec["label"])
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process finds the same model."""
@@ -147,6 +155,7 @@ class Location:
             "runtime": self.runtime,
             "package": None if self.package is None else str(self.package.folder),
             "drift": self.drift,
+            "label": self.label,
         }
         if self.package is not None:
             return told

@@ -32,17 +32,17 @@ PROMPT = 0.002  # seconds: a proven runtime that answers one row faster than thi
 class Model:
     """A saved model, ready to predict.
 
-    name and version (the first 12 digits of the digest) identify it; signature says what it takes and gives; costs
-    holds measured seconds of one call by number of rows. A native model may become a compiled one while it is in use,
-    once that is proven to give the same answers: `runtime` is the one of the moment. Thread-safe. Close it, or use it
-    in a `with` block, to end its process at once.
+    name and version (the first 12 digits of the digest, or what a repository calls it) identify it; signature says
+    what it takes and gives; costs holds measured seconds of one call by number of rows. A native model may become a
+    compiled one while it is in use, once that is proven to give the same answers: `runtime` is the one of the moment.
+    Thread-safe. Close it, or use it in a `with` block, to end its process at once.
     """
 
     def __init__(self, location: Location, runtime: Runtime, report: Report, compiled: Compiled | None = None) -> None:
         self.location = location
         self.name = location.name
         self.digest = location.digest
-        self.version = location.digest[:12]
+        self.version = location.version
         self.format = location.kind.name
         self.runtime = runtime
         self.signature = report.signature

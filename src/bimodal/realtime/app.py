@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -20,8 +20,16 @@ Streamer = Callable[[Request, Writer], Intake | None]
 T = TypeVar("T")
 
 
+class Mounted(Protocol):
+    """Routes of a model: see `doors.py`."""
+
+    routes: dict[tuple[str, str], Handler]
+    streams: dict[str, Streamer]
+
+
 class App:
-    """Finds the handler of a route. Routes are whole paths, made when the models are known: one look in a table.
+    """Finds the handler of a route. Routes are whole paths, made when the models are known: one look in a table. Those
+    of models come and go with them (`mount`).
 
     prefixes, stream_prefixes: beginnings of paths, tried where no route is found; the longest counts. patterns: paths
     with a name in them, for what nothing has (an unknown model); they raise the error to tell.
@@ -38,16 +46,27 @@ class App:
         patterns: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]] = (),
         cors: Sequence[str] = (),
     ) -> None:
-        self._routes = dict(routes)
-        self._streams = dict(streams or {})
+        self._fixed = dict(routes)
+        self._fixed_streams = dict(streams or {})
         self._prefixes = _longest_first(prefixes or {})
         self._stream_prefixes = _longest_first(stream_prefixes or {})
         self._patterns = patterns
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
+        self.mount(())
+        self._cors = Cors(cors, self._methods) if cors else None
+
+    def mount(self, doors: Sequence[Mounted]) -> None:
+        """The routes of all models from now on, in one step; where two have the same, the later one counts."""
+        routes: dict[tuple[str, str], Handler] = {}
+        streams: dict[str, Streamer] = {}
+        for each in doors:
+            routes |= each.routes
+            streams |= each.streams
+        self._routes, self._streams = routes | self._fixed, streams | self._fixed_streams
+        self._methods.clear()
         for method, path in self._routes:
             self._methods.setdefault(path, []).append(method)
-        self._cors = Cors(cors, self._methods) if cors else None
 
     @property
     def routes(self) -> list[tuple[str, str]]:

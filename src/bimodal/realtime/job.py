@@ -20,7 +20,7 @@ class Job(msgspec.Struct):
     path: list[str]
 
 
-class Report(msgspec.Struct, omit_defaults=True):
+class Report(msgspec.Struct, omit_defaults=True, tag="report"):
     """What a worker tells its parent: that it is ready, or the code and message of the error that keeps it from it."""
 
     ready: bool

@@ -1,7 +1,8 @@
 """Counters in Prometheus' text format, right with several workers.
 
 Every worker counts in its own row of one shared file of float64; whichever worker is asked adds up all rows. The layout
-follows from the names of the models alone, so all workers agree on it. A worker that is restarted goes on in its row.
+follows from the names of the models in their order, so all workers agree on it; a name that comes later has the next
+places. A worker that is restarted goes on in its row.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bimodal.errors import Overloaded
 from bimodal.realtime.batcher import Batch, Work
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -55,23 +57,62 @@ OTHER = "other"  # route and model of what is no prediction
 
 
 class Layout:
-    """Which place of a row counts what."""
+    """Which place of a row counts what. room: names of models that there are places for, those given among them."""
 
-    def __init__(self, models: Sequence[str]) -> None:
-        self.models = tuple(models)
-        self.size = 0
-        self.requests = self._places([(m, r, s) for m in models for r in ROUTES for s in STATUSES])
+    def __init__(self, models: Sequence[str], room: int = 0) -> None:
+        self.models: list[str] = []
+        self.requests: dict[Any, int] = {}
+        self.rows: dict[Any, int] = {}
+        self.lookups: dict[Any, int] = {}
+        self.refusals: dict[Any, int] = {}
+        self.in_flight: dict[Any, int] = {}
+        self.batch_rows: dict[Any, int] = {}
+        self.seconds: dict[Any, int] = {}
+        self.used = 0  # places that are in use, from the first on
         self.others = self._places(list(STATUSES))
-        self.rows = self._places(list(models))
-        self.lookups = self._places([(m, source) for m in models for source in SOURCES])
-        self.refusals = self._places([(m, reason) for m in models for reason in REASONS])
-        self.in_flight = self._places(list(models))
-        self.batch_rows = self._places(list(models), len(SIZES) + 2)
-        self.seconds = self._places([(m, stage) for m in models for stage in STAGES], len(SECONDS) + 2)
+        self.room = max(room, len(models))
+        rest = self.used
+        self._add("")  # how many places a model needs
+        self.size = rest + (self.used - rest) * self.room
+        for each in self._of_models:
+            each.clear()
+        self.used = rest
+        for model in models:
+            self.add(model)
+
+    @property
+    def _of_models(self) -> tuple[dict[Any, int], ...]:
+        return (
+            self.requests,
+            self.rows,
+            self.lookups,
+            self.refusals,
+            self.in_flight,
+            self.batch_rows,
+            self.seconds,
+        )
+
+    def add(self, model: str) -> None:
+        """The next places are this model's, unless it has some. Raises Overloaded where there is no room."""
+        if model in self.models:
+            return
+        if len(self.models) >= self.room:
+            raise Overloaded(f"{self.room} names of models were served here, and are counted; start the server again")
+        self._add(model)
+        self.models.append(model)
+
+    def _add(self, model: str) -> None:
+        self.requests |= self._places([(model, route, status) for route in ROUTES for status in STATUSES])
+        self.rows |= self._places([model])
+        self.lookups |= self._places([(model, source) for source in SOURCES])
+        self.refusals |= self._places([(model, reason) for reason in REASONS])
+        self.in_flight |= self._places([model])
+        self.batch_rows |= self._places([model], len(SIZES) + 2)
+        self.seconds |= self._places([(model, stage) for stage in STAGES], len(SECONDS) + 2)
 
     def _places(self, keys: Sequence[Any], width: int = 1) -> dict[Any, int]:
-        places = {key: self.size + i * width for i, key in enumerate(keys)}
-        self.size += len(keys) * width
+        places = {key: self.used + i * width for i, key in enumerate(keys)}
+        self.used += len(keys) * width
         return places
 
 
@@ -79,9 +120,9 @@ class Metrics:
     """The shared counters as one worker sees them. `path` None: a file of this process alone."""
 
     def __init__(
-        self, models: Sequence[str], path: str | Path | None = None, workers: int = 1, worker: int = 0
+        self, models: Sequence[str], path: str | Path | None = None, workers: int = 1, worker: int = 0, room: int = 0
     ) -> None:
-        self.layout = Layout(models)
+        self.layout = Layout(models, room)
         self.workers = max(workers, worker + 1)
         size = self.layout.size * 8
         with _opened(path) as file:
@@ -90,25 +131,31 @@ class Metrics:
             self._map = mmap.mmap(file.fileno(), size * self.workers)
         self._all: memoryview[float] = memoryview(self._map).cast("d")
         self.row = self._all[worker * self.layout.size : (worker + 1) * self.layout.size]
-        self._gauges: list[tuple[int, Callable[[], int]]] = []
-        self._info: list[Callable[[], dict[str, str]]] = []
+        self._gauges: dict[int, list[Callable[[], int]]] = {}
+        self._info: Callable[[], Sequence[dict[str, str]]] = list
         self._more: Sequence[Callable[[], str]] = ()
         for place in self.layout.in_flight.values():
             self.row[place] = 0.0
 
     def ledger(self, model: str) -> Ledger:
+        self.layout.add(model)
         return Ledger(self, model)
 
     def other(self, status: int) -> None:
         """One answer that is no prediction."""
         self.row[self.layout.others[status if status in STATUSES else 200 if status < 400 else 400]] += 1.0
 
-    def watch(self, place: int, gauge: Callable[[], int]) -> None:
-        self._gauges.append((place, gauge))
+    def watch(self, place: int, gauge: Callable[[], int]) -> Callable[[], None]:
+        """Ask the gauge whenever the numbers are asked for, and add it to the others of its place, until the function
+        that is returned is called.
+        """
+        gauges = self._gauges.setdefault(place, [])
+        gauges.append(gauge)
+        return lambda: gauges.remove(gauge)
 
-    def describe(self, labels: Callable[[], dict[str, str]]) -> None:
-        """One model's name, version, format and runtime; asked each time, since a runtime may change."""
-        self._info.append(labels)
+    def describe(self, told: Callable[[], Sequence[dict[str, str]]]) -> None:
+        """Name, version, format and runtime of each model; asked each time, since they come and go."""
+        self._info = told
 
     def add(self, texts: Sequence[Callable[[], str]]) -> None:
         """More of the text, whole metrics each, asked each time."""
@@ -120,16 +167,15 @@ class Metrics:
 
     def refresh(self) -> None:
         """Write this worker's gauges."""
-        for place, gauge in self._gauges:
-            self.row[place] = float(gauge())
+        for place, gauges in list(self._gauges.items()):  # a model that is loaded aside adds its own meanwhile
+            self.row[place] = float(sum([gauge() for gauge in gauges]))
 
     def text(self) -> bytes:
         """All workers' counters together."""
         self.refresh()
         size = self.layout.size
-        rows = [self._all[i * size : (i + 1) * size].tolist() for i in range(self.workers)]
-        info = [labels() for labels in self._info]
-        lines = _rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], info)
+        rows = [self._all[i * size : i * size + self.layout.used].tolist() for i in range(self.workers)]
+        lines = _rendered(self.layout, [sum(column) for column in zip(*rows, strict=True)], self._info())
         return "".join([*lines, *[more() for more in self._more]]).encode()
 
     def close(self) -> None:
@@ -154,9 +200,9 @@ class Ledger:
         self._stages = {stage: layout.seconds[model, stage] for stage in STAGES}
         self._in_flight = layout.in_flight[model]
 
-    def watch(self, gauge: Callable[[], int]) -> None:
-        """Where to ask for the requests in flight."""
-        self._metrics.watch(self._in_flight, gauge)
+    def watch(self, gauge: Callable[[], int]) -> Callable[[], None]:
+        """Where to ask for the requests in flight, until the function that is returned is called."""
+        return self._metrics.watch(self._in_flight, gauge)
 
     def answered(
         self, batch: Batch, bodies: Sequence[tuple[Work, bytes]], parse: float, queue: float, encode: float

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from bimodal.errors import BimodalError, ModelFailed, ModelNotFound, UsageError
-from bimodal.field import listed, nearest
+from bimodal.errors import BimodalError, ModelFailed, UsageError
 from bimodal.model import Model
 from bimodal.realtime.admission import TARGET
 from bimodal.realtime.answer import Answer
@@ -19,9 +19,25 @@ from bimodal.realtime.exchange import Request, Respond, Response
 from bimodal.realtime.failure import failure, status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Ledger, Metrics
+from bimodal.realtime.shelf import Shelf
+from bimodal.realtime.states import NO_REPOSITORY, READY, check_load, check_unload, entry
 from bimodal.rows import Rows
 
 log = logging.getLogger("bimodal.realtime")
+
+T = TypeVar("T")
+
+
+class Control(Protocol):
+    """What a worker's service asks of the process that leads all workers."""
+
+    settled: bool  # whether all models that should be there are
+
+    async def ask(self, verb: str, name: str) -> None:
+        """Have it done in all workers. Raises what keeps it from being done."""
+
+    def entries(self, served: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+        """What there is in the repository, in the words of `Service.index`. served: names and versions."""
 
 
 class Served:
@@ -47,8 +63,48 @@ class Served:
         self.key: Key = (self.outputs, threshold)
         self.ragged = any(-1 in each.shape for each in model.signature.inputs)
         self.batcher = Batcher(model, self._settle, target=target or TARGET, most=limits.rows)
-        self._identity = (b"x-model", f"{quote(model.name)}/{model.version}".encode("ascii"))
-        ledger.watch(lambda: self.batcher.in_flight)
+        self._identity = (b"x-model", f"{quote(model.name)}/{quote(model.version)}".encode("ascii"))
+        self._doors: dict[Callable[[Served], Any], Any] = {}
+        self._held = 0
+        self._free = asyncio.Event()
+        self._free.set()
+        self._unwatch = ledger.watch(lambda: self.batcher.in_flight)
+
+    def door(self, kind: Callable[[Served], T]) -> T:
+        """What `kind` makes of this, made once: for wires that look models up by name at each call."""
+        if kind not in self._doors:
+            self._doors[kind] = kind(self)
+        made: T = self._doors[kind]
+        return made
+
+    def hold(self) -> Callable[[], None]:
+        """Keep this answering until the function that is returned is called: for callers who go on asking it, though
+        another may have taken its place meanwhile (a stream).
+        """
+        self._held += 1
+        self._free.clear()
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if not ended:
+                ended = True
+                self._held -= 1
+                if not self._held:
+                    self._free.set()
+
+        return end
+
+    async def retire(self) -> None:
+        """Finish what was taken, for those who hold it also what they still ask, then close the model."""
+        await self._free.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish what was taken, refuse what comes, end the model."""
+        await self.batcher.stop()
+        self._unwatch()
+        await asyncio.to_thread(self.model.close)
 
     def choose(self, outputs: Sequence[str] | None, threshold: float | None) -> Key:
         """What is asked of the model; raises UsageError."""
@@ -125,7 +181,7 @@ def timing(parse: float, queue: float, predict: float, encode: float) -> tuple[b
 
 
 class Service:
-    """All models of a worker, found by name and version."""
+    """All models of a worker, found by name and version. They may come and go: see `shelf.py`."""
 
     def __init__(
         self,
@@ -137,40 +193,96 @@ class Service:
         threshold: float | None = None,
         target: float | None = None,
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
+        room: bool = False,
     ) -> None:
-        """defaults: of models that have outputs and a threshold of their own, by name."""
+        """defaults: of models that have outputs and a threshold of their own, by name. room: several models may have
+        one name, in different versions.
+        """
         self.limits = limits
         self.metrics = metrics
         self.draining = False
-        self.served: dict[str, Served] = {}
-        for model in models:
-            if model.name in self.served:
-                raise UsageError(f"two models are called {model.name!r}; serve one of them under another name")
-            chosen = (defaults or {}).get(model.name, {"outputs": outputs, "threshold": threshold})
-            self.served[model.name] = Served(model, limits, metrics.ledger(model.name), **chosen, target=target)
+        self.shelf = Shelf()
+        self.control: Control | None = None
+        self.retiring: set[asyncio.Task[None]] = set()
+        self._given = {"outputs": outputs, "threshold": threshold}
+        self._target, self._defaults = target, defaults or {}
+        twice = [name for name, times in Counter(each.name for each in models).items() if times > 1]
+        if twice and not room:
+            raise UsageError(f"two models are called {twice[0]!r}; serve one of them under another name")
+        self.shelf.change([self.made(model) for model in models])
+
+    def made(self, model: Model) -> Served:
+        """What a model is served as, before anybody finds it."""
+        chosen = self._defaults.get(model.name, self._given)
+        return Served(model, self.limits, self.metrics.ledger(model.name), **chosen, target=self._target)
 
     @property
-    def first(self) -> Served:
-        return next(iter(self.served.values()))
+    def served(self) -> Mapping[str, Served]:
+        """The default version of each model, by name; those that came first stand first."""
+        return self.shelf.defaults
+
+    @property
+    def first(self) -> Served | None:
+        """The model of `/predict`."""
+        return next(iter(self.shelf.defaults.values()), None)
+
+    @property
+    def taking(self) -> bool:
+        """Whether requests are taken."""
+        return not self.draining
 
     @property
     def ready(self) -> bool:
-        return not self.draining
+        """Whether requests are taken, and all models that should be there are."""
+        return self.taking and (self.control is None or self.control.settled)
 
     def find(self, name: str, version: str | None = None) -> Served:
-        """The model; raises ModelNotFound naming the nearest."""
-        served = self.served.get(name)
-        if served is None:
-            near = nearest(name, list(self.served))
-            hint = f"did you mean {near!r}?" if near else f"served are {listed(list(self.served))}"
-            raise ModelNotFound(f"no model of that name is served; {hint}")
-        if version is not None and version != served.model.version:
-            raise ModelNotFound(f"the model {served.model.name!r} is served in version {served.model.version} only")
-        return served
+        """The model in this version, or of this alias, or in its default version. Raises ModelNotFound naming the
+        nearest.
+        """
+        return self.shelf.find(name, version)
+
+    # -- the repository ---------------------------------------------------------------------------------------------
+
+    def index(self, ready: bool | None = None) -> list[dict[str, str]]:
+        """Each version of each model with its `state` (READY, LOADING, UNLOADING, UNAVAILABLE) and, where it is not
+        READY, the `reason`. ready: those that are READY alone.
+        """
+        served = [(each.model.name, each.model.version) for each in self.shelf]
+        entries = _ready(served) if self.control is None else self.control.entries(served)
+        return [each for each in entries if not ready or each["state"] == READY]
+
+    async def load(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Serve a model of the repository as it is there now, in all workers. What has not changed is left alone; where
+        something cannot be loaded all stays as it was. Raises NotFound, UsageError, and what keeps it from loading.
+        """
+        check_load(name, parameters or {})
+        await self._controlled().ask("load", name)
+
+    async def unload(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Serve a model no longer, in all workers. Raises NotFound, UsageError."""
+        check_unload(parameters or {})
+        await self._controlled().ask("unload", name)
+
+    def _controlled(self) -> Control:
+        if self.control is None:
+            raise UsageError(NO_REPOSITORY)
+        return self.control
+
+    # -- coming and going -------------------------------------------------------------------------------------------
+
+    def retire(self, served: Served) -> asyncio.Task[None]:
+        """One that nobody finds any more ends when it has answered what it took."""
+        task = asyncio.get_running_loop().create_task(served.retire())
+        self.retiring.add(task)
+        task.add_done_callback(self.retiring.discard)
+        return task
 
     async def close(self) -> None:
         """Finish what was taken, refuse what comes, end the models."""
         self.draining = True
-        await asyncio.gather(*[served.batcher.stop() for served in self.served.values()])
-        for served in self.served.values():
-            await asyncio.to_thread(served.model.close)
+        await asyncio.gather(*self.retiring, *[served.close() for served in self.shelf])
+
+
+def _ready(served: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [entry(name, version, READY) for name, version in served]

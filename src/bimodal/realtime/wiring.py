@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -16,24 +16,31 @@ from bimodal.errors import UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages
-from bimodal.realtime.app import App, Handler, Streamer, state, text
+from bimodal.realtime.app import App, Handler, state, text
+from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
+from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.openinference import InferDoor, metadata
 from bimodal.realtime.service import Served, Service
 
+ROOM = 1024  # names of models, of one server with a repository, that counters are kept of
+
 
 @dataclass(frozen=True)
 class Wired:
-    """A worker's app, its service, and how to end both."""
+    """A worker's app, its service, its models as they come and go, and how to end all."""
 
     app: App
     service: Service
+    catalogue: Catalogue
     close: Callable[[], Any]
+    repository: Mapping[str, Any] | None = None
 
 
 async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
@@ -42,10 +49,12 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     spec: {"models": [Model.spec() of each], "outputs": names or None, "threshold": number or None, "cors": [origins],
     "metrics": path of the workers' shared file or None, "workers": how many, "queue_target": seconds or None,
     "defaults": {name: {"outputs": …, "threshold": …}} of models that have their own, "stores": {name: what
-    `serving.store` gives} of models with a prediction store}.
+    `serving.store` gives} of models with a prediction store, "repository": see `serving.spec`, "stock": what of it is
+    served, by `Stock.told`}.
     Raises the error that keeps a model from loading.
     """
-    models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in spec["models"]])
+    specs = [*spec["models"], *(spec.get("stock") or {}).get("models", ())]
+    models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in specs])
     if worker == 0:  # once, not once a worker
         for each in models:
             each.tell_warnings()
@@ -77,11 +86,12 @@ def wire(
     spec: Mapping[str, Any] | None = None,
 ) -> Wired:
     """The same of models that are loaded. spec: of the server, for its extensions."""
-    if not models:
+    told = spec or {}
+    repository, stock = told.get("repository"), told.get("stock") or {}
+    if not models and repository is None:
         raise UsageError("there is no model to serve")
-    counters = Metrics([each.name for each in models], metrics, workers, worker)
-    for each in models:
-        counters.describe(partial(_labels, each))
+    names = list(dict.fromkeys([*stock.get("counted", ()), *(each.name for each in models)]))
+    counters = Metrics(names, metrics, workers, worker, ROOM if repository else 0)
     service = Service(
         models,
         limits,
@@ -89,28 +99,29 @@ def wire(
         outputs=outputs,
         threshold=threshold,
         target=queue_target,
-        defaults=(spec or {}).get("defaults"),
+        defaults=told.get("defaults"),
+        room=repository is not None,
     )
-    extension = Extension(service, counters, spec or {}, worker).load()
+    service.shelf.change((), aliases=stock.get("aliases"), chosen=stock.get("defaults"))
+    counters.describe(lambda: [_labels(each.model) for each in service.shelf])
+    catalogue = Catalogue(service, counters, PROVIDERS)
+    extension = Extension(service, counters, told, worker).load()
+    repository_doors.extend(extension)
     if extension.spec.get("stores"):
         library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
     counters.add(extension.texts)
-    routes: dict[tuple[str, str], Handler] = _health(service, counters) | _pages(service, counters, extension.paths)
-    streams: dict[str, Streamer] = {}
-    for served in service.served.values():
-        for provider in PROVIDERS:
-            doors = provider(served, service, counters)
-            routes |= doors.routes
-            streams |= doors.streams
+    routes = _health(service, counters) | _pages(catalogue, counters, extension.paths)
     app = App(
         routes | extension.routes,
         counters,
-        streams=streams | extension.streams,
+        streams=extension.streams,
         prefixes=extension.prefixes,
         stream_prefixes=extension.stream_prefixes,
         patterns=_patterns(service),
         cors=cors,
     )
+    catalogue.mount(app)
+    service.control = Link(None, catalogue, repository)
 
     async def close() -> None:
         await service.close()
@@ -118,15 +129,30 @@ def wire(
             await each()
         counters.refresh()  # nothing is in flight any more, also for those who read this row later
 
-    return Wired(app, service, close)
+    return Wired(app, service, catalogue, close, repository)
 
 
 def _labels(model: Model) -> dict[str, str]:
     return {"model": model.name, "version": model.version, "format": model.format, "runtime": model.runtime_name}
 
 
-def _summary(served: Served) -> bytes:
-    return msgspec.json.encode(openapi.summary(served))
+def _summary(served: Served, service: Service) -> dict[str, Any]:
+    """A model as `/models` tells it, with the versions and aliases that it has beside."""
+    name, shelf = served.model.name, service.shelf
+    return {
+        **openapi.summary(served),
+        "versions": shelf.versions(name),
+        "aliases": dict(shelf.aliases.get(name, {})),
+    }
+
+
+def _described(served: Served, service: Service, metrics: Metrics) -> Doors:
+    """What is told of one model."""
+    name = served.model.name
+    told = text(JSON, lambda: msgspec.json.encode(_summary(served, service)), metrics)
+    return Doors(
+        {("GET", path): told for path in (f"/models/{name}", f"/models/{name}/versions/{served.model.version}")}
+    )
 
 
 def _paths(served: Served, service: Service) -> list[str]:
@@ -159,7 +185,7 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
     name, version = served.model.name, served.model.version
     infer = InferDoor(served)
     told = text(JSON, partial(msgspec.json.encode, metadata(served)), metrics)
-    ready = state(lambda: service.ready, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
+    ready = state(lambda: service.taking, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
     routes: dict[tuple[str, str], Handler] = {}
     for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
         routes["GET", path] = told
@@ -168,23 +194,28 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
     return Doors(routes)
 
 
-PROVIDERS: tuple[Provider, ...] = (_predict, _open_inference)  # what each model is reached by
+# what each model is reached by
+PROVIDERS: tuple[Provider, ...] = (_described, _predict, _open_inference)
 
 
-def _pages(service: Service, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
+def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
     """What tells of the server and its models: pages, documents, lists. paths: more of /openapi.json."""
     server = {"name": "bimodal", "version": __version__, "extensions": []}
-    served = list(service.served.values())
+    service = catalogue.service
+
+    @lru_cache(maxsize=1)
+    def document(generation: int) -> bytes:
+        served = list(service.served.values())
+        return msgspec.json.encode(openapi.document(served, service.limits, paths))
+
+    def listed() -> bytes:
+        return msgspec.json.encode([_summary(each, service) for each in service.served.values()])
+
     return {
         **pages.routes(metrics),
         ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
-        ("GET", "/openapi.json"): text(
-            JSON, cache(lambda: msgspec.json.encode(openapi.document(served, service.limits, paths))), metrics
-        ),
-        ("GET", "/models"): text(
-            JSON, lambda: msgspec.json.encode([openapi.summary(each) for each in served]), metrics
-        ),
-        **{("GET", f"/models/{each.model.name}"): text(JSON, partial(_summary, each), metrics) for each in served},
+        ("GET", "/openapi.json"): text(JSON, lambda: document(catalogue.generation), metrics),
+        ("GET", "/models"): text(JSON, listed, metrics),
     }
 
 
