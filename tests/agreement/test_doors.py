@@ -102,6 +102,22 @@ class Doors:
             return _verdict(told(response))
         return next(each["data"] for each in told(response)["outputs"] if each["name"] == "prediction")
 
+    def instances(self, rows: Rows) -> Any:
+        values: list[Any] = rows if self.model.signature.named else [list(row.values()) for row in rows]
+        return self._contract(f"/v1/models/{self.model.name}:predict", {"instances": values}, "predictions")
+
+    def inputs(self, rows: Rows) -> Any:
+        columns: Any = {name: [row[name] for row in rows] for name in rows[0]}
+        values = columns if self.model.signature.named else [list(row.values()) for row in rows]
+        return self._contract(f"/v1/models/{self.model.name}:predict", {"inputs": values}, "outputs")
+
+    def split(self, rows: Rows) -> Any:
+        body = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+        return self._contract(f"/models/{self.model.name}/invocations", {"dataframe_split": body}, "predictions")
+
+    def frames(self, rows: Rows) -> Any:
+        return self._contract(f"/models/{self.model.name}/invocations", {"dataframe_records": rows}, "predictions")
+
     def records(self, rows: Rows) -> Any:
         values: list[Any] = rows if self.model.signature.named else [list(row.values()) for row in rows]
         return self._library(lambda: [answer["prediction"] for answer in self.model.predict(values)])
@@ -116,6 +132,10 @@ class Doors:
         response = self.desk.ask(self.path, body)
         return told(response)["prediction"] if response.status == 200 else _verdict(told(response))
 
+    def _contract(self, path: str, body: Any, word: str) -> Any:
+        response = self.desk.ask(path, body)
+        return told(response)[word] if response.status == 200 else _verdict(told(response))
+
     def _tensor(self, name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:
         kind = "BYTES" if any(isinstance(value, str) for value in data) else "FP64"
         return {"name": name, "shape": shape, "datatype": kind, "data": data}
@@ -127,7 +147,8 @@ class Doors:
             return Verdict(error.code, PLACE.sub("", _first(error.message)), error.row, error.column)
 
 
-JSON = ("input", "rows", "columns", "lines", "tensors")  # carry neither NaN nor infinity
+CONTRACTS = ("instances", "inputs", "split", "frames")  # the words of MLflow, KServe, Vertex AI, TensorFlow Serving
+JSON = ("input", "rows", "columns", "lines", "tensors", *CONTRACTS)  # carry neither NaN nor infinity
 TABLES = ("csv", "arrow", "parquet", "frame", "table")
 ALL = (*JSON, *TABLES, "records")
 

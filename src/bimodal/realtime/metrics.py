@@ -22,7 +22,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 STREAM = "stream"
 LOOKUP = "lookup"
-ROUTES = ("predict", STREAM, "infer", LOOKUP)
+ROUTES = ("predict", STREAM, "infer", LOOKUP, "invocations", "instances")
 SOURCES = ("hit", "live", "stale", "changed", "miss")  # of an answer to a lookup
 STATUSES = (200, 400, 404, 413, 415, 429, 500, 503, 504)
 REASONS = ("overloaded", "unavailable", "deadline_exceeded", "invalid_input", "model_failed", "model_crashed", "other")

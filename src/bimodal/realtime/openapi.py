@@ -10,6 +10,7 @@ import msgspec
 
 from bimodal import __version__
 from bimodal.field import FLOATS, INTEGERS, Field
+from bimodal.realtime import contracts
 from bimodal.realtime.failure import STATUS
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.protocols.openinference import DATATYPES, metadata, told
@@ -50,6 +51,8 @@ def document(served: Sequence[Served], limits: Limits, more: Mapping[str, Any]) 
             "get": _get(f"What {each.model.name} takes and gives", each.model.name, summary(each))
         }
         paths |= _open_inference(each, name)
+        row = None if each.signature.open else values(example(each.signature))
+        paths |= contracts.paths(each, row, failures(), first=number == 0)
     paths |= _others(served)
     return {
         "openapi": "3.1.0",
@@ -347,6 +350,7 @@ def _others(served: Sequence[Served]) -> Json:
         },
         "/v2/health/live": {"get": _get("Whether the server lives", "Open Inference", {"live": True})},
         "/v2/health/ready": {"get": _get("Whether all models are ready", "Open Inference", {"ready": True})},
+        "/ping": contracts.ping(),
         "/health/live": {"get": _get("Whether the server lives", "server", {"status": "live"})},
         "/health/ready": {"get": _get("Whether requests are taken", "server", {"status": "ready"})},
         "/metrics": {

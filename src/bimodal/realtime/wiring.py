@@ -25,6 +25,7 @@ from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
 from bimodal.realtime.protocols import repository as repository_doors
+from bimodal.realtime.protocols import instances, invocations
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.openinference import InferDoor, metadata
 from bimodal.realtime.service import Served, Service
@@ -170,6 +171,7 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
         ("GET", "/health/ready"): ready,
         ("GET", "/v2/health/live"): state(lambda: True, {"live": True}, {"live": False}, metrics),
         ("GET", "/v2/health/ready"): state(lambda: service.ready, {"ready": True}, {"ready": False}, metrics),
+        ("GET", "/ping"): ready,  # as SageMaker and MLflow ask it
         ("GET", "/metrics"): text(CONTENT_TYPE, metrics.text, metrics),
     }
 
@@ -223,4 +225,5 @@ def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Matc
     def find(match: re.Match[str]) -> None:
         service.find(match["name"], match["version"])
 
-    return [(re.compile(r"(?:/v2)?/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?:/\w+(?:/.*)?)?"), find)]
+    path = r"(?:/v[12])?/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?:[/:]\w+(?:/.*)?)?"
+    return [(re.compile(path), find)]

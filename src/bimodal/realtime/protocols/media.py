@@ -23,6 +23,7 @@ ALSO = {  # other names that people use
     b"application/parquet": PARQUET,
     b"application/ndjson": NDJSON,
     b"application/jsonl": NDJSON,
+    b"application/jsonlines": NDJSON,
     b"application/x-jsonlines": NDJSON,
 }
 

@@ -121,7 +121,10 @@ class RowsDoor:
 
     def _judged(self, data: bytes, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
         """The Rows of a body, what it asks for, and its columns that are no features. Raises InputError."""
-        told = body.decode(data, self._depth)
+        return self.judge(body.decode(data, self._depth), query)
+
+    def judge(self, told: Any, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
+        """The same of a body that is decoded."""
         shape = which(told, self.served.signature)
         asked = choice.of_body(told).over(query)
         signature = self.served.signature

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from bimodal.dialect import HEAD, WESTERN, Dialect, columns_of, encoding_of, index_of, recognise, whole_lines
+from bimodal.dialect import HEAD, WESTERN, Dialect, Overrides, columns_of, encoding_of, index_of, recognise, whole_lines
 from bimodal.errors import MalformedInput
 
 MARKERS = [  # what pandas takes for a missing value in CSV
@@ -30,14 +30,18 @@ class Sheet:
     dialect: Dialect
 
     @classmethod
-    def of(cls, body: bytes) -> Self:
-        """Raises MalformedInput: no text, no rows, a first row that cannot be read."""
+    def of(cls, body: bytes, header: bool | None = None) -> Self:
+        """header: whether there is one; None is recognised.
+
+        Raises MalformedInput: no text, no rows, a first row that cannot be read.
+        """
         encoding, mark = encoding_of(body[:HEAD])
         data = _utf8(body[mark:], encoding).lstrip(b"\r\n")
         text = data[:HEAD].decode("utf-8", "replace")
         if not text.strip():
             raise MalformedInput("the CSV has no header")
-        dialect = recognise(whole_lines(text) if len(data) > HEAD else text, encoding=encoding)
+        said = Overrides(header=header)
+        dialect = recognise(whole_lines(text) if len(data) > HEAD else text, said, encoding=encoding)
         try:
             names = columns_of(text, dialect)
         except csv.Error:

@@ -35,12 +35,19 @@ Cancel = Callable[[], None]
 
 
 class TableDoor:
-    """Bodies of one kind of table, for one model."""
+    """Bodies of one kind of table, for one model.
+
+    header: whether a CSV has one; None is recognised. mirrors: a CSV without a header is answered without one. A work's
+    `extra` is the columns to answer back, and whether a CSV of the answer has a header.
+    """
 
     route = "predict"
+    header: bool | None = None
+    mirrors = False
 
     def __init__(self, served: Served, kind: bytes) -> None:
         self.served = served
+        self.kind = kind
         self.content_type = kind
         self._limits = served.limits
 
@@ -61,11 +68,11 @@ class TableDoor:
 
     def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
         table = flat(answer.outputs.slice(start, stop), self.served.signature)
-        if work.extra is not None:
-            kept: pa.Table = work.extra
+        kept, header = work.extra
+        if kept is not None:
             for place, name in enumerate(kept.column_names):
                 table = table.add_column(place, name, kept.column(name))
-        return _written(table, self.content_type)
+        return written(table, self.content_type, header=header)
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
@@ -78,9 +85,10 @@ class TableDoor:
         rows, _, problems = binding.rows(table, text=sheet is not None)
         require(problems)
         kept = asked.kept([name for name in names if name not in binding.features], key[0])
-        extra = None
+        beside = None
         if kept:
-            extra = table.select(kept) if sheet is None else sheet.texts(kept)
+            beside = table.select(kept) if sheet is None else sheet.texts(kept)
+        extra = (beside, sheet is None or sheet.dialect.header or not self.mirrors)
         key = self.served.lane(key, rows)
         now = monotonic()
         return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
@@ -89,11 +97,11 @@ class TableDoor:
         """The table of a body; of a CSV, its Sheet too."""
         if not body:
             raise MalformedInput("the body is empty; a table is needed")
-        sheet = Sheet.of(body) if self.content_type == CSV else None
+        sheet = Sheet.of(body, self.header) if self.kind == CSV else None
         if sheet is not None:
             table = self._csv(sheet)
         else:
-            table = _arrow(body, self._limits.rows) if self.content_type == ARROW else self._parquet(body)
+            table = _arrow(body, self._limits.rows) if self.kind == ARROW else self._parquet(body)
         if table.num_rows > self._limits.rows:
             raise too_many(self._limits.rows)
         if not table.num_rows:
@@ -106,10 +114,11 @@ class TableDoor:
         signature = self.served.signature
         if sheet is not None and sheet.index not in [each.name for each in signature.inputs]:
             names = [name for name in names if name != sheet.index]
+        by_place = names if signature.named and self.header is False else None  # said to have none: by position
         try:
-            return Binding.bind(signature, names)
+            return Binding.bind(signature, names, features=by_place)
         except InputError as error:
-            if sheet is not None and not sheet.dialect.header:
+            if sheet is not None and not sheet.dialect.header and self.header is None:
                 error.message = f"{error.message}; the first row {HEADLESS}"
             raise
 
@@ -174,25 +183,28 @@ def _plain(table: pa.Table, binding: Binding) -> bool:
     return True
 
 
-def _written(table: pa.Table, kind: bytes) -> bytes:
+def written(table: pa.Table, kind: bytes, *, header: bool = True) -> bytes:
+    """A table as bytes of one kind."""
     if kind == ARROW:
         return to_stream(table)
     sink = pa.BufferOutputStream()
     if kind == CSV:
-        sink.write(",".join(_cell(name) for name in table.column_names).encode() + b"\n")
+        if header:
+            sink.write(",".join(_cell(name) for name in table.column_names).encode() + b"\n")
         try:
             pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
         except pa.ArrowInvalid:  # some text needs quotes; Arrow then quotes every text
-            return _written_quoted(table)
+            return _written_quoted(table, header=header)
     else:
         pq.write_table(table, sink)
     return bytes(sink.getvalue())
 
 
-def _written_quoted(table: pa.Table) -> bytes:
+def _written_quoted(table: pa.Table, *, header: bool) -> bytes:
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(table.column_names)
+    if header:
+        writer.writerow(table.column_names)
     writer.writerows(zip(*[_cells(column) for column in table.columns], strict=True))
     return sink.getvalue().encode()
 
