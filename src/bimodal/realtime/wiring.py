@@ -197,7 +197,7 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
 
 
 # what each model is reached by
-PROVIDERS: tuple[Provider, ...] = (_described, _predict, _open_inference)
+PROVIDERS: tuple[Provider, ...] = (_described, _predict, _open_inference, invocations.doors, instances.doors)
 
 
 def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:

@@ -223,7 +223,8 @@ def _decoded(text: Any, field: Field) -> Any:
 def doors(served: Served, service: Service, metrics: Metrics) -> Doors:
     """The routes of one model."""
     name, version = served.model.name, served.model.version
-    door, told = InstancesDoor(served), text(JSON, lambda: msgspec.json.encode(status(served, ready=service.ready)), metrics)
+    door = InstancesDoor(served)
+    told = text(JSON, lambda: msgspec.json.encode(status(served, ready=service.ready)), metrics)
     routes: dict[tuple[str, str], Handler] = {}
     for path in (f"/v1/models/{name}", f"/v1/models/{name}/versions/{version}"):
         routes["POST", f"{path}:predict"] = door
