@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bimodal.errors import Problem
@@ -34,6 +35,8 @@ class Field:
     type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken.
     nullable: a missing value is taken. finite: infinity is refused. categories: the values the model knows; closed:
     it takes no others. most: the largest magnitude of a number that it takes, None where it takes every finite one.
+    nested (of text): the text holds JSON; objects and lists are taken too, and kept as such text. optional: the column
+    may be left out altogether, which is as if it were null.
     frame: the type of pandas in which the training held it (`Int64`, `category`, `datetime64[ns, UTC]`), where code of
     unknown effect gets it; None where that is what pandas reads from a file.
     """
@@ -48,6 +51,8 @@ class Field:
     most: float | None = None
     example: Any = None
     frame: str | None = None
+    nested: bool = False
+    optional: bool = False
 
     @property
     def needs(self) -> str:
@@ -218,10 +223,22 @@ def _integer(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 def _text(field: Field, value: object) -> tuple[Any, Problem | None]:
     if isinstance(value, str):
+        if field.nested and not _is_json(value):
+            return None, field.wrong("text that is no JSON")
         return (None, field.unknown()) if field.closed and value not in field.known else (str(value), None)
     if _is_null(value):
         return (None, None) if field.nullable else (None, field.null())
+    if field.nested and isinstance(value, dict | list):
+        return msgspec.json.encode(value).decode(), None
     return None, field.wrong(kind(value))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _boolean(field: Field, value: object) -> tuple[Any, Problem | None]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import GenericAlias
@@ -279,6 +280,41 @@ class Model:
         rows, shape = _taken(data, self.signature) if quick is None else (quick, _as_records)
         return shape(self.run(rows, names, threshold=threshold), self.signature)
 
+    @property
+    def streams(self) -> bool:
+        """Whether its answers come in pieces; another model's answer is one piece."""
+        return self.runtime.streams > 0
+
+    def stream(self, row: Any, *, outputs: Sequence[str] | None = None) -> Generator[dict[str, Any]]:
+        """The answer to one row (a record, or Rows of one) in pieces, each a dict of the outputs that it holds: by
+        default all. Closing the generator stops the model. Raises InputError, ModelFailed, ModelCrashed.
+        """
+        rows, names = self.asked_of_one(row, outputs)
+        return _told(self.runtime.stream(rows, names))
+
+    async def stream_async(
+        self, row: Any, *, outputs: Sequence[str] | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The same without blocking the event loop."""
+        rows, names = self.asked_of_one(row, outputs)
+        if not isinstance(self.runtime, ProcessRuntime) or not self.streams:
+            yield _piece(await self.runtime.run_async(rows, names))
+            return
+        pieces = await self.runtime.stream_async(rows, names, lambda: None)
+        try:
+            async for piece in pieces:
+                yield _piece(piece)
+        finally:
+            pieces.close()
+
+    def asked_of_one(self, row: Any, outputs: Sequence[str] | None) -> tuple[Rows, tuple[str, ...]]:
+        """One row, judged, and the outputs that are asked of it."""
+        names = self.resolve_outputs([each.name for each in self.signature.outputs] if outputs is None else outputs)
+        rows = row if isinstance(row, Rows) else _checked(self.signature, [row])
+        if rows.count != 1:
+            raise UsageError(f"a stream answers one row, not {rows.count}")
+        return rows, names
+
     def _quick(self, data: Any) -> Rows | None:
         """Records of plain named values as Rows, decoded as a request is; None where they need the full verdict."""
         if type(data) is not list or not data or type(data[0]) is not dict:
@@ -369,6 +405,16 @@ def _table_rows(signature: Signature, data: Any, *, frame: bool) -> Rows:
     rows, _, problems = table.Binding.bind(signature, arrow.column_names).rows(arrow)
     require(problems)
     return rows
+
+
+def _told(pieces: Generator[Rows]) -> Generator[dict[str, Any]]:
+    with closing(pieces):
+        for piece in pieces:
+            yield _piece(piece)
+
+
+def _piece(piece: Rows) -> dict[str, Any]:
+    return {name: piece.array(name).tolist()[0] for name in piece}
 
 
 def _as_array(answer: Rows, _: Signature) -> Any:

@@ -164,15 +164,18 @@ class Signature:
                 np.zeros(0, bool),
                 [Problem("ragged", f"columns of one length are needed, not {sizes}")],
             )
-        missing = [each.missing(self.spare(list(lists))) for each in self.inputs if each.name not in lists]
+        missing = [
+            each.missing(self.spare(list(lists)))
+            for each in self.inputs
+            if each.name not in lists and not each.optional
+        ]
         if missing and self.named:
             return self.empty(), np.zeros(0, bool), missing
         if missing:
             return self.check([list(row) for row in zip(*lists.values(), strict=True)])
-        wanted = [lists[each.name] for each in self.inputs]
-        return self.check(
-            [dict(zip([each.name for each in self.inputs], row, strict=True)) for row in zip(*wanted, strict=True)]
-        )
+        names = [each.name for each in self.inputs if each.name in lists]
+        wanted = [lists[name] for name in names]
+        return self.check([dict(zip(names, row, strict=True)) for row in zip(*wanted, strict=True)])
 
     def empty(self) -> Rows:
         """No rows, with all columns."""
@@ -200,14 +203,20 @@ class Signature:
         names: dict[str, None] = {}
         for record in records:
             names.update(dict.fromkeys(record))  # type: ignore[call-overload]  # all are dicts, checked above
-        return [each.missing(self.spare(list(names))) for each in self.inputs if each.name not in names]
+        return [
+            each.missing(self.spare(list(names)))
+            for each in self.inputs
+            if each.name not in names and not each.optional
+        ]
 
     def _row(self, record: object) -> tuple[list[Any], Problem | None]:
         if isinstance(record, Mapping):
             for each in self.inputs:
-                if each.name not in record:  # a null is written; what is not there may be a slip in its name
+                if (
+                    each.name not in record and not each.optional
+                ):  # a null is written; what is not there may be a slip in its name
                     return [], each.missing(self.spare(list(record)))
-            given = [record[each.name] for each in self.inputs]
+            given = [record.get(each.name) for each in self.inputs]
         elif self.vector is not None or (
             len(self.inputs) == 1 and (self.inputs[0].shape or not isinstance(record, list | tuple))
         ):

@@ -191,7 +191,7 @@ def test_what_predict_raises_is_told_without_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("class Model:\n    def predict(self, rows):\n        yield 1\n", "generator"),
+        ("class Model:\n    def predict(self, rows):\n        yield 1\n", "a predict\\(\\) that yields"),
         ("class Model:\n    async def predict(self, rows):\n        return 1\n", "coroutine"),
         ("class Model:\n    pass\n", "without predict"),
         ("class Model:\n    def __init__(self):\n        1 / 0\n", "ZeroDivisionError"),

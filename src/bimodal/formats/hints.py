@@ -40,7 +40,8 @@ def _is_row(hint: type) -> bool:
 
 
 def field_of(name: str, hint: Any) -> Field:
-    """One column: float, int, str, bool, datetime, `X | None`, Literal[…], list[float], or the name of a type."""
+    """One column: float, int, str, bool, datetime, `X | None`, Literal[…], list[float], dict and
+    list[dict] (JSON), or the name of a type."""
     if isinstance(hint, Field):
         return hint
     if isinstance(hint, str) and hint in TYPES:
@@ -52,6 +53,8 @@ def field_of(name: str, hint: Any) -> Field:
         hint = kinds[0] if len(kinds) == 1 else (float if set(kinds) == {int, float} else Any)
     if get_origin(hint) is Literal:
         return _closed(name, get_args(hint), nullable=nullable)
+    if _is_nested(hint):
+        return Field(name, "string", nullable=nullable, nested=True, example="[]" if get_origin(hint) is list else "{}")
     if get_origin(hint) in (list, Sequence):
         inner = field_of(name, get_args(hint)[0])
         return Field(name, inner.type, (-1, *inner.shape), nullable=nullable, example=[inner.example])
@@ -59,6 +62,13 @@ def field_of(name: str, hint: Any) -> Field:
     if kind is None:
         raise ModelError(f"{name!r} has a type that no column has: use float, int, str, bool, datetime, or lists")
     return Field(name, kind, nullable=nullable, example=EXAMPLES[kind])
+
+
+def _is_nested(hint: Any) -> bool:
+    """Objects, and lists of objects: what has no column of its own is kept as JSON."""
+    if get_origin(hint) in (list, Sequence) and get_args(hint):
+        return _is_nested(get_args(hint)[0])
+    return (get_origin(hint) or hint) in (dict, Mapping)
 
 
 def _closed(name: str, values: tuple[Any, ...], *, nullable: bool) -> Field:

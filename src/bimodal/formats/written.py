@@ -19,8 +19,10 @@ from bimodal.formats.fitted import Intake
 from bimodal.formats.hints import declared, row_fields
 from bimodal.formats.library import library
 from bimodal.formats.probe import Probe, example_rows, works
+from bimodal.formats.yielded import streamed, yields
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes import python
+from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.estimator import Feed
 from bimodal.runtimes.python import Python
 from bimodal.signature import Signature
@@ -45,35 +47,43 @@ class Written:
         if isinstance(model, type):
             model = _call(model, path, f"{model.__name__}()")
         predict = getattr(model, "predict", None)
+        if predict is None and callable(getattr(model, "chat", None)):
+            predict = model.chat
         if not callable(predict):
             if not callable(model):
                 raise ModelError(f"{path} is an object of type {type(model).__name__} without predict()")
             predict = model if inspect.isfunction(model) or inspect.isbuiltin(model) else model.__call__
         if callable(getattr(model, "load", None)):
             _call(model.load, path, "load()")
-        if (
-            inspect.isgeneratorfunction(predict)
-            or inspect.iscoroutinefunction(predict)
-            or inspect.isasyncgenfunction(predict)
-        ):
-            kind = "coroutine" if inspect.iscoroutinefunction(predict) else "generator"
-            raise ModelError(f"{path}: predict() is a {kind}, which is not supported; return one answer for each row")
+        if inspect.iscoroutinefunction(predict):
+            raise ModelError(
+                f"{path}: predict() is a coroutine, which is not supported; return one answer for each row"
+            )
         return cls(model, predict)
 
     def loaded(self, source: Source, told: Sequence[str] = ()) -> Loaded:
+        runtime: Runtime
+        if yields(self.predict):
+            signature, runtime, warned = streamed(self.owner, self.predict, source)
+            warned = (*told, *warned)
+        else:
+            signature, runtime, warned = self._whole(source, told)
+        facts = {"estimator": getattr(self.predict, "__qualname__", type(self.owner).__name__)}
+        versions = {"python": platform.python_version(), "numpy": np.__version__}
+        return Loaded(runtime, signature, versions, warned, facts)
+
+    def _whole(self, source: Source, told: Sequence[str]) -> tuple[Signature, Runtime, tuple[str, ...]]:
+        """A predict() that answers rows."""
         signature, feed = self.intake(source)
         warned = [*told, OPEN] if signature.open else [*told]
-        inputs = signature.inputs
         runtime = Python(self.predict, feed)
-        outputs, fault = self._outputs(runtime, inputs, source)
+        outputs, fault = self._outputs(runtime, signature.inputs, source)
         if fault:
             warned.append(f"predict() answers no made-up row ({fault}); --sample FILE shows what its rows look like")
         runtime.promise(outputs)
         classes = getattr(self.owner, "classes", None)
         signature = replace(signature, outputs=outputs, classes=None if classes is None else tuple(classes))
-        facts = {"estimator": getattr(self.predict, "__qualname__", type(self.owner).__name__)}
-        versions = {"python": platform.python_version(), "numpy": np.__version__}
-        return Loaded(runtime, signature, versions, tuple(warned), facts)
+        return signature, runtime, tuple(warned)
 
     def intake(self, source: Source) -> tuple[Signature, Feed]:
         """What it takes, and in what form predict() gets it."""

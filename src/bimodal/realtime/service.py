@@ -21,6 +21,7 @@ from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Ledger, Metrics
 from bimodal.realtime.shelf import Shelf
 from bimodal.realtime.states import NO_REPOSITORY, READY, check_load, check_unload, entry
+from bimodal.realtime.streaming import Pieces, Streams
 from bimodal.rows import Rows
 
 log = logging.getLogger("bimodal.realtime")
@@ -68,7 +69,8 @@ class Served:
         self._held = 0
         self._free = asyncio.Event()
         self._free.set()
-        self._unwatch = ledger.watch(lambda: self.batcher.in_flight)
+        self.streams = Streams(model, self.batcher, ledger, limits, self.hold)
+        self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
 
     def door(self, kind: Callable[[Served], T]) -> T:
         """What `kind` makes of this, made once: for wires that look models up by name at each call."""
@@ -102,6 +104,7 @@ class Served:
 
     async def close(self) -> None:
         """Finish what was taken, refuse what comes, end the model."""
+        await self.streams.stop()
         await self.batcher.stop()
         self._unwatch()
         await asyncio.to_thread(self.model.close)
@@ -119,6 +122,12 @@ class Served:
         if not self.ragged:
             return key
         return (*key, *[size for each in rows for size in rows.array(each).shape[1:]])
+
+    def stream(self, rows: Rows, key: Key, deadline: float) -> Pieces:
+        """The answer in pieces, as `streaming.py` says: of a model that streams, else one piece. deadline: of the first
+        piece, on the monotonic clock. Iterate it to its end, or close it. Raises InputError, Overloaded, Unavailable.
+        """
+        return self.streams.begin(rows, self.lane(key, rows), deadline)
 
     def refuse(self, route: str, request: Request, respond: Respond, error: BaseException) -> None:
         """Tell the caller why there is no answer, and count it."""

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from bimodal import formats
-from bimodal.errors import BimodalError, ModelFailed, refused_by_model, told
+from bimodal.errors import BimodalError, ModelFailed, told
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.process import measure
+from bimodal.runtimes.relay import fault, relay
 
 log = logging.getLogger("bimodal.model")
 REPEATED = 60.0  # seconds in which the same traceback is not told again
@@ -55,6 +56,9 @@ def _serve(channel: socket.socket) -> None:
         elif header["op"] == "code":
             folders = [Path(each) for each in header["folders"]]
             wire.send(channel, {"code": [[str(folder), str(place)] for folder, place in imported(folders)]})
+        elif header["op"] == "streams" and loaded is not None:
+            _, (control,), _, _ = socket.recv_fds(channel, 1, 1)
+            threading.Thread(target=relay, args=(socket.socket(fileno=control), loaded.runtime), daemon=True).start()
         elif loaded is not None and rows is not None:
             wire.send(channel, *_run(loaded, rows, header["outputs"]))
 
@@ -100,6 +104,7 @@ def _load(header: dict[str, Any], channel: socket.socket) -> tuple[Loaded | None
         "warnings": loaded.warnings,
         "facts": loaded.facts,
         "costs": list(costs.items()),
+        "streams": loaded.runtime.streams,
         "compiles": loaded.lower is not None or loaded.to_onnx is not None,
     }
 
@@ -119,7 +124,7 @@ class Trying:
 
 def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
     """What calls cost, on made-up rows: a model that refuses them is asked no further, and nothing is wrong."""
-    if loaded.signature.open or not source.may_try():
+    if loaded.signature.open or loaded.runtime.streams or not source.may_try():
         return {}
     log.disabled = True
     try:
@@ -133,16 +138,8 @@ def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
 def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any], Rows | None]:
     try:
         return {}, loaded.runtime.run(rows, outputs)
-    except ModelFailed as error:
-        return {"error": {**told(error), "said": error.said}}, None
-    except BimodalError as error:
-        return {"error": told(error)}, None
-    except (
-        Exception
-    ) as error:  # whatever the user's model raises is the model's failure, told to the caller by its type
-        log.exception("the model failed")
-        failed = refused_by_model(error, f"the model raised {type(error).__name__} on these rows")
-        return {"error": {**told(failed), "said": failed.said}}, None
+    except Exception as error:
+        return fault(error), None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from bimodal.rows import Rows
 
@@ -13,12 +13,14 @@ class Runtime(ABC):
     """Predicts Rows. Every method is thread-safe.
 
     name: as `inspect` shows it (native, onnx, …). proven: it may be called in the process that holds the callers'
-    connections. releases_gil: several threads may run it side by side.
+    connections. releases_gil: several threads may run it side by side. streams: how many answers it gives in pieces
+    side by side; 0 where it gives whole answers only.
     """
 
     name: str
     proven: bool = False
     releases_gil: bool = False
+    streams: int = 0
 
     @abstractmethod
     def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
@@ -30,6 +32,12 @@ class Runtime(ABC):
     async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
         """The same without blocking the event loop."""
         return await asyncio.to_thread(self.run, rows, outputs)
+
+    def stream(self, rows: Rows, outputs: Sequence[str]) -> Generator[Rows]:
+        """The answer to one row in pieces, each with those of the named outputs that it holds. Closing the generator
+        stops the model. Raises as `run` does.
+        """
+        yield self.run(rows, outputs)
 
     def close(self) -> None:
         """Give back what it holds. A closed runtime is not used again."""

@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +27,9 @@ from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelHung, re
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
+from bimodal.runtimes.collected import collected
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.streams import LoopStream, Stream
 from bimodal.signature import Signature
 
 LOAD_TIMEOUT = 600.0  # seconds for a model to load; a model that takes longer than that is taken to hang
@@ -45,6 +48,7 @@ class Report:
     facts: dict[str, Any]
     costs: dict[int, float]  # seconds of one call, by number of rows
     compiles: bool = False  # it may have a compiled form
+    streams: int = 0  # answers in pieces side by side
 
 
 class Child:
@@ -66,10 +70,33 @@ class Child:
         finally:
             theirs.close()
         self.socket = mine
+        self._control: socket.socket | None = None
         self.end = weakref.finalize(self, _end, self.process, mine)
 
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def begin_streams(self) -> None:
+        """Hand the child a socket of its own over which the sockets of streams will come."""
+        self._control, theirs = socket.socketpair()
+        self.end.detach()
+        self.end = weakref.finalize(self, _end, self.process, self.socket, self._control)
+        with theirs:
+            wire.send(self.socket, {"op": "streams"})
+            socket.send_fds(self.socket, [b"c"], [theirs.fileno()])
+
+    def stream(self) -> socket.socket:
+        """A new socket whose other end the child answers a stream on. Raises OSError where it is gone."""
+        assert self._control is not None, "the model does not stream"
+        mine, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+        except OSError:
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+        return mine
 
     async def call(
         self, loop: asyncio.AbstractEventLoop, message: dict[str, Any], rows: Rows
@@ -118,8 +145,9 @@ def _take_in(arriving: wire.Arriving, arrived: asyncio.Future[None]) -> None:
         arrived.set_exception(error)
 
 
-def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
-    channel.close()  # the child reads the end of its input and leaves
+def _end(process: subprocess.Popen[bytes], *channels: socket.socket) -> None:
+    for channel in channels:
+        channel.close()  # the child reads the end of its input and leaves
     try:
         process.wait(0.5)
     except subprocess.TimeoutExpired:
@@ -147,6 +175,7 @@ class ProcessRuntime(Runtime):
         self._turn: asyncio.Lock | None = None
         self._revival: asyncio.Task[None] | None = None
         self._child, self.report = self._start()
+        self.streams = self.report.streams
 
     def _start(self) -> tuple[Child, Report]:
         """A model that dies or hangs on the rows that loading makes up is loaded once more without them."""
@@ -176,6 +205,8 @@ class ProcessRuntime(Runtime):
             child.end()
             raise retold(header["error"])
         child.socket.settimeout(None)
+        if header["streams"]:
+            child.begin_streams()
         report = Report(
             Signature.retold(header["signature"]),
             header["versions"],
@@ -183,6 +214,7 @@ class ProcessRuntime(Runtime):
             header["facts"],
             {int(count): seconds for count, seconds in header["costs"]},
             header["compiles"],
+            header["streams"],
         )
         return child, report
 
@@ -210,6 +242,8 @@ class ProcessRuntime(Runtime):
         return [(folder, place) for folder, place in header["code"]]
 
     def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        if self.streams:
+            return collected(self.stream, rows, outputs, self.report.signature, self.streams)
         with self._lock:
             if not self._child.alive():
                 self._child, _ = self._start()
@@ -230,6 +264,8 @@ class ProcessRuntime(Runtime):
             return answer
 
     async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        if self.streams:
+            return await asyncio.to_thread(self.run, rows, outputs)
         loop = asyncio.get_running_loop()
         if self._turn is None:
             self._turn = asyncio.Lock()
@@ -247,6 +283,34 @@ class ProcessRuntime(Runtime):
                 self._child.end()
                 raise
 
+    def stream(self, rows: Rows, outputs: Sequence[str]) -> Generator[Rows]:
+        if not self.streams:
+            yield self.run(rows, outputs)
+            return
+        with self._lock:
+            if not self._child.alive():
+                self._child, _ = self._start()
+            child = self._child
+        patience = self.limit.allowed(rows.count) if self.limit is not None else None
+        try:
+            pieces = Stream(child.stream(), partial(_crash, child), rows, outputs, patience)
+        except OSError as error:
+            raise _crash(child) from error
+        yield from pieces
+
+    async def stream_async(self, rows: Rows, outputs: Sequence[str], ended: Callable[[], None]) -> LoopStream:
+        """The same on the event loop. ended: told once, when the model has let go of the stream."""
+        if self._revival is not None or not self._child.alive():
+            if self._turn is None:
+                self._turn = asyncio.Lock()
+            async with self._turn:
+                await self._revived()
+        child = self._child
+        try:
+            return LoopStream(child.stream(), partial(_crash, child), rows, outputs, ended)
+        except OSError as error:
+            raise _crash(child) from error
+
     async def _revived(self) -> None:
         if self._revival is not None:
             revival, self._revival = self._revival, None
@@ -258,12 +322,16 @@ class ProcessRuntime(Runtime):
         self._child, _ = await asyncio.to_thread(self._start)
 
     def _crashed(self) -> ModelCrashed:
-        fate = self._child.fate()
-        self._child.end()
-        return ModelCrashed(f"the process that ran the model {fate}")
+        return _crash(self._child)
 
     def close(self) -> None:
         self._child.end()
+
+
+def _crash(child: Child) -> ModelCrashed:
+    fate = child.fate()
+    child.end()
+    return ModelCrashed(f"the process that ran the model {fate}")
 
 
 class Limit:

@@ -75,8 +75,7 @@ def decode_rows(header: Mapping[str, Any], body: memoryview) -> Rows | None:
 
 
 def _objects(values: list[Any], shape: list[int]) -> np.ndarray[Any, Any]:
-    array = np.empty(len(values), object)
-    array[:] = values
+    array = np.fromiter(values, object, len(values))  # a list in it stays one value
     return array if len(shape) == 1 else np.array(values, object).reshape(shape)
 
 

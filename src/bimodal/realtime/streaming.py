@@ -1,0 +1,217 @@
+"""Answers in pieces, for every wire: opened within bounds, given as they are taken, stopped when the caller leaves.
+
+The deadline is that of the first piece; after it each further piece has as long again, counted from when it is asked
+for, so a slow reader costs the model no time. At most `runtime.streams` answers of a model are open side by side; one
+more is refused at once. A place is free again when the model has let go of it: a model that computes a long piece for
+a caller who left holds its place until that piece is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable
+from time import monotonic
+from typing import Any
+
+from bimodal.errors import BimodalError, DeadlineExceeded, InputError, Overloaded, Unavailable
+from bimodal.model import Model
+from bimodal.realtime import gather
+from bimodal.realtime.answer import Answer
+from bimodal.realtime.batcher import Batcher, Key, Work
+from bimodal.realtime.failure import status
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.metrics import STREAM, Ledger
+from bimodal.rows import Rows
+from bimodal.runtimes.process import ProcessRuntime
+from bimodal.runtimes.streams import LoopStream
+
+PARTING = 1.0  # seconds in which a model may let go of what it streams, before it is closed
+
+
+class Streams:
+    """The open answers of one model. All calls come from the event loop's thread.
+
+    hold: keeps the model until what it returns is called.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batcher: Batcher,
+        ledger: Ledger,
+        limits: Limits,
+        hold: Callable[[], Callable[[], None]],
+    ) -> None:
+        self.open = 0  # places that are taken
+        self.hold = hold
+        self.ledger = ledger
+        self._model = model
+        self._batcher = batcher
+        self._longest = limits.deadline
+        self._stopped = False
+        self._vacant: asyncio.Event | None = None
+        self._pieces: set[Pieces] = set()
+
+    def begin(self, rows: Rows, key: Key, deadline: float) -> Pieces:
+        """The answer to rows. Raises InputError, Overloaded, Unavailable."""
+        span = min(deadline - monotonic(), self._longest)
+        if not self._model.streams:
+            return Pieces(self, _Whole(self._batcher, rows, key, monotonic() + span), span)
+        if rows.count != 1:
+            raise InputError(f"this model answers one row in pieces; {rows.count} were given")
+        if self._stopped:
+            raise Unavailable("the server is shutting down")
+        if self.open >= self._model.runtime.streams:
+            raise Overloaded(f"this model gives {self._model.runtime.streams} answers at once; try again later")
+        self.open += 1
+        return Pieces(self, _Streamed(self._model, rows, key, self._leave), span)
+
+    def _leave(self) -> None:
+        self.open -= 1
+        if not self.open and self._vacant is not None:
+            self._vacant.set()
+
+    def enter(self, pieces: Pieces) -> None:
+        self._pieces.add(pieces)
+
+    def over(self, pieces: Pieces) -> None:
+        """Nothing more comes of it."""
+        self._pieces.discard(pieces)
+
+    async def stop(self) -> None:
+        """Refuse what comes, stop what is open."""
+        self._stopped = True
+        for each in list(self._pieces):
+            each.close()
+        if self.open:
+            self._vacant = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._vacant.wait(), PARTING)
+
+
+class Pieces(AsyncIterator[Rows]):
+    """One answer: iterate to its end, or close it. Raises ModelFailed, ModelCrashed, DeadlineExceeded."""
+
+    def __init__(self, streams: Streams, given: _Streamed | _Whole, span: float) -> None:
+        self._streams = streams
+        self._given = given
+        self._span = span
+        self._deadline = monotonic() + span
+        self._over = False
+        self._release = streams.hold()
+        streams.enter(self)
+
+    async def __anext__(self) -> Rows:
+        if self._over:
+            raise StopAsyncIteration
+        asked = monotonic()
+        limit = self._deadline if self._deadline < math.inf else asked + self._span
+        try:
+            async with asyncio.timeout(limit - asked):
+                piece = await self._given.next()
+        except TimeoutError:
+            raise self._failed(DeadlineExceeded("the model gave nothing more within the deadline")) from None
+        except Exception as error:
+            self._failed(error)
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._deadline = math.inf
+        if piece is None:
+            self._streams.ledger.streamed()
+            self.close()
+            raise StopAsyncIteration
+        return piece
+
+    def close(self) -> None:
+        """Stop the model; nothing where it has ended."""
+        if not self._over:
+            self._over = True
+            self._streams.over(self)
+            self._given.close()
+            self._release()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def _failed(self, error: Exception) -> Exception:
+        self._streams.ledger.refused(
+            STREAM, status(error), error.code if isinstance(error, BimodalError) else "internal"
+        )
+        self.close()
+        return error
+
+
+class _Streamed:
+    """From a model that streams."""
+
+    def __init__(self, model: Model, rows: Rows, key: Key, leave: Callable[[], None]) -> None:
+        self._model = model
+        self._rows = rows
+        self._outputs = key[0]
+        self._leave = leave
+        self._stream: LoopStream | None = None
+        self._left = False
+
+    async def next(self) -> Rows | None:
+        if self._stream is None:
+            runtime = self._model.runtime
+            assert isinstance(runtime, ProcessRuntime), "what streams is not compiled"
+            self._stream = await runtime.stream_async(self._rows, self._outputs, self._leave)
+        return await anext(self._stream, None)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        elif not self._left:  # it was never opened, or could not be
+            self._left = True
+            self._leave()
+
+
+class _Whole:
+    """The one piece of a model that does not stream; its call is shared with other requests."""
+
+    route = STREAM
+    content_type = b""
+
+    def __init__(self, batcher: Batcher, rows: Rows, key: Key, deadline: float) -> None:
+        self._batcher = batcher
+        self._deadline = deadline
+        self._rows = rows
+        self._key = key
+        self._answer: asyncio.Future[Rows] | None = None
+        self._work: Work | None = None
+
+    async def next(self) -> Rows | None:
+        if self._answer is not None:
+            return None
+        self._answer = asyncio.get_running_loop().create_future()
+        rows, key = self._rows, self._key
+        self._work = Work(
+            self, None, _ignore, gather.ready, [rows], rows.count, key, self._deadline, queued=monotonic()
+        )
+        self._batcher.submit(self._work)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+
+    def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer.outputs.slice(start, stop))
+        return b""
+
+    def recheck(self, work: Work) -> Rows:
+        raise InputError("the rows do not fit the model")  # not reached: they were judged
+
+    def fail(self, work: Work, error: BaseException) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+
+def _ignore(response: Any) -> None:
+    """The answer was taken when it was encoded."""

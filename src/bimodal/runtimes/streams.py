@@ -1,0 +1,195 @@
+"""One answer that comes in pieces from the process that runs the model: each stream has a private socket of its own.
+
+    there   one request (`wire.py`: outputs, and the one row), then bytes: each lets the model give so many pieces more
+    here    {"piece": true} with the outputs of one piece, …, then {"end": true} or {"error": …}
+
+The model may be WINDOW pieces ahead of its reader; then it waits. A stream that its reader closes is closed there too:
+the generator in the model's code is ended where it stands. Without an end the process died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from bimodal.errors import BimodalError, ModelHung, retold
+from bimodal.rows import Rows
+from bimodal.runtimes import wire
+
+WINDOW = 8  # pieces that a model may be ahead of its reader
+READ = 64 * 1024  # bytes taken from the socket at once
+
+Died = Callable[[], BimodalError]
+
+
+class Inbox:
+    """Messages out of the bytes that arrive."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+
+    def take(self) -> tuple[dict[str, Any], Rows | None] | None:
+        """The next whole message."""
+        if len(self._data) < wire.PREFIX.size:
+            return None
+        head, body = wire.PREFIX.unpack_from(self._data)
+        start = wire.PREFIX.size + head
+        if len(self._data) < start + body:
+            return None
+        message = bytes(self._data[wire.PREFIX.size : start + body])
+        del self._data[: start + body]
+        header = wire.decode_header(message[:head])
+        return header, wire.decode_rows(header, memoryview(message)[head:])
+
+
+class _Ended(Exception):
+    """The model has given its last piece."""
+
+
+class _Pieces:
+    """What both kinds of stream do alike. died: the error of a stream without an end."""
+
+    def __init__(self, channel: socket.socket, died: Died) -> None:
+        self._channel = channel
+        self._died = died
+        self._inbox = Inbox()
+        self._read = 0  # pieces since the last credit
+
+    def _next(self) -> Rows | None:
+        """The next piece, where it has arrived. Raises _Ended, or the model's error."""
+        message = self._inbox.take()
+        if message is None:
+            return None
+        header, rows = message
+        if "error" in header:
+            raise retold(header["error"])
+        if rows is None:
+            raise _Ended
+        self._read += 1
+        if self._read >= WINDOW // 2:
+            with contextlib.suppress(OSError):  # a process that died is told of by the end of its bytes
+                self._channel.send(bytes([self._read]))
+            self._read = 0
+        return rows
+
+
+class Stream(_Pieces):
+    """A stream that blocks. patience: seconds between two pieces after which the model is taken to hang."""
+
+    def __init__(
+        self, channel: socket.socket, died: Died, rows: Rows, outputs: Sequence[str], patience: float | None = None
+    ) -> None:
+        super().__init__(channel, died)
+        channel.settimeout(patience)
+        self._patience = patience
+        wire.send(channel, {"outputs": list(outputs)}, rows)
+
+    def __iter__(self) -> Iterator[Rows]:
+        """The pieces. Closing the iterator stops the model."""
+        try:
+            while True:
+                piece = self._next()
+                if piece is None:
+                    self._inbox.feed(self._arrived())
+                else:
+                    yield piece
+        except _Ended:
+            return
+        finally:
+            self._channel.close()
+
+    def _arrived(self) -> bytes:
+        try:
+            data = self._channel.recv(READ)
+        except TimeoutError:
+            raise ModelHung(f"the model gave nothing more within {self._patience:.3g} s") from None
+        except OSError:
+            data = b""
+        if not data:
+            raise self._died()
+        return data
+
+
+class LoopStream(_Pieces, AsyncIterator[Rows]):
+    """The same on an event loop. ended: told once, when the model has let go of the stream: its place is free."""
+
+    def __init__(
+        self, channel: socket.socket, died: Died, rows: Rows, outputs: Sequence[str], ended: Callable[[], None]
+    ) -> None:
+        super().__init__(channel, died)
+        channel.setblocking(False)
+        self._request: bytes | None = b"".join(wire.encode({"outputs": list(outputs)}, rows))
+        self._ended = ended
+        self._draining: asyncio.Task[None] | None = None
+        self._over = False
+
+    async def __anext__(self) -> Rows:
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            while (piece := self._next()) is None:
+                await self._arrive()
+        except _Ended:
+            self._finish()
+            raise StopAsyncIteration from None
+        except BaseException:
+            self.close()
+            raise
+        return piece
+
+    async def _arrive(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if self._request is not None:
+                request, self._request = self._request, None
+                await loop.sock_sendall(self._channel, request)
+            data = await loop.sock_recv(self._channel, READ)
+        except OSError:
+            data = b""
+        if not data:
+            error = self._died()
+            self._finish()
+            raise error
+        self._inbox.feed(data)
+
+    def close(self) -> None:
+        """Stop the model. Its place is free when it has stopped, which is when it next gives a piece."""
+        if self._over:
+            return
+        self._over = True
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def aclose(self) -> None:
+        self.close()
+
+    async def stopped(self) -> None:
+        """Wait until the model has let go."""
+        if self._draining is not None:
+            await asyncio.wait([self._draining])
+
+    async def _drain(self) -> None:
+        """Read what the model still says, up to its end."""
+        loop = asyncio.get_running_loop()
+        try:
+            with contextlib.suppress(OSError):
+                while await loop.sock_recv(self._channel, READ):
+                    continue
+        finally:
+            self._release()
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._over = True
+            self._release()
+
+    def _release(self) -> None:
+        self._channel.close()
+        self._ended()

@@ -1,0 +1,60 @@
+"""Models whose answers come in pieces, for all tests of streams: each leaves a note where it ends."""
+
+from __future__ import annotations
+
+TALK = """
+import asyncio, ctypes, os, time
+from pathlib import Path
+
+NOTES = Path(__file__).parent
+
+
+class Talk:
+    inputs = {"prompt": str, "count": int}
+    outputs = {"text": str, "step": int}
+    streams = 3
+
+    def predict(self, row):
+        step = -1
+        try:
+            for step in range(row["count"]):
+                if row["prompt"] == "fail" and step == 2:
+                    raise ValueError("the secret is 4711")
+                if row["prompt"] == "die" and step == 2:
+                    ctypes.string_at(0)
+                if row["prompt"] == "strange":
+                    yield {"text": 7}
+                if row["prompt"] == "slow":
+                    time.sleep(0.02)
+                if row["prompt"] == "stuck" and step == 1:
+                    time.sleep(1.2)
+                (NOTES / row["prompt"]).write_text(str(step))
+                yield {"text": f"{row['prompt']} {step};", "step": step}
+        finally:
+            (NOTES / f"{row['prompt']}.closed").write_text(str(step))
+
+
+class Later:
+    inputs = {"prompt": str}
+
+    async def predict(self, row):
+        try:
+            for word in row["prompt"].split():
+                await asyncio.sleep(0)
+                yield word
+        finally:
+            await asyncio.sleep(0)
+            (NOTES / "later.closed").write_text(word)
+
+
+class Chat:
+    def chat(self, messages, max_tokens: int = 16, **options):
+        said = messages[-1]["content"]
+        if said == "fail":
+            raise ValueError("the secret is 4711")
+        words = [f"{word} " for word in said.split()]
+        for word in words[:max_tokens]:
+            yield word
+        ended = "stop" if len(words) <= max_tokens else "length"
+        yield {"finish_reason": ended, "prompt_tokens": len(messages), "completion_tokens": len(words[:max_tokens])}
+"""
