@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON
 from bimodal.realtime.extension import Extension
+from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
@@ -41,6 +42,7 @@ class Wired:
     service: Service
     catalogue: Catalogue
     close: Callable[[], Any]
+    methods: Methods = field(default_factory=NoMethods)
     repository: Mapping[str, Any] | None = None
 
 
