@@ -100,6 +100,7 @@ RUNTIME = Setting(
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
     Setting("port", int, 8000, "Port to listen on; 0 takes a free one."),
+    Setting("grpc_port", int, None, "A second port, for callers who want gRPC on one of its own; it answers on both."),
     Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
     RUNTIME,
     Setting(

@@ -35,6 +35,7 @@ def serve(
     ],
     host: Annotated[str | None, option(SETTINGS["host"])] = None,
     port: Annotated[int | None, option(SETTINGS["port"])] = None,
+    grpc_port: Annotated[int | None, option(SETTINGS["grpc_port"])] = None,
     workers: Annotated[int | None, option(SETTINGS["workers"])] = None,
     outputs: Annotated[Any, option(SETTINGS["outputs"])] = None,
     threshold: Annotated[float | None, option(SETTINGS["threshold"])] = None,
@@ -61,6 +62,7 @@ def serve(
 ) -> None:
     """Answer live requests over HTTP."""
     options: dict[str, Any] = {
+        "grpc_port": grpc_port,
         "outputs": outputs,
         "runtime": runtime,
         "threshold": threshold,
@@ -88,6 +90,7 @@ def serve(
         print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
         body = server.example() or '{"input": [[…], …]}'
         print(f"  predict  curl {server.url}/predict -d '{body}'", flush=True)
+        print(f"  grpc     {server.grpc}", flush=True)
         server.wait()
 
 

@@ -26,6 +26,7 @@ def up(
     ] = None,
     host: Annotated[str | None, option(SETTINGS["host"])] = None,
     port: Annotated[int | None, option(SETTINGS["port"])] = None,
+    grpc_port: Annotated[int | None, option(SETTINGS["grpc_port"])] = None,
     workers: Annotated[int | None, option(SETTINGS["workers"])] = None,
     at_once: Annotated[int, typer.Option("--at-once", help="Runs of jobs side by side.")] = 1,
     insecure: Annotated[
@@ -43,7 +44,8 @@ def up(
         raise UsageError(f"--only {only}: it is one of {', '.join(PARTS)}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("bimodal.jobs").setLevel(logging.INFO)  # runs that have succeeded, models that were replaced
-    given = {name: value for name, value in (("host", host), ("port", port), ("workers", workers)) if value is not None}
+    told = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}
+    given = {name: value for name, value in told.items() if value is not None}
     running = Up(read(find(config)), Choice(only, insecure, at_once, given))
     with suppress(KeyboardInterrupt):  # a signal that comes before it waits for one ends it alike
         running.start()

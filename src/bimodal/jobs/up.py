@@ -146,6 +146,7 @@ class Up:
         """What runs here, in lines."""
         if self.server is not None:
             yield f"serving {', '.join(self.server.models)} at {self.server.url}"
+            yield f"gRPC at {self.server.grpc}"
         if self.config.jobs:
             doing = [part for part in PARTS[1:] if self.choice.has(part)]
             if doing:
@@ -167,6 +168,7 @@ class Up:
             _spec(prepared, folder),
             host=told["host"],
             port=told["port"],
+            grpc_port=told["grpc_port"],
             workers=told["workers"],
             limits=serving.limits_of(told),
             insecure=self.choice.insecure,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import errno
 import ipaddress
+import itertools
 import json
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ class Server:
     """Serves from worker processes, from the moment it is made until `close`.
 
     `spec` is a plain dict: what `bimodal.realtime.wiring.build` makes the app of in each worker. Port 0 takes a free
-    one. Raises PortTaken, UsageError for an address that the world can reach (unless `insecure`), and the error that
+    one; grpc_port: one more, with the same behaviour. Raises PortTaken, UsageError for an address that the world can reach (unless `insecure`), and the error that
     keeps a worker from starting (a model that cannot be loaded, …). holds: what must live as long as the server does.
     """
 
@@ -36,6 +37,7 @@ class Server:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        grpc_port: int | None = None,
         workers: int = 1,
         limits: Limits | None = None,
         insecure: bool = False,
@@ -48,9 +50,11 @@ class Server:
         self.models = tuple(str(each["name"]) for each in spec.get("models", ()))
         self._holds = holds
         limits = limits or Limits()
-        sockets = listen(host, port, workers, limits.backlog)
+        ports = [port] if grpc_port is None else [port, grpc_port]
+        sockets = listen_all(host, ports, workers, limits.backlog)
         self.host = host
-        self.port: int = sockets[0].getsockname()[1]
+        self.port: int = sockets[0][0].getsockname()[1]
+        self.grpc_port: int = sockets[0][-1].getsockname()[1]
         self._workers = Workers(sockets, spec, limits, grace=grace)
         self._closing = threading.Lock()
         try:
@@ -63,8 +67,17 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers, without a slash at the end."""
+        return f"http://{self._reached}:{self.port}"
+
+    @property
+    def grpc(self) -> str:
+        """Where it answers gRPC, as `grpc.insecure_channel` takes it: on a port of its own, or on that of HTTP."""
+        return f"{self._reached}:{self.grpc_port}"
+
+    @property
+    def _reached(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"[{host}]" if ":" in host else host
 
     @property
     def pids(self) -> list[int]:
@@ -187,6 +200,19 @@ def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket
             raise port_taken(family, address) from None
         raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
     return sockets if balanced else sockets * count
+
+
+def listen_all(host: str, ports: Sequence[int], count: int, backlog: int) -> list[tuple[socket.socket, ...]]:
+    """The same on several ports: those of each worker."""
+    opened: list[list[socket.socket]] = []
+    try:
+        for port in ports:
+            opened.append(listen(host, port, count, backlog))
+    except BaseException:
+        for each in itertools.chain(*opened):
+            each.close()
+        raise
+    return list(zip(*opened, strict=True))
 
 
 def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:

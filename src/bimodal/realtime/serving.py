@@ -30,6 +30,7 @@ def serve(
     *models: Any,
     host: str | None = None,
     port: int | None = None,
+    grpc_port: int | None = None,
     workers: int | None = None,
     outputs: Sequence[str] | None = None,
     threshold: float | None = None,
@@ -44,10 +45,11 @@ def serve(
     stores: Mapping[str, Mapping[str, Any]] | None = None,
     **limits: Any,
 ) -> Server:
-    """Serve models over HTTP from worker processes; returns when the first request can be answered.
+    """Serve models over HTTP and gRPC from worker processes; returns when the first request can be answered.
 
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
-    models and its [server]. port: 0 takes a free one. outputs: what is answered when a request names none. limits:
+    models and its [server]. port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of its
+    own; both answer both. outputs: what is answered when a request names none. limits:
     deadline, header_timeout, body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given
     comes from the environment (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have
     a prediction store, by name, what `store` gives; those of a bimodal.toml are there already.
@@ -55,7 +57,15 @@ def serve(
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
     """
-    given = {"host": host, "port": port, "workers": workers, "outputs": outputs, "threshold": threshold, "cors": cors}
+    given = {
+        "host": host,
+        "port": port,
+        "grpc_port": grpc_port,
+        "workers": workers,
+        "outputs": outputs,
+        "threshold": threshold,
+        "cors": cors,
+    }
     given |= {"runtime": runtime, "queue_target": queue_target, **limits}
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, given, loading)
@@ -65,6 +75,7 @@ def serve(
         prepared.spec(metrics=str(Path(folder.path, "metrics")), stores=stores),
         host=told["host"],
         port=told["port"],
+        grpc_port=told["grpc_port"],
         workers=told["workers"],
         limits=limits_of(told),
         insecure=insecure,

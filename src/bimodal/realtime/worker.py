@@ -1,6 +1,6 @@
-"""One worker process: python -m bimodal.realtime.worker CONTROL_FD LISTENING_FD
+"""One worker process: python -m bimodal.realtime.worker CONTROL_FD LISTENING_FD…
 
-Reads its job (JSON, one line) from the control socket, builds the app, serves on the listening socket it was given,
+Reads its job (JSON, one line) from the control socket, builds the app, serves on the listening sockets it was given,
 and says over the control socket that it is ready, or why it is not. SIGTERM drains, a second one ends at once; so does
 the end of the control socket, which means that the parent is gone.
 """
@@ -17,13 +17,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from bimodal.errors import BimodalError
+from bimodal.realtime.calls import Methods
 from bimodal.realtime.exchange import App
+from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.http import Listener
 from bimodal.realtime.job import Job, Report
 
@@ -42,6 +44,9 @@ class Wired(Protocol):
     @property
     def app(self) -> App: ...
 
+    @property
+    def methods(self) -> Methods: ...
+
     async def close(self) -> None: ...
 
 
@@ -51,6 +56,7 @@ class Found:
     def __init__(self, name: str) -> None:
         module, _, attribute = name.partition(":")
         self.app = cast(App, getattr(importlib.import_module(module), attribute))
+        self.methods: Methods = NoMethods()
 
     async def close(self) -> None:
         """Nothing was opened for it."""
@@ -64,15 +70,16 @@ async def build(job: Job) -> Wired:
     return cast(Wired, await wiring.build(job.spec, job.limits, job.worker))
 
 
-async def serve(job: Job, control: socket.socket, listening: socket.socket) -> None:
+async def serve(job: Job, control: socket.socket, listening: Sequence[socket.socket]) -> None:
     """Build, report, serve until SIGTERM, drain."""
     stopping = asyncio.Event()
     _on_terminate(stopping)
     try:
         wired = await build(job)
-        listener = Listener(wired.app, job.limits)
-        await listener.start(listening)
-        listening.close()  # the listener has a duplicate, and must be the only one to hold the port when it drains
+        listener = Listener(wired.app, job.limits, wired.methods)
+        await listener.start(*listening)
+        for each in listening:
+            each.close()  # the listener has a duplicate, and must be the only one to hold the port when it drains
     except Exception as error:
         if not isinstance(error, BimodalError):
             log.exception("worker %d cannot start", job.worker)
@@ -87,13 +94,13 @@ async def serve(job: Job, control: socket.socket, listening: socket.socket) -> N
     await wired.close()
 
 
-def main(control_fd: int, listening_fd: int) -> None:
+def main(control_fd: int, *listening_fds: int) -> None:
     """The whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for fd in (control_fd, listening_fd):
+    for fd in (control_fd, *listening_fds):
         os.set_inheritable(fd, False)  # the children of a worker must not keep its sockets open
     control = socket.socket(fileno=control_fd)
-    listening = socket.socket(fileno=listening_fd)
+    listening = [socket.socket(fileno=fd) for fd in listening_fds]
     job = msgspec.json.decode(_line(control), type=Job)
     _die_with(job.parent)
     _open_many()
@@ -175,4 +182,4 @@ def _die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -50,14 +50,19 @@ class Change:
 
 
 class Workers:
-    """One worker process for each listening socket (a socket may be given several times).
+    """One worker process for each set of listening sockets, one for each port (a socket may be given several times).
 
     The sockets are taken over: they close when the workers are told to stop, so that new callers are refused at once
     while the drain goes on.
     """
 
     def __init__(
-        self, sockets: Sequence[socket.socket], spec: Mapping[str, Any], limits: Limits, *, grace: float = 30.0
+        self,
+        sockets: Sequence[Sequence[socket.socket]],
+        spec: Mapping[str, Any],
+        limits: Limits,
+        *,
+        grace: float = 30.0,
     ) -> None:
         job = Job(dict(spec), limits, worker=0, parent=os.getpid(), grace=grace, path=_search_path())
         self._workers = [Worker(number, listening, job) for number, listening in enumerate(sockets)]
@@ -125,7 +130,7 @@ class Workers:
         finally:
             for worker in self._all():
                 worker.kill()
-                worker.listening.close()
+                worker.close()
             self._ended.set()
             self._started.set()
             self._woken.close()
@@ -142,7 +147,7 @@ class Workers:
             self._told = self._stops
             for worker in self._all():
                 worker.terminate()
-                worker.listening.close()
+                worker.close()
         for worker in self._all():
             if now >= min(self._kill_at, worker.kill_at) or self._error is not None:
                 worker.kill()
@@ -217,9 +222,9 @@ class Workers:
 
 
 class Worker:
-    """One worker process after the other, on the same listening socket."""
+    """One worker process after the other, on the same listening sockets."""
 
-    def __init__(self, number: int, listening: socket.socket, job: Job) -> None:
+    def __init__(self, number: int, listening: Sequence[socket.socket], job: Job) -> None:
         self.number = number
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
@@ -250,7 +255,7 @@ class Worker:
         self._read = b""
         self._started_at = time.monotonic()
         self.control, theirs = socket.socketpair()
-        fds = (theirs.fileno(), self.listening.fileno())
+        fds = (theirs.fileno(), *(each.fileno() for each in self.listening))
         # -P: a file of the user's in the working directory must not stand in for a module of the standard library.
         command = [sys.executable, "-P", "-m", "bimodal.realtime.worker", *map(str, fds)]
         # A group of its own: Ctrl-C in the terminal is for the parent, which drains the workers.
@@ -299,6 +304,11 @@ class Worker:
             self._pause = _FIRST_PAUSE
         self.restart_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        """Listen no more, for it and its successors."""
+        for listening in self.listening:
+            listening.close()
 
     def terminate(self) -> None:
         """Have it drain, or, if it drains already, end."""
