@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 TALK = """
 import asyncio, ctypes, os, time
 from pathlib import Path
@@ -58,3 +61,12 @@ class Chat:
         ended = "stop" if len(words) <= max_tokens else "length"
         yield {"finish_reason": ended, "prompt_tokens": len(messages), "completion_tokens": len(words[:max_tokens])}
 """
+
+
+def note(folder: Path, name: str, within: float = 1.0) -> int:
+    """What a model wrote when its generator was closed; it does so within a second."""
+    until = time.monotonic() + within
+    while not (folder / name).exists() or not (folder / name).read_text():
+        assert time.monotonic() < until, f"no {name} within {within} s"
+        time.sleep(0.01)
+    return int((folder / name).read_text())

@@ -14,7 +14,7 @@ from bimodal.errors import InputError, ModelCrashed, ModelError, ModelFailed, Us
 from bimodal.model import Model, load
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.runtimes.streams import WINDOW
-from tests.talkative import TALK
+from tests.talkative import TALK, note
 
 ENDLESS = 10**9
 
@@ -34,16 +34,6 @@ def talk(folder: Path) -> Iterator[Model]:
 
 def asked(prompt: str, count: int = 3) -> dict[str, Any]:
     return {"prompt": prompt, "count": count}
-
-
-def note(folder: Path, name: str, within: float = 1.0) -> int:
-    """What a model wrote when its generator was closed."""
-    until = time.monotonic() + within
-    while not (folder / name).exists():
-        assert time.monotonic() < until, f"no {name} within {within} s"
-        time.sleep(0.01)
-    time.sleep(0.01)
-    return int((folder / name).read_text())
 
 
 async def _all(pieces: AsyncIterator[Any]) -> list[Any]:

@@ -1,0 +1,225 @@
+"""Answers in pieces on the event loop: bounds, deadlines, and what stops the model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bimodal.errors import DeadlineExceeded, InputError, ModelCrashed, ModelFailed, Overloaded, Unavailable
+from bimodal.model import Model, load
+from bimodal.realtime.service import Served
+from bimodal.realtime.streaming import Pieces
+from bimodal.rows import Rows
+from bimodal.runtimes.streams import WINDOW
+from tests.realtime.desk import Desk
+from tests.realtime.shelf import loaded
+from tests.talkative import TALK, note
+
+ENDLESS = 10**9
+KEY = (("text", "step"), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("talkative")
+    (made / "talk.py").write_text(TALK)
+    return made
+
+
+@pytest.fixture(scope="module")
+def talk(folder: Path) -> Iterator[Model]:
+    with load(f"{folder}/talk.py:Talk") as model:
+        yield model
+
+
+@pytest.fixture
+def desk(talk: Model) -> Iterator[Desk]:
+    desk = Desk(talk)
+    yield desk
+    desk.close()
+
+
+def served(desk: Desk) -> Served:
+    found = desk.wired.service.first
+    assert found is not None
+    return found
+
+
+def begun(desk: Desk, prompt: str, count: int = 3, within: float = 5.0) -> Pieces:
+    rows = Rows({"prompt": np.array([prompt], object), "count": np.array([count])})
+    return served(desk).stream(rows, KEY, time.monotonic() + within)
+
+
+async def steps(pieces: Pieces) -> list[Any]:
+    return [int(piece.array("step")[0]) async for piece in pieces]
+
+
+def places(desk: Desk) -> int:
+    return served(desk).streams.open
+
+
+async def vacant(desk: Desk, within: float = 1.0) -> None:
+    """Wait until no answer is open in the model's process."""
+    until = time.monotonic() + within
+    while places(desk):
+        assert time.monotonic() < until, f"an answer is open after {within} s"
+        await asyncio.sleep(0.01)
+
+
+def test_several_at_once_each_get_their_own(desk: Desk) -> None:
+    async def three() -> None:
+        assert await asyncio.gather(*[steps(begun(desk, prompt, 30)) for prompt in "abc"]) == [list(range(30))] * 3
+        await vacant(desk)
+
+    desk.run(three)
+
+
+def test_more_than_its_places_are_refused_until_one_is_free(desk: Desk) -> None:
+    async def fill() -> None:
+        open_ones = [begun(desk, f"full{place}", ENDLESS) for place in range(3)]
+        for each in open_ones:
+            await anext(each)
+        with pytest.raises(Overloaded, match="3 answers at once"):
+            begun(desk, "late")
+        for each in open_ones:
+            each.close()
+        await vacant(desk)
+        assert await steps(begun(desk, "late")) == [0, 1, 2]
+
+    desk.run(fill)
+
+
+def test_a_caller_who_leaves_stops_the_model(desk: Desk, folder: Path) -> None:
+    async def leave() -> None:
+        pieces = begun(desk, "leaves", ENDLESS)
+        await anext(pieces)
+        await pieces.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(pieces)
+        await vacant(desk)
+
+    desk.run(leave)
+    assert note(folder, "leaves.closed") <= 2 * WINDOW
+
+
+def test_a_task_that_is_cancelled_stops_the_model(desk: Desk, folder: Path) -> None:
+    async def leave() -> None:
+        task = asyncio.create_task(steps(begun(desk, "cancelled", ENDLESS)))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await vacant(desk)
+
+    desk.run(leave)
+    note(folder, "cancelled.closed")
+
+
+def test_one_that_was_never_asked_for_a_piece_gives_its_place_back(desk: Desk) -> None:
+    async def leave() -> None:
+        pieces = begun(desk, "never")
+        assert places(desk) == 1
+        pieces.close()
+        pieces.close()
+        assert places(desk) == 0
+
+    desk.run(leave)
+
+
+def test_the_deadline_holds_for_every_piece_and_not_for_the_reader(desk: Desk) -> None:
+    async def slow() -> None:
+        pieces = begun(desk, "stuck", 3, within=0.3)
+        assert int((await anext(pieces)).array("step")[0]) == 0
+        with pytest.raises(DeadlineExceeded):
+            await anext(pieces)
+        assert places(desk) == 1  # the model computes on; it is told when it gives a piece
+        await vacant(desk, 3.0)
+        patient = begun(desk, "a", within=0.3)
+        await anext(patient)
+        await asyncio.sleep(0.5)  # the reader may take its time
+        assert await steps(patient) == [1, 2]
+
+    desk.run(slow)
+
+
+def test_a_failure_comes_after_the_pieces_before_it(desk: Desk) -> None:
+    async def fail() -> None:
+        pieces = begun(desk, "fail")
+        assert [int((await anext(pieces)).array("step")[0]) for _ in range(2)] == [0, 1]
+        with pytest.raises(ModelFailed):
+            await anext(pieces)
+        await vacant(desk)
+
+    desk.run(fail)
+
+
+def test_a_crash_ends_all_and_the_next_one_is_answered(desk: Desk) -> None:
+    async def crash() -> None:
+        other = begun(desk, "other", ENDLESS)
+        await anext(other)
+        for each in (begun(desk, "die"), other):
+            with pytest.raises(ModelCrashed):
+                await steps(each)
+        assert places(desk) == 0
+        assert await steps(begun(desk, "a")) == [0, 1, 2]
+
+    desk.run(crash)
+
+
+def test_it_answers_one_row(desk: Desk, talk: Model) -> None:
+    async def two() -> None:
+        with pytest.raises(InputError, match="one row"):
+            served(desk).stream(talk.signature.example_rows(2), KEY, time.monotonic() + 5)
+
+    desk.run(two)
+
+
+def test_it_is_counted(desk: Desk) -> None:
+    async def some() -> None:
+        await steps(begun(desk, "a"))
+        with pytest.raises(ModelFailed):
+            await steps(begun(desk, "fail"))
+
+    desk.run(some)
+    told = desk.get("/metrics").body.decode()
+    assert 'bimodal_requests_total{model="Talk",route="stream",code="200"} 1' in told
+    assert 'bimodal_requests_total{model="Talk",route="stream",code="500"} 1' in told
+
+
+def test_a_drain_refuses_what_comes_and_stops_what_is_open(desk: Desk, folder: Path) -> None:
+    async def drain() -> None:
+        pieces = begun(desk, "drained", ENDLESS)
+        await anext(pieces)
+        streams = served(desk).streams
+        await streams.stop()
+        assert places(desk) == 0
+        with pytest.raises(Unavailable):
+            begun(desk, "late")
+
+    desk.run(drain)
+    note(folder, "drained.closed")
+
+
+def test_a_model_that_does_not_stream_gives_one_piece_of_a_shared_call() -> None:
+    desk = Desk(loaded("logistic"))
+
+    async def ask() -> None:
+        given = served(desk)
+        rows = given.signature.example_rows(3)
+        pieces = [given.stream(rows, given.key, time.monotonic() + 5) for _ in range(2)]
+        answers = await asyncio.gather(*[anext(each) for each in pieces])
+        assert [answer.count for answer in answers] == [3, 3]
+        expected = given.model.run(rows).array("prediction").tolist()
+        assert [answer.array("prediction").tolist() for answer in answers] == [expected] * 2
+        for each in pieces:
+            with pytest.raises(StopAsyncIteration):
+                await anext(each)
+
+    try:
+        desk.run(ask)
+    finally:
+        desk.close()
