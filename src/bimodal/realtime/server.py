@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import ipaddress
-import itertools
 import json
 import signal
 import socket
@@ -17,6 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bimodal.errors import PortTaken, UsageError
+from bimodal.realtime.keeper import Keeper
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.workers import Workers
 
@@ -27,8 +28,9 @@ class Server:
     """Serves from worker processes, from the moment it is made until `close`.
 
     `spec` is a plain dict: what `bimodal.realtime.wiring.build` makes the app of in each worker. Port 0 takes a free
-    one; grpc_port: one more, with the same behaviour. Raises PortTaken, UsageError for an address that the world can reach (unless `insecure`), and the error that
-    keeps a worker from starting (a model that cannot be loaded, …). holds: what must live as long as the server does.
+    one; grpc_port: one more, with the same behaviour. Raises PortTaken, UsageError for an address that the world can
+    reach (unless `insecure`), and the error that keeps a worker from starting (a model that cannot be loaded, …).
+    holds: what must live as long as the server does.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Server:
         if workers < 1:
             raise UsageError("workers must be at least 1")
         check_host(host, insecure=insecure)
-        self.models = tuple(str(each["name"]) for each in spec.get("models", ()))
+        self._named = tuple(str(each["name"]) for each in spec.get("models", ()))
         self._holds = holds
         limits = limits or Limits()
         ports = [port] if grpc_port is None else [port, grpc_port]
@@ -57,12 +59,21 @@ class Server:
         self.grpc_port: int = sockets[0][-1].getsockname()[1]
         self._workers = Workers(sockets, spec, limits, grace=grace)
         self._closing = threading.Lock()
+        told = spec.get("repository")
+        self._keeper = None if told is None else Keeper(told, self._workers, self._named)
         try:
             self._workers.start()
+            if self._keeper is not None:
+                self._keeper.start()
         except BaseException:  # Ctrl-C too
             self._workers.stop(0)
             raise
         atexit.register(self.close)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that are served."""
+        return (*self._named, *(() if self._keeper is None else self._keeper.names))
 
     @property
     def url(self) -> str:
@@ -97,19 +108,33 @@ class Server:
         connection.request("GET", "/openapi.json")
         told = json.load(connection.getresponse())
         connection.close()
+        if "/predict" not in told["paths"]:
+            return None  # no model is loaded yet
         content = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
         return json.dumps(content["example"]) if "example" in content else None
 
     def wait(self) -> None:
-        """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once."""
+        """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once; SIGHUP has
+        it serve what has changed in its repository.
+        """
         if threading.current_thread() is not threading.main_thread():
             self._workers.wait()
             return
         with _Signals() as signals:
             while not self._workers.wait(0.2):
+                if signals.reload:
+                    signals.reload = False
+                    self.refresh()
                 if signals.count:
                     self._drain_under(signals)
         self.close()
+
+    def refresh(self) -> None:
+        """Serve what has changed in the repository, soon; what cannot be served is told in the log and in the index.
+        Does nothing where there is no repository.
+        """
+        if self._keeper is not None:
+            self._keeper.refresh()
 
     def replace(self, spec: Mapping[str, Any], holds: object = None) -> None:
         """Serve from another spec (the same models, changed): workers are followed one by one, each by one that is
@@ -122,6 +147,8 @@ class Server:
     def close(self, grace: float | None = None) -> None:
         """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
         with self._closing:
+            if self._keeper is not None:
+                self._keeper.close()
             self._workers.stop(grace)
         atexit.unregister(self.close)
 
@@ -149,9 +176,12 @@ class _Signals:
 
     def __init__(self) -> None:
         self.count = 0
+        self.reload = False  # whether there was a SIGHUP
 
     def __enter__(self) -> _Signals:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        if sys.platform != "win32":
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -160,6 +190,9 @@ class _Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        self.reload = True
 
 
 def check_host(host: str, *, insecure: bool) -> None:
@@ -204,15 +237,18 @@ def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket
 
 def listen_all(host: str, ports: Sequence[int], count: int, backlog: int) -> list[tuple[socket.socket, ...]]:
     """The same on several ports: those of each worker."""
-    opened: list[list[socket.socket]] = []
-    try:
+    with contextlib.ExitStack() as opened:
+        sockets = []
         for port in ports:
-            opened.append(listen(host, port, count, backlog))
-    except BaseException:
-        for each in itertools.chain(*opened):
-            each.close()
-        raise
-    return list(zip(*opened, strict=True))
+            sockets.append(listen(host, port, count, backlog))
+            opened.callback(_close_all, sockets[-1])
+        opened.pop_all()
+    return list(zip(*sockets, strict=True))
+
+
+def _close_all(sockets: Sequence[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:
