@@ -21,6 +21,7 @@ def main() -> int:
     options.add_argument("--url", help="of the HTTP port: http://127.0.0.1:8000")
     options.add_argument("--grpc", help="host:port of gRPC, where the server has it")
     options.add_argument("--model", help="the model of the general checks; without it, the known model `pair`")
+    options.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="sent with every request")
     options.add_argument("--only", default="", help="sections or ids, with commas between them; core: no extensions")
     options.add_argument("--timeout", type=float, default=30, help="seconds for one answer")
     options.add_argument("--json", action="store_true", help="the result as JSON")
@@ -33,7 +34,8 @@ def main() -> int:
         return 0
     if not asked.url:
         options.error("--url is needed")
-    target = Target(asked.url, asked.grpc, asked.model, asked.timeout)
+    headers = dict(each.split(":", 1) for each in asked.header)
+    target = Target(asked.url, asked.grpc, asked.model, asked.timeout, headers)
     if not there(target):
         print(f"{asked.url} tells no server metadata at /v2", file=sys.stderr)
         return 2

@@ -127,13 +127,24 @@ class Subject:
 
 
 class Target:
-    """url: of the HTTP port. grpc_address: host:port, or None. model: the one to ask where no known one is there."""
+    """url: of the HTTP port. grpc_address: host:port, or None. model: the one to ask where no known one is there.
 
-    def __init__(self, url: str, grpc_address: str | None, model: str | None = None, timeout: float = 30) -> None:
+    headers: sent with every request, as metadata over gRPC.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        grpc_address: str | None,
+        model: str | None = None,
+        timeout: float = 30,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.address = f"{self.host}:{self.port}"
         self.grpc_address, self.timeout, self._named = grpc_address, timeout, model
+        self.headers = dict(headers or {})
         self._connection: http.client.HTTPConnection | None = None
 
     # -- HTTP -------------------------------------------------------------------------------------------------------
@@ -142,7 +153,7 @@ class Target:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         """One request. A connection is kept; one that the server has closed is opened anew, once."""
-        fields = dict(headers or {})
+        fields = {**self.headers, **(headers or {})}
         if body is not None:
             fields.setdefault("Content-Type", "application/json")
         asked = f"{method} {path} {shown(body or b'')}".strip()
@@ -216,10 +227,15 @@ class Target:
         asked = f"{method} {shown(str(message or '').replace(chr(10), ' ').encode())}"
         unary = self.channel.unary_unary(f"{service}{method}", response_deserializer=answer)
         try:
-            got, call = unary.with_call(sent, timeout=timeout or self.timeout)
+            got, call = unary.with_call(sent, timeout=timeout or self.timeout, metadata=self.sent_along)
         except grpc.RpcError as error:
             return Called(asked, error.code(), error.details() or "", None, tuple(error.trailing_metadata() or ()))
         return Called(asked, call.code(), "", got, tuple(call.trailing_metadata() or ()))
+
+    @property
+    def sent_along(self) -> list[tuple[str, str]]:
+        """The headers of every request, as metadata."""
+        return [(name.lower(), value) for name, value in self.headers.items()]
 
     def close(self) -> None:
         if self._connection is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import service_pb2 as messages
 
-from conformance.catalogue import GRPC, MUST, REQUIRED, SHOULD, Absent, Check, add
+from conformance.catalogue import GRPC, MUST, OPTIONAL, REQUIRED, Absent, Check, add
 from conformance.target import Subject, Target, asking, check_equal, expect, outputs
 from conformance.tensors import CONTENTS, NUMPY, Tensor, from_message, put_contents, raw, tensor
 
@@ -95,7 +95,7 @@ def _brain(target: Target) -> None:
 def _register() -> None:
     table = f"{REQUIRED}, Tensor Data Types"
     for datatype in (*NUMPY, "BYTES"):
-        level = SHOULD if datatype == "FP16" else MUST  # no representation in JSON of its own
+        level = OPTIONAL if datatype == "FP16" else MUST  # no representation in JSON of its own
         told = f"{datatype} in JSON keeps its values, at its limits too"
         add(Check(f"datatypes/json-{datatype}", level, table, told, _json(datatype)))
         _forms(datatype, datatype, "keeps its values, at its limits too", _edges(datatype))

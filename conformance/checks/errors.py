@@ -88,7 +88,7 @@ MISTAKES: dict[str, tuple[str, str, Mutation]] = {
     "uneven": (MUST, "unevenly nested data", uneven),
     "negative-shape": (MUST, "a negative size in a shape", first(shape=[-1, 2])),
     "fraction-shape": (MUST, "a size that is no whole number", first(shape=[1.5, 2])),
-    "huge-shape": (MUST, "a shape of 2 * 10^9 values with a few of them", first(shape=[1_000_000_000, 2])),
+    "huge-shape": (MUST, "a shape of 2 * 10^8 values with a few of them", first(shape=[100_000_000, 2])),
     "overflow-shape": (MUST, "a shape whose product passes 2^64", first(shape=[2**33, 2**33])),
     "scalar-data": (MUST, "data that are no list", first(data="x")),
     "outputs-no-list": (MUST, "outputs that are no list", whole(outputs={"name": "x"})),

@@ -145,19 +145,27 @@ def one_output(target: Target) -> None:
         expect([each.name for each in called.good().outputs] == [name], f"asked was {name}", called)
 
 
-def parameters() -> dict[str, Any]:
-    """One of each kind that InferParameter holds."""
-    kinds: list[dict[str, Any]] = [{"bool_param": True}, {"int64_param": 3}, {"string_param": "x"}]
-    kinds += [{"double_param": 0.5}, {"uint64_param": 4}]
-    return {f"x_{next(iter(each))}": messages.InferParameter(**each) for each in kinds}
+@check(
+    "grpc/parameters",
+    MUST,
+    f"{GRPC}, Parameters",
+    "parameters unknown to the server are taken: bool, int64, string",
+    grpc=True,
+)
+def core_parameters(target: Target) -> None:
+    _parameters(target, {"bool_param": True, "int64_param": 3, "string_param": "x"})
 
 
 @check(
-    "grpc/parameters", MUST, f"{GRPC}, Parameters", "parameters that mean nothing to the server are taken", grpc=True
+    "grpc/more-parameters", SHOULD, "Triton, grpc_service.proto", "those of double and uint64 are taken too", grpc=True
 )
-def odd_parameters(target: Target) -> None:
-    called = ask(target, target.subject, target.subject.sample(), parameters=parameters())
-    called.good()
+def more_parameters(target: Target) -> None:
+    _parameters(target, {"double_param": 0.5, "uint64_param": 4})
+
+
+def _parameters(target: Target, kinds: dict[str, Any]) -> None:
+    told = {f"x_{kind}": messages.InferParameter(**{kind: value}) for kind, value in kinds.items()}
+    ask(target, target.subject, target.subject.sample(), parameters=told).good()
 
 
 @check("grpc/large", SHOULD, f"{GRPC}, Inference", "a request of 3 MB is answered", grpc=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from kserve.errors import InvalidInput
+from kserve.utils.utils import generate_uuid
 from twins import TWINS, Port, answer
 
 
@@ -31,7 +32,7 @@ class Twin(Model):
             asked = next((each for each in payload.request_outputs or () if each.name == name), None)
             output.set_data_from_numpy(given[name], binary_data=bool(asked and asked.binary_data))
             outputs.append(output)
-        return InferResponse(payload.id, self.name, outputs)
+        return InferResponse(payload.id or generate_uuid(), self.name, outputs)
 
 
 def told(port: Port) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The known models behind Triton, by PyTriton (nvidia-pytriton), which brings Triton's server: python triton_twin.py HTTP GRPC"""
+"""The known models behind Triton, by PyTriton, which brings Triton's server: python triton_twin.py HTTP GRPC"""
 
 import sys
 from functools import partial
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-from pytriton.triton import Triton, TritonConfig
+from pytriton.triton import Triton, TritonConfig, TritonSecurityConfig
 from twins import TWINS, TYPES, Port, answer, pieces
+
+TOKEN = "conformance"  # PyTriton asks for one where Triton itself would not
 
 
 def told(port: Port) -> Tensor:
@@ -29,7 +31,7 @@ def words(requests: Any) -> Any:
 def main() -> None:
     http, grpc = map(int, sys.argv[1:3])
     config = TritonConfig(http_port=http, grpc_port=grpc, allow_metrics=False, http_address="127.0.0.1")
-    with Triton(config=config) as server:
+    with Triton(config=config, security_config=TritonSecurityConfig(access_token=TOKEN)) as server:
         for name, twin in TWINS.items():
             streams = name == "words"
             server.bind(
@@ -37,7 +39,7 @@ def main() -> None:
                 infer_func=words if streams else partial(infer, name),
                 inputs=[told(each) for each in twin.inputs],
                 outputs=[told(each) for each in twin.outputs],
-                config=ModelConfig(batching=True, max_batch_size=1024 * 10, decoupled=streams, batcher=DynamicBatcher()),
+                config=ModelConfig(batching=True, max_batch_size=100_000, decoupled=streams, batcher=DynamicBatcher()),
                 strict=False,
             )
         server.serve()
