@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bimodal.runtimes import process
-from tests.nursery import Nursery
+from tests.forking.sitecustomize import Popen
+from tests.nursery import NAMED, nursery
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,21 +30,19 @@ def _apart() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _forked() -> Iterator[Nursery]:
-    """The processes of models are forked from one that has imported their libraries."""
-    nursery = Nursery()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "subprocess", nursery)
-        yield nursery
-    nursery.close()
+def _forked(_apart: None) -> Iterator[None]:
+    """The processes of models, here and in commands, are forked from one that has imported their libraries."""
+    with nursery() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setattr(subprocess, "Popen", Popen)
+        yield
 
 
 @pytest.fixture
-def started_anew(_forked: Nursery) -> Iterator[None]:
+def started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processes of models are started as a user's are."""
-    _forked.anew = True
-    yield
-    _forked.anew = False
+    monkeypatch.delenv(NAMED)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
 """Nursery: a process that has imported the libraries and forks the processes of models for the tests.
 
-The import of scikit-learn takes a processor for more than a second; a thousand models loaded in tests would spend half
-an hour on it. What the fork runs is what `python -P -m bimodal.runtimes.child` runs, with the environment, the folder
-and the standard error of whoever asks; it ends as any other, and its end is told. A process that is wanted with
-another PYTHONPATH, or in a way that is not known here, is started as ever; so is all that tests start themselves
-(commands, servers), and what tests start of models there. A test that is about the start itself asks for the fixture
-`started_anew`.
+The import of scikit-learn takes a processor for more than a second; the thousand models that tests load, here and in
+the commands that they run, would spend half an hour on it. What the fork runs is what
+`python -P -m bimodal.runtimes.child` runs, with the environment, the folder and the standard error of whoever asks; it
+ends as any other, and its end is told. A process that is wanted with another PYTHONPATH, or in a way that is not known
+here, is started as ever, and so is everything else. A test that is about the start itself, or about what a process
+inherits, asks for the fixture `started_anew`; the tests of crashes do without the nursery altogether.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ import importlib
 import json
 import os
 import runpy
-import select
+import selectors
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-MODULES = ("bimodal.runtimes.child", "bimodal.compile.child")  # what it can run
+HERE = Path(__file__).resolve()
+HOOK = HERE.with_name("forking")  # in the PYTHONPATH of what is to ask
+NAMED = "BIMODAL_NURSERY"
+MODULES = ("bimodal.runtimes.child", "bimodal.compile.child")
 IMPORTED = (
     "pandas",
     "pyarrow.parquet",
@@ -43,182 +47,115 @@ IMPORTED = (
     "bimodal.formats.sklearn",
     *MODULES,
 )
-SAME = ("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE")
-LENGTH = 1 << 18  # bytes of the longest request: the environment
+SAME = ("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONHASHSEED")  # a process with others is no copy of this one
+LENGTH = 1 << 18  # bytes of the longest request
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-# -- the side of the tests ---------------------------------------------------------------------------------------------
-
-
-class Nursery:
-    """Stands where `bimodal.runtimes.process` looks for the module `subprocess`. Its process starts when it is needed
-    first."""
-
-    DEVNULL = subprocess.DEVNULL
-    TimeoutExpired = subprocess.TimeoutExpired
-
-    def __init__(self) -> None:
-        self.anew = False  # whether processes are started as ever
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
-
-    def Popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes] | Forked:
-        known = set(options) == {"pass_fds", "stdin", "stdout", "env", "cwd"} and options["stdout"] == 2
-        if self.anew or not known or [*command[:3]] != [sys.executable, "-P", "-m"] or command[3] not in MODULES:
-            return subprocess.Popen(command, **options)
-        environment: Mapping[str, str] = options["env"]
-        if any(environment.get(name) != self._environment().get(name) for name in SAME):
-            return subprocess.Popen(command, **options)
-        (fd,) = options["pass_fds"]
-        return self._fork(command[3], fd, dict(environment), str(options["cwd"] or os.getcwd()))
-
-    def _environment(self) -> dict[str, str]:
-        """Its own, as it was at the start."""
-        if self._process is None:
-            self._start()
-        return self._own
-
-    def _start(self) -> None:
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (mine, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LENGTH)
-        self._own = {**os.environ, **ONE_THREAD}
-        with theirs:
-            command = [sys.executable, "-P", str(Path(__file__).resolve()), str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=self._own, cwd="/")
-        self._channel = mine
-
-    def _fork(self, module: str, fd: int, environment: dict[str, str], folder: str) -> Forked:
-        assert self._channel is not None
-        end, theirs = os.pipe()
-        request = json.dumps({"module": module, "environment": environment, "folder": folder}).encode()
-        try:
-            with self._lock:
-                socket.send_fds(self._channel, [request], [fd, 2, theirs])
-                return Forked(int(self._channel.recv(64)), end)
-        finally:
-            os.close(theirs)
-
-    def close(self) -> None:
-        """The process ends, and what it has forked with it."""
-        if self._process is not None and self._channel is not None:
-            self._channel.close()
-            self._process.wait(10)
-
-
-class Forked:
-    """What is asked of a `subprocess.Popen`, of a process that another one has forked."""
-
-    def __init__(self, pid: int, end: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._end = end
-        self._lock = threading.Lock()
-
-    def poll(self) -> int | None:
-        return self._told(0.0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        code = self._told(timeout)
-        if code is None:
-            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
-        return code
-
-    def _told(self, timeout: float | None) -> int | None:
-        """How it ended, as soon as that is told, or after the timeout None."""
-        with self._lock:
-            if self.returncode is None and self._readable(timeout):
-                self.returncode = int(os.read(self._end, 64) or -signal.SIGKILL)  # nothing: the nursery itself is gone
-                os.close(self._end)
-            return self.returncode
-
-    def _readable(self, timeout: float | None) -> bool:
-        watched = select.poll()
-        watched.register(self._end, select.POLLIN)
-        return bool(watched.poll(None if timeout is None else timeout * 1000))
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-    def __del__(self) -> None:
-        if self.returncode is None:
-            os.close(self._end)
+@contextmanager
+def nursery() -> Iterator[dict[str, str]]:
+    """Its process, and the environment of those who are to ask it. In the end it kills what is left of its own."""
+    with tempfile.TemporaryDirectory(prefix="bm") as folder:  # short: a socket's name is bounded
+        paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {"PYTHONPATH": os.pathsep.join(paths), NAMED: f"{folder}/nursery"}
+        command = [sys.executable, "-P", str(HERE), environment[NAMED]]
+        own = {**os.environ, **ONE_THREAD, "PYTHONPATH": environment["PYTHONPATH"]}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own, cwd="/")
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"open\n"
+            yield environment
 
 
 # -- the process -------------------------------------------------------------------------------------------------------
 
 
-def main(channel: socket.socket) -> None:
-    """Forks for each request, tells how each one ended. Over when the tests are gone."""
-    for name in IMPORTED:
-        importlib.import_module(name)
-    for name in MODULES:
-        del sys.modules[name]  # it runs as `__main__`
-    gc.collect()
-    gc.freeze()
-    ended, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    ends: dict[int, int] = {}  # of each child the pipe on which its end is told
-    while True:
-        ready, _, _ = select.select([channel.fileno(), ended], [], [])
-        if ended in ready:
-            os.read(ended, 4096)
-            _bury(ends)
-        if channel.fileno() in ready and not _born(channel, ends):
-            break
-    for pid in ends:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    while ends:
-        _bury(ends, wait=True)
+class Nursery:
+    """Answers each request with the number of a new process (0: start it yourself), and later with how that ended.
+    It imports when the first comes: many runs of tests load no model."""
 
+    def __init__(self, place: str) -> None:
+        self._ready = False
+        self._selector = selectors.DefaultSelector()
+        self._parents: dict[int, socket.socket] = {}  # who asked for a process, by its number
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._door.bind(place)
+        self._door.listen(128)
+        self._bell, bell = os.pipe()  # rings when a process has ended
+        os.set_blocking(bell, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
 
-def _born(channel: socket.socket, ends: dict[int, int]) -> bool:
-    request, fds, _, _ = socket.recv_fds(channel, LENGTH, 3)
-    if not request:
-        return False
-    told = json.loads(request)
-    pid = os.fork()
-    if not pid:
-        channel.close()
-        _live(told, *fds)
-    for fd in fds[:2]:
-        os.close(fd)
-    ends[pid] = fds[2]
-    channel.send(str(pid).encode())
-    return True
+    def run(self) -> None:
+        """Until standard input ends."""
+        for file in (self._door, self._bell, sys.stdin):
+            self._selector.register(file, selectors.EVENT_READ)
+        print("open", flush=True)
+        while True:
+            ready = [key.fileobj for key, _ in self._selector.select()]
+            if sys.stdin in ready:
+                break
+            if self._bell in ready:
+                os.read(self._bell, 4096)
+                self._bury(os.WNOHANG)
+            if self._door in ready:
+                parent, _ = self._door.accept()
+                self._bear(parent)
+        for pid in self._parents:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._bury(0)
 
-
-def _bury(ends: dict[int, int], *, wait: bool = False) -> None:
-    while ends:
-        pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
-        if not pid:
+    def _bear(self, parent: socket.socket) -> None:
+        request, fds, _, _ = socket.recv_fds(parent, LENGTH, 2)
+        if not request:  # whoever asked is gone
+            parent.close()
             return
-        end = ends.pop(pid)
-        with contextlib.suppress(BrokenPipeError):  # nobody asks any more
-            os.write(end, str(os.waitstatus_to_exitcode(status)).encode())
-        os.close(end)
+        told = json.loads(request)
+        if any(told["environment"].get(name) != os.environ.get(name) for name in SAME):
+            parent.send(b"0")
+            parent.close()
+        else:
+            self._prepare()
+            pid = os.fork()
+            if not pid:
+                self._door.close()
+                parent.close()
+                for other in self._parents.values():
+                    other.close()
+                live(told, *fds)
+            self._parents[pid] = parent
+            with contextlib.suppress(BrokenPipeError):
+                parent.send(str(pid).encode())
+        for fd in fds:
+            os.close(fd)
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        for name in IMPORTED:
+            importlib.import_module(name)
+        for name in MODULES:
+            del sys.modules[name]  # it runs as `__main__`
+        gc.collect()
+        gc.freeze()
+        self._ready = True
+
+    def _bury(self, waiting: int) -> None:
+        while self._parents:
+            pid, status = os.waitpid(-1, waiting)
+            if not pid:
+                return
+            with self._parents.pop(pid) as parent, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                parent.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _live(told: dict[str, Any], fd: int, errors: int, end: int) -> NoReturn:
+def live(told: dict[str, Any], fd: int, errors: int) -> NoReturn:
     """What `python -P -m` does, and how it ends."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.close(end)
     for number, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, errors), (2, errors)):
         os.dup2(file, number)
     os.close(errors)
@@ -227,10 +164,11 @@ def _live(told: dict[str, Any], fd: int, errors: int, end: int) -> NoReturn:
     os.chdir(told["folder"])
     time.tzset()
     sys.modules["numpy"].random.seed()  # as a process of its own has it; `random` sees to that itself
-    sys.argv = [told["module"], str(fd)]
+    module = told["words"][3]
+    sys.argv = [module, str(fd)]
     code = 0
     try:
-        runpy.run_module(told["module"], run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except BaseException:  # the interpreter's own last word on it
@@ -241,4 +179,4 @@ def _live(told: dict[str, Any], fd: int, errors: int, end: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    Nursery(sys.argv[1]).run()

@@ -145,6 +145,7 @@ def test_columns_that_do_not_fit_leave_nothing_open(
     assert closed == ["in.csv"]
 
 
+@pytest.mark.usefixtures("started_anew")
 def test_a_model_that_was_loaded_for_it_ends_with_it(folder: Path, saved: Path) -> None:
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     before = set(children.read_text().split())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.harness import Bench, Place, Zygote, save_model, save_parts, workshop
+from tests.nursery import NAMED
 
 if sys.platform != "linux":
     collect_ignore_glob = ["*.py"]
@@ -37,6 +38,14 @@ class Scene:
             self.benches[place] = Bench(self.zygote, place, self.words, self.home)
         self.benches[place].earlier = {}
         return self.benches[place]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started_anew() -> Iterator[None]:
+    """Who is killed here, and what is left of it, is as a user has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(NAMED)
+        yield
 
 
 @pytest.fixture(scope="module")

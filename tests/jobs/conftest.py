@@ -17,3 +17,8 @@ def light() -> Iterator[Path]:
     """A folder in memory where the system has one: for tests with very many transactions, each waits for the disk."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _started_anew(started_anew: None) -> None:
+    """Whose child a process is, and what becomes of it, is what many of these are about; their models import little."""
