@@ -1,4 +1,4 @@
-"""gRPC calls without a wire: the methods of a wired app, called as `grpc.py` calls them. Messages are tritonclient's."""
+"""gRPC calls without a wire: the methods of a wired app, called as `grpc.py` calls them. Messages: tritonclient's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakeCall:
         self.deadline = deadline
         self.leading: Metadata = ()
         self.written: list[bytes] = []
-        self.paused = False
+        self.held = False
         self.room = asyncio.Event()
         self.room.set()
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -65,11 +65,15 @@ class FakeCall:
     async def ready(self) -> None:
         await self.room.wait()
 
+    def is_held(self) -> bool:
+        """Whether no more is read."""
+        return self.held
+
     def pause(self) -> None:
-        self.paused = True
+        self.held = True
 
     def resume(self) -> None:
-        self.paused = False
+        self.held = False
 
 
 class Caller:

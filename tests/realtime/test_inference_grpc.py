@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2
 
 from bimodal.realtime.calls import Status
 from bimodal.realtime.limits import Limits
@@ -92,8 +93,6 @@ def test_calls_of_one_turn_are_predicted_in_one_call_whatever_came_through_which
     asks = [vectors([row]) for row in ROWS] + [vectors([row], raw=False) for row in ROWS]
     asks += [vectors([row], id="7") for row in ROWS] + [vectors([row], datatype="FP32") for row in ROWS]
     answers = caller.together("ModelInfer", asks)
-    from tritonclient.grpc import service_pb2
-
     labels = [told(service_pb2.ModelInferResponse.FromString(each))["prediction"][0] for each in answers]
     expected = CASES["logistic"].model.predict(ROWS).tolist()
     assert labels == expected * 4

@@ -27,6 +27,7 @@ from bimodal.rows import Rows
 log = logging.getLogger("bimodal.realtime")
 
 T = TypeVar("T")
+_LOOK = 0.1  # seconds between two looks whether the answers in pieces are over
 
 
 class Control(Protocol):
@@ -100,6 +101,8 @@ class Served:
     async def retire(self) -> None:
         """Finish what was taken, for those who hold it also what they still ask, then close the model."""
         await self._free.wait()
+        while self.streams.open:  # noqa: ASYNC110 - an answer in pieces takes seconds; nobody waits for this
+            await asyncio.sleep(_LOOK)
         await self.close()
 
     async def close(self) -> None:
@@ -210,6 +213,7 @@ class Service:
         self.limits = limits
         self.metrics = metrics
         self.draining = False
+        self.leaving: set[Callable[[], None]] = set()  # told when the server begins to drain: calls that are held open
         self.shelf = Shelf()
         self.control: Control | None = None
         self.retiring: set[asyncio.Task[None]] = set()
@@ -287,9 +291,17 @@ class Service:
         task.add_done_callback(self.retiring.discard)
         return task
 
+    def drain(self) -> None:
+        """The server will end: it is ready no more, and those whose calls are held open are told. What comes is still
+        answered.
+        """
+        self.draining = True
+        for each in list(self.leaving):
+            each()
+
     async def close(self) -> None:
         """Finish what was taken, refuse what comes, end the models."""
-        self.draining = True
+        self.drain()
         await asyncio.gather(*self.retiring, *[served.close() for served in self.shelf])
 
 

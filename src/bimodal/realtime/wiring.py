@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -17,17 +18,18 @@ from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages
 from bimodal.realtime.app import App, Handler, state, text
+from bimodal.realtime.calls import Methods
 from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON
 from bimodal.realtime.extension import Extension
-from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
-from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols import instances, invocations
+from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.media import Media
+from bimodal.realtime.protocols.methods import methods
 from bimodal.realtime.protocols.openinference import InferDoor, metadata
 from bimodal.realtime.service import Served, Service
 
@@ -36,14 +38,23 @@ ROOM = 1024  # names of models, of one server with a repository, that counters a
 
 @dataclass(frozen=True)
 class Wired:
-    """A worker's app, its service, its models as they come and go, and how to end all."""
+    """A worker's app and its gRPC methods, its service, its models as they come and go, and how to end all."""
 
     app: App
+    methods: Methods
     service: Service
     catalogue: Catalogue
     close: Callable[[], Any]
-    methods: Methods = field(default_factory=NoMethods)
     repository: Mapping[str, Any] | None = None
+
+    def linked(self, control: socket.socket) -> Callable[[bytes], None]:
+        """Let the process at the other end lead what models come and go; gives what takes the lines that it says."""
+        self.service.control = link = Link(control, self.catalogue, self.repository)
+        return link.take
+
+    def drain(self) -> None:
+        """The server will end soon."""
+        self.service.drain()
 
 
 async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
@@ -110,6 +121,7 @@ def wire(
     catalogue = Catalogue(service, counters, PROVIDERS)
     extension = Extension(service, counters, told, worker).load()
     repository_doors.extend(extension)
+    chat.extend(extension)
     if extension.spec.get("stores"):
         library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
     counters.add(extension.texts)
@@ -132,7 +144,7 @@ def wire(
             await each()
         counters.refresh()  # nothing is in flight any more, also for those who read this row later
 
-    return Wired(app, service, catalogue, close, repository)
+    return Wired(app, methods(service, counters), service, catalogue, close, repository)
 
 
 def _labels(model: Model) -> dict[str, str]:

@@ -54,15 +54,26 @@ class Health:
         return SERVING if self._service.taking else NOT_SERVING
 
     def watch(self, watch: Watch) -> None:
-        """Tell it now and whenever its state changes."""
+        """Tell it now and whenever its state changes, until the server drains."""
         watch.tell(self.state(watch.name))
+        if self._service.draining:
+            watch.end()
+            return
         self._watches.add(watch)
+        self._service.leaving.add(self._drain)
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._look())
 
     def leave(self, watch: Watch) -> None:
         """The caller is gone."""
         self._watches.discard(watch)
+
+    def _drain(self) -> None:
+        """Everybody hears that the server is not serving, and that it is the last word."""
+        for watch in list(self._watches):
+            watch.tell(self.state(watch.name))
+            watch.end()
+        self._watches.clear()
 
     async def _look(self) -> None:
         """While somebody watches."""
@@ -117,6 +128,10 @@ class Watch:
 
     def abort(self) -> None:
         self._health.leave(self)
+
+    def end(self) -> None:
+        """Nothing more will be told."""
+        self._call.end()
 
     def tell(self, state: int) -> None:
         """Write the state if it is another than before."""

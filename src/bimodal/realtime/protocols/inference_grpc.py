@@ -77,6 +77,7 @@ class Inference:
         self._metrics = metrics
         self._heads = Heads()
         self.limits = service.limits
+        self.leaving = service.leaving
 
     def __call__(self, call: Call, data: bytes) -> Cancel | None:
         work = self.begin(Single(call), data, call.deadline)
@@ -106,6 +107,11 @@ class Inference:
             self.refuse(door, reply, error)
             return None
         return work
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server will end."""
+        return self._service.draining
 
     def pieces(self, data: bytes) -> Pieces | None:
         """The answer of a model that gives it in pieces; None for all others, and where no model is found."""

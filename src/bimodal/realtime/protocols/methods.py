@@ -35,6 +35,6 @@ def methods(service: Service, metrics: Metrics) -> Table:
     streaming: dict[str, Streaming] = {
         f"{INFERENCE}/ModelStreamInfer": Streams(inference),
         **watched.streaming,
-        **reflection.streaming(),
+        **reflection.streaming(service),
     }
     return Table(unary, streaming)

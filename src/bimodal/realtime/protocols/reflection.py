@@ -6,25 +6,30 @@ https://grpc.io/docs/guides/reflection/. `v1alpha` is the same under its earlier
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
+from bimodal.errors import Unavailable
 from bimodal.realtime.calls import Call, Status, Streaming
 from bimodal.realtime.protocols import statuses
 from bimodal.realtime.protocols.messages import files, message, pool, services
 from bimodal.realtime.protocols.tensor_messages import parsed
+from bimodal.realtime.service import Service
 
+DRAINING = "the server is shutting down; ask another"
 PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 
 
-def streaming() -> dict[str, Streaming]:
+def streaming(service: Service) -> dict[str, Streaming]:
     """The methods by path."""
-    return {f"/{each}.ServerReflection/ServerReflectionInfo": Kind(each) for each in PACKAGES}
+    return {f"/{each}.ServerReflection/ServerReflectionInfo": Kind(each, service) for each in PACKAGES}
 
 
 class Kind:
     """The method of one package."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, service: Service) -> None:
+        self.service = service
         self.request = message(f"{package}.ServerReflectionRequest")
         self.response = message(f"{package}.ServerReflectionResponse")
 
@@ -40,7 +45,7 @@ class Kind:
                 told.list_services_response.service.add(name=name)
         elif asked == "file_by_filename" and request.file_by_filename in files():
             _add(told, request.file_by_filename)
-        elif asked == "file_containing_symbol" and (found := _file(request.file_containing_symbol)):
+        elif asked == "file_containing_symbol" and (found := _symbols().get(request.file_containing_symbol)):
             _add(told, found)
         elif asked == "all_extension_numbers_of_type" and _message(request.all_extension_numbers_of_type):
             told.all_extension_numbers_response.base_type_name = request.all_extension_numbers_of_type
@@ -57,20 +62,28 @@ class Asking:
     def __init__(self, kind: Kind, call: Call) -> None:
         self._kind = kind
         self._call = call
+        kind.service.leaving.add(self._leave)
 
     def feed(self, message: bytes) -> None:
         try:
             request = parsed(self._kind.request, message)
         except Exception as error:
+            self.abort()
             statuses.fail(self._call, error)
             return
         self._call.write(self._kind.answered(request).SerializeToString())
 
     def finish(self) -> None:
+        self.abort()
         self._call.end()
 
     def abort(self) -> None:
-        """Nothing goes on that could be stopped."""
+        self._kind.service.leaving.discard(self._leave)
+
+    def _leave(self) -> None:
+        """The server drains, and everything that was asked is answered."""
+        self.abort()
+        statuses.fail(self._call, Unavailable(DRAINING))
 
 
 def _add(told: Any, name: str) -> None:
@@ -86,13 +99,31 @@ def _with_imports(name: str) -> Iterator[str]:
         yield from _with_imports(each)
 
 
-def _file(symbol: str) -> str | None:
-    """The name of the file in which a service, method, message, field or enum stands."""
-    try:
-        found: str = pool().FindFileContainingSymbol(symbol).name
-    except KeyError:
-        return None
-    return found
+@cache
+def _symbols() -> dict[str, str]:
+    """The file of every service, method, message, field, enum and value, by its full name."""
+    return {f"{file.package}.{symbol}": file.name for file in files().values() for symbol in _named(file)}
+
+
+def _named(file: Any) -> Iterator[str]:
+    for service in file.service:
+        yield service.name
+        yield from (f"{service.name}.{method.name}" for method in service.method)
+    for each in file.enum_type:
+        yield each.name
+        yield from (value.name for value in each.value)
+    for each in file.message_type:
+        yield from _inside(each, each.name)
+
+
+def _inside(message: Any, name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}.{each.name}" for each in (*message.field, *message.oneof_decl))
+    for each in message.enum_type:
+        yield f"{name}.{each.name}"
+        yield from (f"{name}.{value.name}" for value in each.value)  # values stand beside their enum
+    for each in message.nested_type:
+        yield from _inside(each, f"{name}.{each.name}")
 
 
 def _message(name: str) -> bool:

@@ -13,7 +13,7 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
-from bimodal.errors import BimodalError, Overloaded
+from bimodal.errors import BimodalError, Overloaded, Unavailable
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.calls import Call
 from bimodal.realtime.exchange import Response
@@ -86,6 +86,9 @@ class Stream:
         self.wake = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+        self._leaving = inference.leaving
+        self._leaving.add(self.wake.set)
+
     def feed(self, message: bytes) -> None:
         self._waiting.append(message)
         self._size += len(message)
@@ -96,6 +99,7 @@ class Stream:
         self.wake.set()
 
     def abort(self) -> None:
+        self._leaving.discard(self.wake.set)
         self._task.cancel()
         if self._behind is not None:
             self._behind.cancel()
@@ -149,16 +153,21 @@ class Stream:
                 self._places.popleft()
                 await self._call.ready()
                 self._begin()
-            self._call.end()
+            if self._whole:
+                self._call.end()
+            else:
+                statuses.fail(self._call, Unavailable("the server is shutting down; ask another"))
         except Exception as error:
             statuses.fail(self._call, error)
+        finally:
+            self._leaving.discard(self.wake.set)
 
     async def _any(self) -> bool:
-        """Wait for the answer to the first request; False at the end."""
+        """Wait for the answer to the first request; False at the end, and where the server drains and all is said."""
         while True:
             if self._places and (self._places[0].told is not None or self._places[0].pieces is not None):
                 return True
-            if self._whole and not self._places and not self._waiting:
+            if not self._places and not self._waiting and (self._whole or self._inference.draining):
                 return False
             self.wake.clear()
             await self.wake.wait()
