@@ -97,6 +97,16 @@ RUNTIME = Setting(
     "runtime", runtime, "auto", "What executes the model: auto (the fastest that is proven), exact, onnx or native."
 )
 
+CONTROLS = ("none", "explicit", "poll")
+
+
+def control(text: str) -> str:
+    """One of CONTROLS."""
+    if text not in CONTROLS:
+        raise UsageError(f"there is no repository control {text!r}; it is one of {', '.join(CONTROLS)}")
+    return text
+
+
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
     Setting("port", int, 8000, "Port to listen on; 0 takes a free one."),
@@ -111,6 +121,17 @@ SERVE = (
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),
     Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413."),
+    Setting(
+        "repository", str, None, "A folder of models, NAME/VERSION/…, that are served beside those that are named."
+    ),
+    Setting(
+        "repository_control",
+        control,
+        "explicit",
+        "How the models of a repository change: explicit (callers load and unload them), poll (what changes in the "
+        "folder is served) or none.",
+    ),
+    Setting("repository_versions", int, 2, "Newest versions of a model in a repository that are served."),
     Setting("upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413."),
     Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413."),
     Setting("header_timeout", seconds, 10.0, "Time for the head of a request to arrive; beyond it: 408."),

@@ -21,6 +21,7 @@ Examples:
     bimodal serve my_model.pkl --port 5000 --outputs prediction,probability
     bimodal serve churn.pkl fraud.onnx --workers 2
     curl -d '{"input": [5.1, 3.5, 1.4, 0.2]}' http://127.0.0.1:8000/predict
+    bimodal serve models/                               a repository: models/NAME/VERSION/…
     bimodal serve bimodal.toml                          its models, with its [server]
     bimodal serve my_model.pkl --post request.json      one request, no port
 """
@@ -30,7 +31,8 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL…|CONFIG", help="Saved models, each served under its file's name; or a bimodal.toml."
+            metavar="MODEL…|REPOSITORY|CONFIG",
+            help="Saved models, each served under its file's name; or a folder of models; or a bimodal.toml.",
         ),
     ],
     host: Annotated[str | None, option(SETTINGS["host"])] = None,
@@ -52,6 +54,8 @@ def serve(
     header_timeout: Annotated[float | None, option(SETTINGS["header_timeout"])] = None,
     body_timeout: Annotated[float | None, option(SETTINGS["body_timeout"])] = None,
     idle_timeout: Annotated[float | None, option(SETTINGS["idle_timeout"])] = None,
+    repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
+    repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
     ] = False,
@@ -74,6 +78,8 @@ def serve(
         "header_timeout": header_timeout,
         "body_timeout": body_timeout,
         "idle_timeout": idle_timeout,
+        "repository_control": repository_control,
+        "repository_versions": repository_versions,
     }
     loading: dict[str, Any] = {
         "code": code or (),

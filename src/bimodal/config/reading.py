@@ -225,7 +225,8 @@ def _rooted(config: Config) -> Config:
 
     models = {name: _rooted_model(each, place) for name, each in config.models.items()}
     jobs = {name: _rooted_job(each, place) for name, each in config.jobs.items()}
-    return replace(config, state=place(config.state), models=models, jobs=jobs)
+    server = {name: place(value) if name == "repository" else value for name, value in config.server.items()}
+    return replace(config, state=place(config.state), models=models, jobs=jobs, server=server)
 
 
 Place = Callable[[str], str]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from bimodal import errors, model
@@ -18,6 +19,7 @@ from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.service import Served, Service
 
 PROOF = 60.0  # seconds that a model which follows another may take to be compiled, before it answers as it is
+TOGETHER = 8  # models that are loaded at once where nobody is answered yet
 LOOK = 0.05  # seconds between two looks whether it is
 
 
@@ -64,15 +66,18 @@ class Catalogue:
         for name in told.counted:
             self._metrics.layout.add(name)
         aside = self._aside.setdefault(told.change, {})
-        failed = []
-        for spec in told.models:
-            try:
-                served = await asyncio.to_thread(self._opened, spec)
-            except Exception as error:  # whatever a model does when it is loaded, it is told
-                failed.append(Failure(spec["name"], spec["label"] or "", _told(error)))
-            else:
-                aside[served.model.name, served.model.version] = served
-        return failed
+        alone = asyncio.Semaphore(TOGETHER if not self.service.shelf.names else 1)
+
+        async def opened(spec: Mapping[str, Any]) -> list[Failure]:
+            async with alone:
+                try:
+                    served = await asyncio.to_thread(self._opened, spec)
+                except Exception as error:  # whatever a model does when it is loaded, it is told
+                    return [Failure(spec["name"], spec["label"] or "", _told(error))]
+            aside[served.model.name, served.model.version] = served
+            return []
+
+        return list(chain(*await asyncio.gather(*[opened(each) for each in told.models])))
 
     def _opened(self, spec: Mapping[str, Any]) -> Served:
         follows = spec["name"] in self.service.shelf.names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bimodal.errors import UsageError
 from bimodal.model import Model
 from bimodal.realtime.asgi import Application
 from bimodal.realtime.asgi import asgi as application
@@ -35,6 +36,8 @@ def asgi(
     chosen = {"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits}
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, chosen, loading)
+    if prepared.repository is not None:
+        raise UsageError("a repository is served by `bimodal serve` or bimodal.serve(); here, name the models")
     told = prepared.told
     given = {id(each.location): each for each in models if isinstance(each, Model)}
     loaded = [given.get(id(each)) or Model.open(each) for each in prepared.locations]

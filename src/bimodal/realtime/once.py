@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from bimodal.errors import DeadlineExceeded
 from bimodal.realtime import wiring
 from bimodal.realtime.exchange import Request, Response
+from bimodal.realtime.keeper import stocked
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.serving import SETTINGS, limits_of, prepare
 
@@ -21,9 +22,14 @@ def answer_once(
     """What the server would answer to one request: no socket, no worker process."""
     prepared = prepare(models, {name: options.get(name) for name in SETTINGS}, loading)
     spec, told = prepared.spec(metrics=None), prepared.told  # `prepared` holds what was fetched, until the answer
+    stock = None  # which keeps the copies of a repository's models, until the answer
+    if spec["repository"] is not None:
+        stock, spec["stock"] = stocked(spec["repository"])
     path, _, query = target.partition("?")
     headers = {b"content-type": b"application/json", b"host": b"localhost"}
-    return asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+    answer = asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+    del stock
+    return answer
 
 
 async def _answer(

@@ -12,6 +12,7 @@ from bimodal import config, settings
 from bimodal.config import Config, ModelTable, StoreTable
 from bimodal.errors import UsageError
 from bimodal.location import Location, PrivateFolder
+from bimodal.realtime import repository as repositories
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
@@ -42,17 +43,21 @@ def serve(
     allow_drift: bool = False,
     insecure: bool = False,
     queue_target: float | None = None,
+    repository: str | Path | None = None,
+    repository_control: str | None = None,
+    repository_versions: int | None = None,
     stores: Mapping[str, Mapping[str, Any]] | None = None,
     **limits: Any,
 ) -> Server:
     """Serve models over HTTP and gRPC from worker processes; returns when the first request can be answered.
 
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
-    models and its [server]. port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of its
-    own; both answer both. outputs: what is answered when a request names none. limits:
-    deadline, header_timeout, body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given
-    comes from the environment (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have
-    a prediction store, by name, what `store` gives; those of a bimodal.toml are there already.
+    models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names one to be
+    served beside other models). port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of
+    its own; both answer both. outputs: what is answered when a request names none. limits: deadline, header_timeout,
+    body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given comes from the environment
+    (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have a prediction store, by
+    name, what `store` gives; those of a bimodal.toml are there already.
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
@@ -67,6 +72,11 @@ def serve(
         "cors": cors,
     }
     given |= {"runtime": runtime, "queue_target": queue_target, **limits}
+    given |= {
+        "repository": None if repository is None else str(repository),
+        "repository_control": repository_control,
+        "repository_versions": repository_versions,
+    }
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, given, loading)
     told = prepared.told
@@ -86,20 +96,22 @@ def serve(
 @dataclass(frozen=True)
 class Prepared:
     """What a server starts from. told: every setting's value. defaults: of each model that has its own, the outputs
-    and the threshold. config: the bimodal.toml that names the models.
+    and the threshold. config: the bimodal.toml that names the models. repository: for the spec, None where there is
+    none.
     """
 
     locations: list[Location]
     told: Mapping[str, Any]
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Config | None = None
+    repository: Mapping[str, Any] | None = None
 
     def spec(self, *, metrics: str | None, stores: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """The server's, as `wiring.build` takes it. config: the path of bimodal.toml, None where there is none."""
         path = None if self.config is None else str(self.config.path)
         known = {**({} if self.config is None else stores_of(self.config)), **(stores or {})}
         told = spec_of(self.locations, self.told, metrics=metrics)
-        return {**told, "defaults": self.defaults, "config": path, "stores": known}
+        return {**told, "defaults": self.defaults, "config": path, "stores": known, "repository": self.repository}
 
 
 def stores_of(file: Config) -> dict[str, dict[str, Any]]:
@@ -124,8 +136,38 @@ def prepare(models: Sequence[Any], given: Mapping[str, Any], loading: Mapping[st
     if len(models) == 1 and isinstance(models[0], str | Path) and str(models[0]).endswith(".toml"):
         refuse(loading)
         return of_config(config.read(models[0]), given)
+    if len(models) == 1 and isinstance(models[0], str | Path) and repositories.is_repository(models[0]):
+        given = {**given, "repository": str(models[0])}
+        models = ()
     told = resolved(given)
-    return Prepared(locate(models, **loading, runtime=told["runtime"]), told)
+    shared = repository(told, loading)
+    located = [] if shared is not None and not models else locate(models, **loading, runtime=told["runtime"])
+    return Prepared(located, told, repository=shared)
+
+
+def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The repository of a server, for its spec: path, control, versions, and how its models are loaded. Raises
+    UsageError.
+    """
+    if told["repository"] is None:
+        return None
+    if told["repository_versions"] < 1:
+        raise UsageError(f"repository_versions {told['repository_versions']}: one at least")
+    sample, code = loading.get("sample"), loading.get("code") or ()
+    if sample is not None and not isinstance(sample, str | Path):
+        raise UsageError("for the models of a repository the sample is a file; or pack each model with its own")
+    return {
+        "path": str(repositories.Repository(told["repository"]).folder),
+        "control": settings.control(told["repository_control"]),
+        "versions": told["repository_versions"],
+        "loading": {
+            "sample": None if sample is None else str(sample),
+            "code": [str(each) for each in ((code,) if isinstance(code, str | Path) else code)],
+            "features": loading.get("features"),
+            "allow_drift": bool(loading.get("allow_drift")),
+            "runtime": told["runtime"],
+        },
+    }
 
 
 def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
@@ -146,9 +188,10 @@ def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
             )
         )
         defaults[name] = {"outputs": own["outputs"], "threshold": own["threshold"]}
-    if not locations:
+    shared = repository(told, {})
+    if not locations and shared is None:
         raise UsageError(f"{file.path} names no model; write a table [models.NAME] with its path")
-    return Prepared(locations, told, defaults, file)
+    return Prepared(locations, told, defaults, file, shared)
 
 
 def _own(table: ModelTable) -> dict[str, Any]:

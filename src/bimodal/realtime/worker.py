@@ -8,6 +8,7 @@ the end of the control socket, which means that the parent is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -17,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -47,6 +48,12 @@ class Wired(Protocol):
     @property
     def methods(self) -> Methods: ...
 
+    def linked(self, control: socket.socket) -> Callable[[bytes], None] | None:
+        """What takes the lines that the parent says from now on."""
+
+    def drain(self) -> None:
+        """The worker will end: no more is begun than what is asked from now on."""
+
     async def close(self) -> None: ...
 
 
@@ -57,6 +64,12 @@ class Found:
         module, _, attribute = name.partition(":")
         self.app = cast(App, getattr(importlib.import_module(module), attribute))
         self.methods: Methods = NoMethods()
+
+    def linked(self, control: socket.socket) -> None:
+        """It has no models that come and go."""
+
+    def drain(self) -> None:
+        """It holds no calls open."""
 
     async def close(self) -> None:
         """Nothing was opened for it."""
@@ -74,6 +87,8 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
     """Build, report, serve until SIGTERM, drain."""
     stopping = asyncio.Event()
     _on_terminate(stopping)
+    hears = Hears(asyncio.get_running_loop())
+    threading.Thread(target=_watch, args=(control, hears), name="bimodal-parent", daemon=True).start()
     try:
         wired = await build(job)
         listener = Listener(wired.app, job.limits, wired.methods)
@@ -88,8 +103,10 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
     gc.collect()
     gc.set_threshold(50_000, 50, 100)
     gc.freeze()  # what exists by now stays: no collection needs to look at it again
+    hears.take = wired.linked(control)
     _tell(control, Report(ready=True))
     await stopping.wait()
+    wired.drain()
     await listener.drain(job.grace)
     await wired.close()
 
@@ -104,7 +121,6 @@ def main(control_fd: int, *listening_fds: int) -> None:
     job = msgspec.json.decode(_line(control), type=Job)
     _die_with(job.parent)
     _open_many()
-    threading.Thread(target=_watch, args=(control,), name="bimodal-parent", daemon=True).start()
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
     run(serve(job, control, listening))
 
@@ -155,10 +171,29 @@ def _line(control: socket.socket) -> bytes:
     return bytes(read)
 
 
-def _watch(control: socket.socket) -> None:
-    """End when the parent does: it sends nothing more, so the only thing to come is the end of the socket."""
-    while control.recv(1024):
-        pass
+class Hears:
+    """Hands what the parent says to the event loop. take: None where nothing but the end is of interest."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.take: Callable[[bytes], None] | None = None
+        self._loop = loop
+
+    def line(self, told: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._hear, told)
+
+    def _hear(self, told: bytes) -> None:
+        if self.take is not None:
+            self.take(told)
+
+
+def _watch(control: socket.socket, hears: Hears) -> None:
+    """Take what the parent says, and end when it does."""
+    rest = b""
+    while data := control.recv(65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for each in lines:
+            hears.line(each)
     os._exit(1)
 
 

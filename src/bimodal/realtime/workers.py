@@ -18,18 +18,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from bimodal.errors import BimodalError
+from bimodal.errors import BimodalError, Unavailable
+from bimodal.realtime.control import Ask, Done, Order, States, Word, line, word
 from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.reload import Reload
 
 log = logging.getLogger("bimodal.realtime")
 
+DEAF = 5.0  # seconds that a worker may take to listen
 STEADY = 10.0  # seconds after which a worker that ran counts as sound again
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
@@ -77,6 +81,11 @@ class Workers:
         self._retired: list[Worker] = []  # they drain; nobody follows them
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._supervise, name="bimodal-workers", daemon=True)
+        self._reloads: deque[Reload] = deque()
+        self._stock: Mapping[str, Any] | None = None  # what of a repository is served
+        self._states: States | None = None
+        self._answers: deque[tuple[Worker, Done]] = deque()
+        self.asked: Callable[[Worker, Ask], None] | None = None  # told what workers ask, in the thread
 
     @property
     def pids(self) -> list[int]:
@@ -99,19 +108,39 @@ class Workers:
         """
         change = Change(dict(spec), list(range(len(self._workers))))
         self._change = change
-        with contextlib.suppress(OSError):  # the supervisor may have ended meanwhile
-            self._wake.send(b".")
+        self._poke()
         while not change.over.wait(0.5) and not self._ended.is_set():
             pass
         if change.error is not None:
             raise change.error
 
+    def reload(self, change: Reload) -> None:
+        """Have all workers make a change of their models. Returns when they have; raises what keeps them from it."""
+        self._reloads.append(change)
+        self._poke()
+        while not change.result(0.5):
+            if self._ended.is_set():
+                raise Unavailable("the server is shutting down")
+
+    def tell(self, states: States) -> None:
+        """Let all workers know, and those that start later."""
+        self._states = states
+        self._poke()
+
+    def answer(self, worker: Worker, done: Done) -> None:
+        """Tell a worker of what it asked."""
+        self._answers.append((worker, done))
+        self._poke()
+
+    def _poke(self) -> None:
+        with contextlib.suppress(OSError):  # the supervisor may have ended meanwhile
+            self._wake.send(b".")
+
     def stop(self, grace: float | None = None) -> None:
         """Drain all, for at most `grace` seconds; returns when they have ended. Called again, it ends them at once."""
         self._kill_at = time.monotonic() + (self._grace if grace is None else grace) + _EXTRA
         self._stops += 1
-        with contextlib.suppress(OSError):  # the supervisor may have ended meanwhile
-            self._wake.send(b".")
+        self._poke()
         self._ended.wait()
         self._wake.close()
 
@@ -124,7 +153,7 @@ class Workers:
     def _supervise(self) -> None:
         try:
             for worker in self._workers:
-                worker.start()
+                worker.start(self._stock)
             while any(worker.is_alive for worker in self._all()):
                 self._turn()
         finally:
@@ -153,11 +182,36 @@ class Workers:
                 worker.kill()
         for worker in self._workers:
             if worker.restart_at <= now:
-                worker.start()
+                worker.start(self._stock)
         if all(worker.is_ready for worker in self._workers):
             self._started.set()
-        if self._change is not None and not self._stops:
+        self._tell_all()
+        if self._stops:
+            return
+        if self._reloads:
+            self._reload(self._reloads[0])
+        elif self._change is not None:
             self._go_on(self._change)
+
+    def _reload(self, reload: Reload) -> None:
+        """A change of models goes before one of workers, unless that has begun."""
+        if self._change is not None and self._change.successor is not None:
+            self._go_on(self._change)
+            return
+        reload.go_on(self._workers)
+        self._stock = reload.stock or self._stock
+        if reload.over:
+            self._reloads.popleft()
+
+    def _tell_all(self) -> None:
+        """What is to be told: the states to all that serve, answers to those who asked."""
+        for worker in self._all():
+            if worker.is_ready and self._states is not None and worker.knows is not self._states:
+                worker.knows = self._states
+                worker.tell(self._states)
+        while self._answers:
+            worker, done = self._answers.popleft()
+            worker.tell(done)
 
     def _go_on(self, change: Change) -> None:
         """Start the next successor, or let the one that is ready take over."""
@@ -171,7 +225,7 @@ class Workers:
         if change.successor is None and change.left:
             change.place = change.left.pop(0)
             change.successor = self._workers[change.place].successor(change.spec, len(self._workers))
-            change.successor.start()
+            change.successor.start(self._stock)
         elif change.successor is None:
             self._settle(change)
 
@@ -192,14 +246,28 @@ class Workers:
         for worker in ready:
             if worker is None:
                 self._woken.recv(64)
-            elif (report := worker.report()) is None:
+            elif (words := worker.words()) is None:
                 self._bury(worker)
-            elif not report.ready and self._change is not None and worker is self._change.successor:
-                self._change.error = error_of(report.code, report.message)
-            elif not report.ready and self._started.is_set():
-                log.error("worker %d cannot start again: %s", worker.number, report.message)
-            elif not report.ready:
-                self._error = self._error or error_of(report.code, report.message)
+            else:
+                for told in words:
+                    self._hear(worker, told)
+
+    def _hear(self, worker: Worker, told: Word) -> None:
+        """Something that a worker said."""
+        if isinstance(told, Ask):
+            if self.asked is not None:
+                self.asked(worker, told)
+        elif not isinstance(told, Report):
+            if self._reloads:
+                self._reloads[0].take(worker, told, self._workers)
+        elif told.ready:
+            worker.is_ready = True
+        elif self._change is not None and worker is self._change.successor:
+            self._change.error = error_of(told.code, told.message)
+        elif self._started.is_set():
+            log.error("worker %d cannot start again: %s", worker.number, told.message)
+        else:
+            self._error = self._error or error_of(told.code, told.message)
 
     def _bury(self, worker: Worker) -> None:
         """A worker has ended: by our wish, too early, or to be restarted."""
@@ -230,6 +298,8 @@ class Worker:
         self.control: socket.socket | None = None
         self.is_ready = False
         self.restart_at = self.kill_at = math.inf
+        self.task = self.prepared = self.switched = 0  # the change that it was told of, that it prepared and has made
+        self.knows: States | None = None
         self.listening = listening
         self._job = msgspec.structs.replace(job, worker=number)
         self._pause = _FIRST_PAUSE
@@ -248,10 +318,12 @@ class Worker:
         """Whether the process runs, or is about to."""
         return self.process is not None or self.restart_at < math.inf
 
-    def start(self) -> None:
-        """Start the process and give it its job."""
+    def start(self, stock: Mapping[str, Any] | None = None) -> None:
+        """Start the process and give it its job. stock: what of a repository is served now."""
         self.restart_at = math.inf
         self.is_ready = False
+        self.task = self.prepared = self.switched = 0
+        self.knows = None
         self._read = b""
         self._started_at = time.monotonic()
         self.control, theirs = socket.socketpair()
@@ -261,12 +333,28 @@ class Worker:
         # A group of its own: Ctrl-C in the terminal is for the parent, which drains the workers.
         self.process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL, process_group=0)
         theirs.close()
+        job = (
+            self._job if stock is None else msgspec.structs.replace(self._job, spec={**self._job.spec, "stock": stock})
+        )
         try:
-            self.control.sendall(msgspec.json.encode(self._job) + b"\n")
+            self.control.sendall(msgspec.json.encode(job) + b"\n")
         except OSError:
             log.warning("worker %d ended as it was started", self.number)  # its burial follows
 
-    def report(self) -> Report | None:
+    def tell(self, told: Order) -> None:
+        """Say something to a worker that serves. One that does not listen for long hangs, and is ended."""
+        if self.control is None:
+            return
+        try:
+            self.control.settimeout(DEAF)
+            self.control.sendall(line(told))
+        except TimeoutError:
+            log.error("worker %d does not listen; it is ended", self.number)
+            self.kill()
+        except OSError:
+            log.warning("worker %d ended as it was spoken to", self.number)  # its burial follows
+
+    def words(self) -> list[Word] | None:
         """What the worker has to say; None when it has ended."""
         assert self.control is not None
         try:
@@ -275,13 +363,8 @@ class Worker:
             data = b""
         if not data:
             return None
-        self._read += data
-        if not self._read.endswith(b"\n"):
-            return Report(ready=True)
-        report = msgspec.json.decode(self._read, type=Report)
-        self._read = b""
-        self.is_ready = report.ready
-        return report
+        *lines, self._read = (self._read + data).split(b"\n")
+        return [word(each) for each in lines]
 
     def bury(self) -> str:
         """The process has ended, or is about to: wait for it, and say how it ended."""

@@ -1,0 +1,226 @@
+"""Keeper: the thread of a server's parent process that has its workers serve what is in the repository.
+
+It does one thing after the other: what a caller asks for, and, where the folder is polled, what has changed there. A
+change that is seen is taken up when the files have stood still from one look to the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from bimodal import errors
+from bimodal.errors import BimodalError, UsageError
+from bimodal.realtime.control import Ask, Done, States
+from bimodal.realtime.reload import Reload
+from bimodal.realtime.repository import Found, Repository, Stamp
+from bimodal.realtime.states import LOADING, READY, UNAVAILABLE, UNLOADING
+from bimodal.realtime.stock import Plan, Refused, Stock
+from bimodal.realtime.workers import Worker, Workers
+from bimodal.settings import CONTROLS
+
+log = logging.getLogger("bimodal.realtime")
+
+EVERY = 2.0  # seconds between two looks at a folder that is polled
+NONE, _, POLL = CONTROLS
+PUT_AWAY = "it was unloaded"
+
+if TYPE_CHECKING:
+    from bimodal.realtime.shelf import Aliases  # with NumPy, which a server's parent process does without
+
+Look = dict[str, list[tuple[str, str, Stamp]]]
+
+
+class Keeper:
+    """told: the repository as the server's spec has it. fixed: names of models that are none of it."""
+
+    def __init__(self, told: Mapping[str, Any], workers: Workers, fixed: Sequence[str] = ()) -> None:
+        self.repository = Repository(told["path"])
+        self._stock = Stock(told["loading"], told["versions"], fixed)
+        self._control, self._fixed = told["control"], set(fixed)
+        self._workers = workers
+        self._away: set[str] = set()  # names that were unloaded
+        self._seen: Look = {}
+        self._tried: Look = {}
+        self._asks: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._numbers = count(1)
+        self._states: dict[tuple[str, str], tuple[str, str]] = {}
+        self._thread = threading.Thread(target=self._run, name="bimodal-repository", daemon=True)
+        workers.asked = self._asked
+
+    def start(self) -> None:
+        """Load all; returns when they are served. What cannot be is told, and left out. Raises the reason where nothing
+        can be, unless the folder is polled.
+        """
+        found = {name: each for name, each in self.repository.look().items() if name not in self._fixed}
+        self._carry_out(partial(self._stock.plan, found, self._aliases(), strict=False), *found, together=True)
+        if not self._stock.held and self._control != POLL:
+            reasons = [f"{name}: {reason}" for (name, _), (_, reason) in sorted(self._states.items()) if reason]
+            told = "; ".join(reasons[:3]) or "it is empty"
+            raise errors.ModelError(f"nothing of the repository {self.repository.folder} can be served: {told}")
+        self._thread.start()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the models that are served."""
+        return list(self._stock.held)
+
+    def close(self) -> None:
+        self._asks.put(None)
+
+    def refresh(self) -> None:
+        """Have what has changed in the folder served, soon."""
+        self._asks.put(self._refresh)
+
+    def _asked(self, worker: Worker, ask: Ask) -> None:
+        self._asks.put(lambda: self._answer(worker, ask))
+
+    # -- in the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                work = self._asks.get(timeout=EVERY if self._control == POLL else None)
+            except queue.Empty:
+                work = self._poll
+            if work is None:
+                return
+            try:
+                work()
+            except Exception:
+                log.exception("the repository %s cannot be looked at", self.repository.folder)
+
+    def _answer(self, worker: Worker, ask: Ask) -> None:
+        error = None
+        try:
+            {"load": self._load, "unload": self._unload}[ask.verb](ask.name)
+        except BimodalError as known:
+            error = errors.told(known)
+        except Exception as unknown:
+            log.exception("%s of %s failed", ask.verb, ask.name)
+            error = errors.told(BimodalError(f"it could not be done: {type(unknown).__name__}"))
+        self._workers.answer(worker, Done(ask.ask, error))
+
+    def _load(self, name: str) -> None:
+        self._may(name)
+        found = {name: self.repository.find(name)}
+        self._carry_out(lambda: self._stock.plan(found, self.repository.aliases(), strict=True), name)
+        self._away.discard(name)
+        self._tell()
+
+    def _unload(self, name: str) -> None:
+        self._may(name)
+        if self._control == POLL:
+            raise UsageError(
+                "this server follows its repository (repository control poll), and would load the model again; take "
+                "its folder out of the repository"
+            )
+        if name not in self._stock.held:
+            self.repository.find(name)  # raises where nothing is known of it
+        self._away.add(name)
+        self._carry_out(lambda: self._stock.away(name), name, state=UNLOADING)
+
+    def _may(self, name: str) -> None:
+        if self._control == NONE:
+            raise UsageError("this server loads and unloads nothing (repository control none); restart it to do so")
+        if name in self._fixed:
+            raise UsageError(
+                f"{name} was named when the server was started, and is none of its repository; only what is in the "
+                "repository is loaded and unloaded"
+            )
+
+    def _refresh(self) -> None:
+        """Serve what stands in the folder now, but for what cannot be, and what was unloaded."""
+        found = {
+            name: [] if name in self._away or name in self._fixed else versions
+            for name, versions in self.repository.look().items()
+        }
+        found |= {name: [] for name in self._stock.held if name not in found}
+        aliases = self._aliases()
+        for name in sorted(found):
+            if any(each.path for each in found[name]) or name in self._stock.held:
+                try:
+                    self._carry_out(partial(self._stock.plan, {name: found[name]}, aliases, strict=False), name)
+                except BimodalError as error:
+                    log.error("%s: %s", name, error)
+        self._tell()
+
+    def _aliases(self) -> Aliases:
+        """As they stand there; a file that is wrong changes nothing."""
+        try:
+            return self.repository.aliases()
+        except UsageError as error:
+            log.error("%s", error)
+            return self._stock.aliases
+
+    def _poll(self) -> None:
+        """Take up what has changed and stood still since the last look; what failed is tried again when it changes."""
+        before, self._seen = self._seen, self._look()
+        if self._seen != self._tried and self._seen == before:
+            self._tried = self._seen
+            self._refresh()
+
+    def _look(self) -> Look:
+        found = {
+            name: [(each.version, str(each.root), each.stamp()) for each in versions]
+            for name, versions in self.repository.look().items()
+        }
+        aliases = Found("", "", self.repository.folder / "aliases.toml")
+        return {**found, "": [("", "", aliases.stamp() if aliases.root.is_file() else ())]}
+
+    def _carry_out(self, make: Callable[[], Plan], *names: str, state: str = LOADING, together: bool = False) -> None:
+        """Make a change, and tell how it stands meanwhile and afterwards. together: all workers load at once."""
+        self._tell(dict.fromkeys(names, state))
+        try:
+            plan = make()
+            if plan.come or plan.gone or plan.aliases != self._stock.aliases:
+                self._workers.reload(Reload(next(self._numbers), plan, self._stock, together=together))
+            self._stock.settle(plan)
+            for (name, version), reason in plan.failed.items():
+                log.error("%s %s cannot be served: %s", name, version, reason)
+        except Refused as error:
+            self._stock.failed[error.key] = error.reason
+            raise
+        finally:
+            self._tell()
+
+    def _tell(self, doing: Mapping[str, str] | None = None) -> None:
+        """All workers know of every version that is not served, and why."""
+        states: dict[tuple[str, str], tuple[str, str]] = {}
+        settled = True
+        for name, versions in self.repository.look().items():
+            held = {each.found.version for each in self._stock.held.get(name, ())}
+            for each in versions:
+                reason = self._stock.failed.get((name, each.version), each.reason)
+                if name in (doing or {}) and each.path is not None and each.version not in held:
+                    states[name, each.version] = ((doing or {})[name], "")
+                elif each.version in held:
+                    if reason:
+                        states[name, each.version] = (READY, reason)
+                else:
+                    states[name, each.version] = (UNAVAILABLE, reason or self._why(name))
+            wanted = name not in self._away and name not in self._fixed and any(each.path for each in versions)
+            settled &= bool(held) or not wanted
+        self._states = states
+        self._workers.tell(States([(*key, *told) for key, told in states.items()], settled))
+
+    def _why(self, name: str) -> str:
+        if name in self._fixed:
+            return "another model of this name was named when the server was started"
+        if name in self._away:
+            return PUT_AWAY
+        return "newer versions are served" if name in self._stock.held else "it is not loaded"
+
+
+def stocked(told: Mapping[str, Any]) -> tuple[Stock, dict[str, Any]]:
+    """What stands in a repository now, for a worker without a parent: the stock, which keeps its copies, and what the
+    worker's spec has of it.
+    """
+    repository, stock = Repository(told["path"]), Stock(told["loading"], told["versions"])
+    stock.settle(stock.plan(repository.look(), repository.aliases(), strict=False))
+    return stock, stock.told()

@@ -1,0 +1,115 @@
+"""Reload: one change of the models of all workers: each loads what is new aside, one after the other; then all switch.
+
+One after the other, so that of the machine's cores one at most is taken from those who answer. Where something that is
+needed cannot be loaded, nobody switches. A worker that ends meanwhile starts again, with what is served by then.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bimodal.errors import BimodalError, Unavailable, retold
+from bimodal.realtime.control import Drop, Prepare, Prepared, Switch, Switched
+from bimodal.realtime.stock import Plan, Stock
+
+if TYPE_CHECKING:
+    from bimodal.realtime.workers import Worker
+
+PATIENCE = 60.0  # seconds that a change waits for a worker that is started again
+
+
+class Reload:
+    """All is called from the thread of the workers, but for `result`.
+
+    number: of the change. stock: what the workers start with, once they are to switch. together: all prepare at once,
+    where nobody is answered yet.
+    """
+
+    def __init__(self, number: int, plan: Plan, stock: Stock, *, together: bool = False) -> None:
+        self.number = number
+        self.stock: Mapping[str, Any] | None = None
+        self._plan, self._known = plan, stock
+        self._switching, self._together = False, together
+        self._waits = 0.0  # since when for a worker that is started again
+        self._error: BimodalError | None = None
+        self._over = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        return self._over.is_set()
+
+    def result(self, timeout: float) -> bool:
+        """Wait until it is over; False if it is not. Raises what keeps it from being done."""
+        if not self._over.wait(timeout):
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def go_on(self, workers: Sequence[Worker]) -> None:
+        """Do what is to be done next."""
+        if not self._switching:
+            self._prepare(workers)
+        if self._switching and not any(each.task == self.number and each.switched != self.number for each in workers):
+            self._over.set()
+
+    def _prepare(self, workers: Sequence[Worker]) -> None:
+        for worker in [each for each in workers if each.prepared != self.number]:
+            if not worker.is_ready:
+                self._wait(workers)
+            elif worker.task != self.number:
+                self._waits = 0.0
+                worker.task = self.number
+                specs = [dict(held.spec) for held in self._plan.come]
+                worker.tell(Prepare(self.number, specs, self._known.counted))
+            if not self._together or self.over:
+                return
+        if all(worker.prepared == self.number for worker in workers):
+            self._switch(workers)
+
+    def _switch(self, workers: Sequence[Worker]) -> None:
+        self._switching = True
+        self.stock = self._known.told(self._plan)
+        come = [held.key for held in self._plan.come]
+        told = Switch(self.number, come, self._plan.gone, _plain(self.stock["aliases"]), self.stock["defaults"])
+        for worker in workers:
+            worker.tell(told)
+
+    def _wait(self, workers: Sequence[Worker]) -> None:
+        self._waits = self._waits or time.monotonic()
+        if time.monotonic() - self._waits > PATIENCE:
+            self.fail(Unavailable("a worker process does not start again; try later"), workers)
+
+    def take(self, worker: Worker, told: Prepared | Switched, workers: Sequence[Worker]) -> None:
+        """What a worker says of the change."""
+        if told.change != self.number or self.over:
+            return
+        if isinstance(told, Switched):
+            worker.switched = self.number
+            return
+        worker.prepared = self.number
+        try:
+            for failure in told.failed:
+                for held in [
+                    each
+                    for each in self._plan.come
+                    if (each.spec["name"], each.found.version) == (failure.name, failure.version)
+                ]:
+                    self._plan.fail(held, retold(failure.error).message)
+        except BimodalError as error:
+            self.fail(error, workers)
+
+    def fail(self, error: BimodalError, workers: Sequence[Worker] = ()) -> None:
+        """Nobody switches."""
+        for worker in workers:
+            if worker.task == self.number:
+                worker.tell(Drop(self.number))
+        self._error = error
+        self._over.set()
+
+
+def _plain(aliases: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    return {name: dict(each) for name, each in aliases.items() if each}
