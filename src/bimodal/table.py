@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
-from bimodal.field import EXACT, INTEGERS, Field, listed, nearest, wrong_width
+from bimodal.field import EXACT, FLOATS, INTEGERS, Field, listed, nearest, wrong_width
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.signature import Signature
 
+_PLAIN = (pa.float64(), pa.float32(), pa.int64(), pa.int32())
 ARROW_TYPES = {
     "string": pa.string(),
     "bool": pa.string(),
@@ -81,6 +82,16 @@ class Binding:
             return replace(vector, name=self.features[place], shape=())
         return self.signature.inputs[place]
 
+    def _scalar(self, place: int) -> Field | None:
+        """The same, under any name: the vector itself, where the column is one place of it; None where a column is more
+        than numbers.
+        """
+        vector = self.signature.vector
+        if vector is not None and len(self.features) > 1:
+            return vector
+        each = self.signature.inputs[place]
+        return None if each.shape else each
+
     def arrow_types(self) -> dict[str, pa.DataType]:
         """As what to read each feature column of a text file: numbers typed, all else as text."""
         fields = {name: self.field(i) for i, name in enumerate(self.features)}
@@ -98,8 +109,9 @@ class Binding:
         faults: Faults = []
         columns: dict[str, Column] = {}
         for place, name in enumerate(self.features):
-            each = self.field(place)
-            columns[name] = _take(each, table.column(name), faults, text=text)
+            column = table.column(name)
+            quick = _plainly(self._scalar(place), column)
+            columns[name] = _take(self.field(place), column, faults, text=text) if quick is None else quick
         for bad, _ in faults:
             good &= ~bad
         rows = self._inputs(columns)
@@ -170,6 +182,19 @@ def _spread(faults: Faults, first_row: int) -> list[Problem]:
 
 
 # -- one column ------------------------------------------------------------------------------------------------------
+
+
+def _plainly(each: Field | None, column: pa.ChunkedArray) -> Array | None:
+    """A column of good plain numbers for a field of floats (or a place of a vector), which needs no look at each; None
+    where one is needed. NaN fails the comparisons.
+    """
+    if each is None or each.type not in FLOATS or each.closed or column.type not in _PLAIN:
+        return None
+    if column.num_chunks != 1 or column.null_count or not len(column):
+        return None
+    values = column.chunk(0).to_numpy()
+    most = min(each.bound, EXACT)
+    return values.astype(each.dtype, copy=False) if values.min() > -most and values.max() < most else None
 
 
 def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -> Column:

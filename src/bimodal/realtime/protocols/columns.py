@@ -33,7 +33,7 @@ def column(field: Field, values: Array, missing: Array | None = None, unit: str 
         values = _blanked(values, missing)
     with np.errstate(over="ignore", invalid="ignore"):
         quick = _quickly(field, values)
-    if quick is not None and plainly_good(field, quick):
+    if quick is not None and (_bounded(field, quick) or plainly_good(field, quick)):
         return quick, []
     return _judged(field, values)
 
@@ -103,6 +103,13 @@ def _quickly(field: Field, values: Array) -> Array | None:
     if field.type == "string" and values.dtype == object:
         return _objects(field, values)
     return None
+
+
+def _bounded(field: Field, values: Array) -> bool:
+    """Whether all are plain numbers, told without an array between: NaN and infinity fail the comparisons."""
+    if values.dtype.kind != "f" or field.closed or not values.size:
+        return False
+    return bool(values.min() > -EXACT and values.max() < EXACT)
 
 
 def _fits(field: Field, values: Array) -> bool:
