@@ -61,12 +61,19 @@ class Streams:
             return Pieces(self, _Whole(self._batcher, rows, key, monotonic() + span), span)
         if rows.count != 1:
             raise InputError(f"this model answers one row in pieces; {rows.count} were given")
+        most = self._model.runtime.streams
         if self._stopped:
-            raise Unavailable("the server is shutting down")
-        if self.open >= self._model.runtime.streams:
-            raise Overloaded(f"this model gives {self._model.runtime.streams} answers at once; try again later")
+            raise self.failed(Unavailable("the server is shutting down"))
+        if self.open >= most:
+            raise self.failed(Overloaded(f"this model gives {most} answers at once; try again later"))
         self.open += 1
         return Pieces(self, _Streamed(self._model, rows, key, self._leave), span)
+
+    def failed(self, error: Exception) -> Exception:
+        """Count what has no answer, or no whole one."""
+        code = error.code if isinstance(error, BimodalError) else "internal"
+        self.ledger.refused(STREAM, status(error), code)
+        return error
 
     def _leave(self) -> None:
         self.open -= 1
@@ -138,11 +145,8 @@ class Pieces(AsyncIterator[Rows]):
         self.close()
 
     def _failed(self, error: Exception) -> Exception:
-        self._streams.ledger.refused(
-            STREAM, status(error), error.code if isinstance(error, BimodalError) else "internal"
-        )
         self.close()
-        return error
+        return self._streams.failed(error)
 
 
 class _Streamed:

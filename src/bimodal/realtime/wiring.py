@@ -26,7 +26,7 @@ from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
-from bimodal.realtime.protocols import instances, invocations
+from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.methods import methods
@@ -211,7 +211,14 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
 
 
 # what each model is reached by
-PROVIDERS: tuple[Provider, ...] = (_described, _predict, _open_inference, invocations.doors, instances.doors)
+PROVIDERS: tuple[Provider, ...] = (
+    _described,
+    _predict,
+    _open_inference,
+    generate.doors,
+    invocations.doors,
+    instances.doors,
+)
 
 
 def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:

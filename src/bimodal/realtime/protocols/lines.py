@@ -293,6 +293,7 @@ class Whole:
 
     def start(self, response: Response) -> None:
         self._response = response
+        self._pieces.append(response.body)
 
     def write(self, piece: bytes) -> None:
         self._pieces.append(piece)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 from bimodal.errors import MissingLibrary, UnsupportedMedia
 from bimodal.formats.library import library
 from bimodal.realtime.exchange import JSON, Intake, Request, Respond, Writer
+from bimodal.realtime.protocols import choice
+from bimodal.realtime.protocols.events import Live, Plain, plainly, tell, wants_events
 from bimodal.realtime.protocols.lines import NDJSON, LinesDoor
 from bimodal.realtime.protocols.rows import RowsDoor
 from bimodal.realtime.service import Served
@@ -38,6 +41,7 @@ class Media:
         self._served = served
         self._json = RowsDoor(served)
         self._lines = LinesDoor(served)
+        self._events = Live(self._tell, served.limits, plainly, served.streams.failed)
         self._doors: dict[bytes, Handler] = {JSON: self._json, NDJSON: self._lines}
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
@@ -52,10 +56,23 @@ class Media:
         return door(request, respond)
 
     def stream(self, request: Request, writer: Writer) -> Intake | None:
-        """The taker of the lines, where they are lines."""
+        """The taker of the lines, where they are lines; of a body to be answered in events, where those are asked for."""
+        if wants_events(request):
+            return self._events.stream(request, writer)
         if kind(request) != NDJSON or b"content-encoding" in request.headers:
             return None
         return self._lines.stream(request, writer)
+
+    async def _tell(self, request: Request, writer: Writer) -> None:
+        """Answer in events."""
+        require_plain(request)
+        if kind(request) != JSON:
+            raise UnsupportedMedia("what is answered in events is asked in JSON")
+        served = self._served
+        rows, asked, _ = self._json.judged(request.body, choice.of_query(request.query))
+        deadline = monotonic() + choice.seconds(request.headers, served.limits.deadline)
+        pieces = served.stream(rows, served.choose(asked.outputs, asked.threshold), deadline)
+        await tell(writer, pieces, Plain(one=served.model.streams))
 
     def _door(self, request: Request) -> Handler:
         require_plain(request)

@@ -68,7 +68,7 @@ class RowsDoor:
 
     def recheck(self, work: Work) -> Rows:
         """The full verdict on a body that the fast path decoded."""
-        rows, _, _ = self._judged(work.request.body)
+        rows, _, _ = self.judged(work.request.body)
         return rows
 
     def fail(self, work: Work, error: BaseException) -> None:
@@ -111,7 +111,7 @@ class RowsDoor:
                     key = (*key, len(values[0]))
                 now = monotonic()
                 return Work(self, request, respond, fast.gather, values, count, key, deadline, now, now - start)
-        rows, asked, spare = self._judged(data, choice.of_query(request.query))
+        rows, asked, spare = self.judged(data, choice.of_query(request.query))
         key = self.served.choose(asked.outputs, asked.threshold)
         names = asked.kept(list(spare), key[0])
         extra = {name: spare[name] for name in names} or None
@@ -119,7 +119,7 @@ class RowsDoor:
         key = self.served.lane(key, rows)
         return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
 
-    def _judged(self, data: bytes, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
+    def judged(self, data: bytes, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
         """The Rows of a body, what it asks for, and its columns that are no features. Raises InputError."""
         return self.judge(body.decode(data, self._depth), query)
 
