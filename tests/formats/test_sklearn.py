@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -249,17 +250,27 @@ def python(script: str, *arguments: str | Path, cwd: Path) -> str:
     return done.stdout.strip()
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    """A folder with train.py, which saved model.pkl with a class of its own `__main__`."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "work").mkdir()
-    script = tmp_path / "code" / "train.py"
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.py, which saved model.pkl with a class of its own `__main__`; m.pkl has the module's."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "code").mkdir()
+    (folder / "work").mkdir()
+    script = folder / "code" / "train.py"
     script.write_text(textwrap.dedent(TRAIN))
     subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "work" / "model.pkl")], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, str(script), str(folder / "work" / "model.pkl")], check=True, stdout=subprocess.DEVNULL
     )
-    return tmp_path
+    save = "import train, numpy as np, joblib; X = np.ones((4, 2)) * np.arange(4)[:, None];"
+    save += "joblib.dump(train.make_pipeline(train.Halve(), train.LinearRegression()).fit(X, X[:, 0]), 'm.pkl')"
+    subprocess.run([sys.executable, "-c", save], cwd=folder / "code", check=True)
+    return folder
+
+
+@pytest.fixture
+def trained(training: Path, tmp_path: Path) -> Path:
+    """The same for one test alone."""
+    return shutil.copytree(training, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def test_a_missing_class_is_named_with_the_option(trained: Path) -> None:
@@ -282,9 +293,6 @@ def test_a_code_file_stands_for_main_and_its_main_part_does_not_run(trained: Pat
 
 @pytest.mark.parametrize("where", ["folder", "file", "beside"])
 def test_a_module_of_ones_own_is_found(where: str, trained: Path) -> None:
-    save = "import train, numpy as np, joblib; X = np.ones((4, 2)) * np.arange(4)[:, None];"
-    save += "joblib.dump(train.make_pipeline(train.Halve(), train.LinearRegression()).fit(X, X[:, 0]), 'm.pkl')"
-    subprocess.run([sys.executable, "-c", save], cwd=trained / "code", check=True)
     model = trained / "code" / "m.pkl"
     if where != "beside":
         model = model.rename(trained / "work" / "m.pkl")
