@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bimodal.advice.advising import advise
     from bimodal.agreement import verify
     from bimodal.batch import predict_batches, predict_file
-    from bimodal.client import Client
+    from bimodal.client import AsyncClient, Client
     from bimodal.comparison import compare
     from bimodal.field import Field
     from bimodal.model import Model, load
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "Field",
     "Model",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "bimodal.client",
     "Client": "bimodal.client",
     "Field": "bimodal.field",
     "Model": "bimodal.model",

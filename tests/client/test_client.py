@@ -1,10 +1,12 @@
-"""Client: the same `predict` over the wire, and the same errors."""
+"""Client and AsyncClient: the same `predict` over the wire, and the same errors."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -16,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bimodal import Client, serve
+from bimodal import AsyncClient, Client, serve
 from bimodal.errors import InputError, ModelNotFound, ServerUnreachable, UsageError
 from bimodal.realtime.server import Server
 
@@ -104,6 +106,47 @@ def test_threads_share_a_client(client: Client) -> None:
     for thread in threads:
         thread.join()
     assert answers == [NAMED.predict(X).tolist()] * 8
+
+
+def test_large_arrays_travel_as_bytes(client: Client, server: Server) -> None:
+    rows = np.tile(X.to_numpy(), (20, 1))
+    frame = pd.DataFrame(rows, columns=X.columns)
+    assert client.predict(rows).tolist() == NAMED.predict(frame).tolist()
+    assert client.predict(rows[::-1], model="plain").dtype == np.int64
+    several = client.predict(rows, outputs=["prediction", "probability"])
+    np.testing.assert_allclose(several["probability"], NAMED.predict_proba(frame), rtol=1e-12)
+    assert several["prediction"] == NAMED.predict(frame).tolist()
+    rows[70, 1] = np.nan
+    with pytest.raises(InputError, match="null where a number is needed") as caught:
+        client.predict(rows)
+    assert (caught.value.row, caught.value.column) == (71, "sepal width (cm)")
+    with pytest.raises(InputError, match="4 features are needed, 3 were given"):
+        client.predict(np.ones((200, 3)), model="plain")
+    with pytest.raises(ModelNotFound, match="did you mean 'plain'"):
+        client.predict(np.ones((200, 3)), model="plane")
+
+
+def test_the_asynchronous_client_answers_the_same(client: Client, server: Server) -> None:
+    frame = X.iloc[::9]
+    given: list[Any] = [frame.to_dict("records"), frame.to_dict("list"), frame.to_numpy(), frame.iloc[0].to_dict()]
+    given += [np.tile(X.to_numpy(), (3, 1))]
+
+    async def ask() -> list[Any]:
+        async with AsyncClient(server.url) as other:
+            assert await other.ready()
+            assert await other.models() == client.models()
+            assert await other.metadata("plain") == client.metadata("plain")
+            with pytest.raises(InputError) as caught:
+                await other.predict([{**X.iloc[0].to_dict(), "petal width (cm)": "wide"}])
+            assert (caught.value.row, caught.value.column) == (1, "petal width (cm)")
+            with pytest.raises(ModelNotFound):
+                await other.predict([[1, 2]], model="nothing")
+            told = await other.predict(frame, outputs=["probability"])
+            pd.testing.assert_frame_equal(told, client.predict(frame, outputs=["probability"]))
+            return list(await asyncio.gather(*[other.predict(each) for each in given]))
+
+    for ours, theirs in zip(asyncio.run(ask()), [client.predict(each) for each in given], strict=True):
+        assert np.array_equal(ours, theirs) if isinstance(theirs, np.ndarray) else ours == theirs
 
 
 def test_no_server_is_told_in_a_sentence() -> None:

@@ -1,0 +1,163 @@
+"""AsyncClient: the Client of programs on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from bimodal.client.address import Address, trust
+from bimodal.client.connections import Connections
+from bimodal.client.failure import failure
+from bimodal.client.patience import Cut, Patience
+from bimodal.client.question import JSON, Answer, Conversation, Question
+from bimodal.client.sync import CONNECTIONS, RETRIES
+from bimodal.client.words import Words
+from bimodal.errors import Overloaded, ServerUnreachable, Unavailable
+from bimodal.formats.library import library
+
+T = TypeVar("T")
+
+
+class Way(Protocol):
+    """How questions get to the server."""
+
+    async def ask(self, question: Question, patience: Patience) -> Answer:
+        """One try. Raises Cut, and the error that is answered."""
+
+    async def close(self) -> None: ...
+
+
+class AsyncClient:
+    """A client of one server on one event loop; many tasks may share it. The arguments are those of Client.
+
+    async with AsyncClient(url) as client: await client.predict(rows)
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 10.0,
+        retries: int = RETRIES,
+        connections: int = CONNECTIONS,
+        key: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+    ) -> None:
+        address = Address.of(url)
+        self._timeout = timeout
+        self._retries = retries
+        self._place = f"{address.host}:{address.port}"
+        self._words: Any
+        self._way: Way
+        if address.remote:
+            remote = library("bimodal.client.remote")
+            self._words, self._way = remote.Words(), remote.AsyncChannel(address, key, verify)
+        else:
+            context = trust(verify) if address.secure else None
+            self._words, self._way = Words(), _Http(Connections(address, key, context, connections))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._way.close()
+
+    async def predict(
+        self,
+        data: Any,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        threshold: float | None = None,
+        keep: bool | Sequence[str] = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
+    ) -> Any:
+        """As Client.predict."""
+        options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
+        return await self._talk(self._words.predict(data, model, options), timeout)
+
+    async def lookup(
+        self,
+        key: Any,
+        row: Any = None,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
+    ) -> Any:
+        """As Client.lookup."""
+        return await self._talk(self._words.lookup(key, row, model, outputs), timeout)
+
+    async def models(self) -> list[str]:
+        """The names of the models that the server has."""
+        return await self._talk(self._words.models())
+
+    async def metadata(self, model: str) -> dict[str, Any]:
+        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+        return await self._talk(self._words.metadata(model))
+
+    async def ready(self) -> bool:
+        """Whether the server is there and takes requests. It is asked once."""
+        try:
+            await self._talk(self._words.ready(), retries=0)
+        except (ServerUnreachable, Unavailable):
+            return False
+        return True
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
+    ) -> bytes:
+        """As Client.request."""
+        headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
+        safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
+        asked = Question(method, path, body, content_type, headers, safe)
+        return (await self._ask(asked, Patience(timeout or self._timeout, self._retries, self._place))).body
+
+    async def _talk(self, conversation: Conversation[T], limit: float | None = None, retries: int | None = None) -> T:
+        """Ask what the conversation asks, up to its result."""
+        retries = self._retries if retries is None else retries
+        patience = Patience(limit or self._timeout, retries, self._place)
+        try:
+            question = next(conversation)
+            while True:
+                question = conversation.send(await self._ask(question, patience))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _ask(self, question: Question, patience: Patience) -> Answer:
+        while True:
+            try:
+                return await self._way.ask(question, patience)
+            except (Cut, Overloaded, Unavailable) as error:
+                wait = patience.again(error, safe=question.safe)
+            await asyncio.sleep(wait)
+
+
+class _Http:
+    """Questions over HTTP/1.1."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def ask(self, question: Question, patience: Patience) -> Answer:
+        answer = await self._connections.ask(question, patience)
+        if answer.status >= 400:
+            raise failure(answer)
+        return answer
+
+    async def close(self) -> None:
+        self._connections.close()

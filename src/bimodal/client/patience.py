@@ -1,0 +1,75 @@
+"""Patience: how long and how often one call is tried.
+
+Tried again is what cannot have done anything twice: a connection that was refused; one that was cut before a byte of
+the answer, and refusals for want of room (429, 503), where the question is safe. Never after a byte of an answer.
+"""
+
+from __future__ import annotations
+
+import random
+from time import monotonic
+
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
+
+FIRST = 0.05  # seconds before the first try again; twice as long before each further one, a half of it by chance
+
+
+class Cut(Exception):
+    """There is no answer, or but a part of it. sent: the question may have arrived. begun: a part of the answer has.
+    stale: the connection had been idle, and the other side may have closed it long ago.
+    """
+
+    def __init__(self, reason: str, *, sent: bool = True, begun: bool = False, stale: bool = False) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        self.begun = begun
+        self.stale = stale
+
+
+class Patience:
+    """Of one call. timeout: seconds for all of its tries together; retries: how many may follow the first."""
+
+    def __init__(self, timeout: float, retries: int, place: str) -> None:
+        self.timeout = timeout
+        self.deadline = monotonic() + timeout
+        self.place = place
+        self._retries = retries
+        self._tried = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds, above 0. Raises DeadlineExceeded."""
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise self.late()
+        return left
+
+    def late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the server at {self.place} did not answer within {self.timeout:g} s")
+
+    def again(self, error: Cut | BimodalError, *, safe: bool) -> float:
+        """Seconds to wait before another try. Raises what is to be told where there is none."""
+        if isinstance(error, Cut):
+            if error.begun or (error.sent and not safe):
+                raise self._broken(error) from error
+            if error.stale:
+                return 0.0  # no fault of the server: a fresh connection decides
+            failed: BimodalError = self._broken(error)
+        elif isinstance(error, Overloaded | Unavailable) and safe:
+            failed = error
+        else:
+            raise error
+        wait: float = FIRST * 2**self._tried * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        if isinstance(failed, Overloaded | Unavailable):
+            wait = max(wait, float(failed.retry_after))
+        self._tried += 1
+        if self._tried > self._retries or wait >= self.deadline - monotonic():
+            raise failed from error
+        return wait
+
+    def _broken(self, cut: Cut) -> ServerUnreachable:
+        if cut.begun:
+            return ServerUnreachable(f"the server at {self.place} ended its answer in the middle")
+        if cut.sent:
+            return ServerUnreachable(f"the server at {self.place} closed the connection without an answer")
+        return ServerUnreachable(f"the server at {self.place} cannot be reached; is `bimodal serve` running?")

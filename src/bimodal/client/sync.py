@@ -1,0 +1,179 @@
+"""Client: ask a running server from Python, with the same `predict` as a model in memory."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from bimodal.client.address import Address, trust
+from bimodal.client.failure import failure
+from bimodal.client.patience import Cut, Patience
+from bimodal.client.pool import Pool
+from bimodal.client.question import JSON, Answer, Conversation, Question
+from bimodal.client.words import Words
+from bimodal.errors import Overloaded, ServerUnreachable, Unavailable
+from bimodal.formats.library import library
+
+T = TypeVar("T")
+CONNECTIONS = 32
+RETRIES = 3
+
+
+class Way(Protocol):
+    """How questions get to the server."""
+
+    def ask(self, question: Question, patience: Patience) -> Answer:
+        """One try. Raises Cut, and the error that is answered."""
+
+    def close(self) -> None: ...
+
+
+class Client:
+    """A client of one server; threads may share it. Close it, or use it in a `with` block.
+
+    url: such as http://127.0.0.1:8000, or grpc://127.0.0.1:8000 (the extra `grpc`). timeout: seconds that a call may
+    take, all its tries together; the server is told. retries: how often a call is tried again at most where that is
+    safe. connections: the most that are open at once. key: an API key, sent as a bearer's token. verify: by what the
+    certificate of an https server is judged (`address.trust`).
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 10.0,
+        retries: int = RETRIES,
+        connections: int = CONNECTIONS,
+        key: str | None = None,
+        verify: bool | str | ssl.SSLContext = True,
+    ) -> None:
+        address = Address.of(url)
+        self._timeout = timeout
+        self._retries = retries
+        self._place = f"{address.host}:{address.port}"
+        self._words: Any
+        self._way: Way
+        if address.remote:
+            remote = library("bimodal.client.remote")
+            self._words, self._way = remote.Words(), remote.Channel(address, key, verify)
+        else:
+            context = trust(verify) if address.secure else None
+            self._words, self._way = Words(), _Http(Pool(address, key, context, connections))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._way.close()
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        threshold: float | None = None,
+        keep: bool | Sequence[str] = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Predict every row of `data`; the answer is of the kind that was given, as `Model.predict` answers.
+
+        data: a pandas frame, an Arrow table, a list of records (dicts, or lists of values), one record, a dict of
+        columns (name to list) or a NumPy array [rows, features]. keep: columns that are no features and are to be
+        answered too. Raises what the model would raise: InputError with row and column, Overloaded,
+        DeadlineExceeded, ModelFailed.
+        """
+        options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
+        return self._talk(self._words.predict(data, model, options), timeout)
+
+    def lookup(
+        self,
+        key: Any,
+        row: Any = None,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """What a job has predicted for a key, or for each of a list of keys, as dicts: the outputs, `source`, `age`.
+
+        row: the key's row (of many keys a list of rows, None where there is none): it is predicted live where there is
+        no result, or where it is not the row that was scored. Raises NoPrediction for one key without a result and a
+        row; of many keys such a one has the source "miss".
+        """
+        return self._talk(self._words.lookup(key, row, model, outputs), timeout)
+
+    def models(self) -> list[str]:
+        """The names of the models that the server has."""
+        return self._talk(self._words.models())
+
+    def metadata(self, model: str) -> dict[str, Any]:
+        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+        return self._talk(self._words.metadata(model))
+
+    def ready(self) -> bool:
+        """Whether the server is there and takes requests. It is asked once."""
+        try:
+            self._talk(self._words.ready(), retries=0)
+        except (ServerUnreachable, Unavailable):
+            return False
+        return True
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        *,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """One request over HTTP; the body of the answer, or the error that it tells.
+
+        A POST may do something: once it was sent it is not sent again, unless it has an Idempotency-Key.
+        """
+        headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
+        safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
+        asked = Question(method, path, body, content_type, headers, safe)
+        return self._ask(asked, Patience(timeout or self._timeout, self._retries, self._place)).body
+
+    def _talk(self, conversation: Conversation[T], timeout: float | None = None, retries: int | None = None) -> T:
+        """Ask what the conversation asks, up to its result."""
+        retries = self._retries if retries is None else retries
+        patience = Patience(timeout or self._timeout, retries, self._place)
+        try:
+            question = next(conversation)
+            while True:
+                question = conversation.send(self._ask(question, patience))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _ask(self, question: Question, patience: Patience) -> Answer:
+        while True:
+            try:
+                return self._way.ask(question, patience)
+            except (Cut, Overloaded, Unavailable) as error:
+                wait = patience.again(error, safe=question.safe)
+            time.sleep(wait)
+
+
+class _Http:
+    """Questions over HTTP/1.1."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.close = pool.close
+
+    def ask(self, question: Question, patience: Patience) -> Answer:
+        answer = self._pool.ask(question, patience)
+        if answer.status >= 400:
+            raise failure(answer)
+        return answer

@@ -1,0 +1,167 @@
+"""What a client asks over HTTP, and how it reads the answers: no socket, so that sync and async share it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from bimodal.client import arrays
+from bimodal.client.question import Conversation, Question
+from bimodal.errors import InputError, UsageError
+from bimodal.formats.library import library
+
+ARROW = "application/vnd.apache.arrow.stream"
+MANY = 256  # values of an array from which on it goes as bytes, not as JSON
+
+
+class Words:
+    """The conversations with one server. What does not change while it runs is asked once."""
+
+    def __init__(self) -> None:
+        self._models: list[dict[str, Any]] = []
+
+    def predict(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
+        """See Client.predict."""
+        path = f"{_place(model)}/predict"
+        if is_table(data):
+            return (yield from self._table(path, data, options))
+        if arrays.fits(data, MANY) and options.get("keep") is None:
+            return (yield from self._array(data, model, options))
+        if has_infinity(data):
+            raise InputError("infinity cannot be told in JSON; send a frame or an Arrow table")
+        body = {**body_of(data), **{name: value for name, value in options.items() if value is not None}}
+        answer = yield Question("POST", path, encoded(body))
+        return shaped(msgspec.json.decode(answer.body), data)
+
+    def _table(self, path: str, data: Any, options: Mapping[str, Any]) -> Conversation[Any]:
+        table = library("bimodal.table")  # Arrow is loaded only where a table is sent
+        frame = hasattr(data, "iloc")
+        query = {name: _joined(value) for name, value in options.items() if value is not None}
+        content = table.to_stream(table.from_frame(data) if frame else table.as_table(data))
+        answer = yield Question("POST", f"{path}?{urlencode(query)}" if query else path, content, ARROW)
+        told = table.from_stream(answer.body)
+        if not frame:
+            return told
+        told = told.to_pandas()
+        told.index = data.index
+        return told
+
+    def _array(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
+        """An array of many numbers goes and comes as its bytes."""
+        summary = yield from self.summary(model)
+        outputs = list(options.get("outputs") or summary["default_outputs"])
+        head, body = arrays.request(data, outputs, options.get("threshold"))
+        path = f"/v2{_place(summary['name'])}/infer"
+        length = ((arrays.LENGTH, str(len(head))),)
+        answer = yield Question("POST", path, head + body, "application/octet-stream", length)
+        found = arrays.answer(answer)
+        return found[outputs[0]] if len(found) == 1 else {name: found[name].tolist() for name in outputs}
+
+    def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[Any]:
+        """See Client.lookup."""
+        many = isinstance(key, list | tuple)
+        if has_infinity(row):
+            raise InputError("infinity cannot be told in JSON")
+        told = {"keys" if many else "key": key, "rows" if many else "row": row, "outputs": outputs}
+        body = encoded({name: each for name, each in told.items() if each is not None})
+        name = model or (yield from self.summary(None))["name"]
+        answer = msgspec.json.decode((yield Question("POST", f"{_place(name)}/lookup", body)).body)
+        return answer["answers"] if many else answer
+
+    def summary(self, model: str | None) -> Conversation[dict[str, Any]]:
+        """What the server tells of a model (None: of its first one), asked once."""
+        if not any(model in (None, each["name"]) for each in self._models):
+            self._models = yield from self._list()
+        for each in self._models:
+            if model in (None, each["name"]):
+                return each
+        answer = yield Question("GET", _place(model))  # the server says that there is none, and which are
+        told: dict[str, Any] = msgspec.json.decode(answer.body)
+        return told
+
+    def models(self) -> Conversation[list[str]]:
+        """The names of the models that the server has."""
+        return list(dict.fromkeys([str(each["name"]) for each in (yield from self._list())]))
+
+    def _list(self) -> Conversation[list[dict[str, Any]]]:
+        told: list[dict[str, Any]] = msgspec.json.decode((yield Question("GET", "/models")).body)
+        return told
+
+    def metadata(self, model: str) -> Conversation[dict[str, Any]]:
+        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+        told: dict[str, Any] = msgspec.json.decode((yield Question("GET", f"/v2{_place(model)}")).body)
+        return told
+
+    def ready(self) -> Conversation[bool]:
+        """Whether the server says that it takes requests; Unavailable where it says that it does not."""
+        yield Question("GET", "/health/ready")
+        return True
+
+
+def _place(model: str | None) -> str:
+    return f"/models/{quote(model, safe='')}" if model else ""
+
+
+def is_table(data: Any) -> bool:
+    """Whether it is a pandas frame or of Arrow."""
+    return type(data).__module__.startswith("pyarrow") or (hasattr(data, "iloc") and hasattr(data, "columns"))
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def body_of(data: Any) -> dict[str, Any]:
+    """The data in one of the shapes of `/predict`."""
+    if isinstance(data, Mapping):
+        named = all(isinstance(value, list | tuple) or hasattr(value, "tolist") for value in data.values())
+        return {"columns": data} if named else {"rows": [data]}
+    if isinstance(data, list | tuple) and data and all(isinstance(record, Mapping) for record in data):
+        return {"rows": data}
+    return {"input": data}
+
+
+def has_infinity(data: Any) -> bool:
+    """Whether an infinity stands anywhere in the data; JSON would make a null of it."""
+    if isinstance(data, float):
+        return math.isinf(data)
+    if isinstance(data, Mapping):
+        return any(has_infinity(value) for value in data.values())
+    if isinstance(data, list | tuple):
+        return any(has_infinity(value) for value in data)
+    if getattr(getattr(data, "dtype", None), "kind", "") == "f":
+        return bool((abs(data) == math.inf).any())
+    return False
+
+
+def shaped(answer: dict[str, Any], data: Any) -> Any:
+    """The columns that the server answered, in the kind of the data."""
+    if hasattr(data, "dtype") and len(answer) == 1:
+        import numpy as np  # there, since the caller gave an array
+
+        return np.array(next(iter(answer.values())))
+    if isinstance(data, Mapping) or not (
+        isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple | Mapping)
+    ):
+        return answer
+    return [dict(zip(answer, values, strict=True)) for values in zip(*answer.values(), strict=True)]
+
+
+def encoded(value: Any) -> bytes:
+    """Raises UsageError where JSON cannot carry it."""
+    return _encode(value)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise UsageError(f"a {type(value).__name__} cannot be sent as JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode

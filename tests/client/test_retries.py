@@ -1,0 +1,191 @@
+"""What is tried again and what is not, within the caller's deadline: a server counts what it gets, both clients ask."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bimodal import AsyncClient, Client
+from bimodal.errors import DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
+from tests.client.flaky import Flaky, and_leave, answer, half, hang_up, refuse, reset, stall
+from tests.ports import free_port
+
+GOOD = answer(body=b'{"prediction":[1]}')
+FULL = refuse("429 Too Many Requests", "overloaded", "retry-after: 0")
+Asking = Callable[..., Any]
+
+
+def plainly(url: str, name: str, *values: Any, times: int = 1, **options: Any) -> Any:
+    """What the last of some calls of a Client answers."""
+    asked = {key: options.pop(key) for key in ("idempotency_key",) if key in options}
+    with Client(url, **options) as client:
+        return [getattr(client, name)(*values, **asked) for _ in range(times)][-1]
+
+
+def in_a_loop(url: str, name: str, *values: Any, times: int = 1, **options: Any) -> Any:
+    """The same of an AsyncClient."""
+    asked = {key: options.pop(key) for key in ("idempotency_key",) if key in options}
+
+    async def run() -> Any:
+        async with AsyncClient(url, **options) as client:
+            return [await getattr(client, name)(*values, **asked) for _ in range(times)][-1]
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("ask", [plainly, in_a_loop])
+
+
+@both
+@pytest.mark.parametrize(
+    "bad", [hang_up, reset, FULL, refuse("503 Service Unavailable", "unavailable", "retry-after: 0")]
+)
+def test_a_prediction_is_asked_again(ask: Asking, bad: Any) -> None:
+    with Flaky(bad, bad, GOOD) as server:
+        assert ask(server.url, "predict", [[1.0]]) == [{"prediction": 1}]
+        assert len(server.requests) == 3
+        assert len({request.partition(b"\r\n\r\n")[2] for request in server.requests}) == 1
+
+
+@both
+def test_not_more_often_than_is_said(ask: Asking) -> None:
+    with Flaky(FULL) as server:
+        with pytest.raises(Overloaded, match="why"):
+            ask(server.url, "predict", [[1.0]], retries=2)
+        assert len(server.requests) == 3
+    with Flaky(hang_up) as server:
+        with pytest.raises(ServerUnreachable, match="closed the connection without an answer"):
+            ask(server.url, "predict", [[1.0]], retries=1)
+        assert len(server.requests) == 2
+
+
+@both
+def test_an_answer_that_broke_off_is_not_asked_for_again(ask: Asking) -> None:
+    with Flaky(half, GOOD) as server:
+        with pytest.raises(ServerUnreachable, match="in the middle"):
+            ask(server.url, "predict", [[1.0]])
+        assert len(server.requests) == 1
+
+
+@both
+@pytest.mark.parametrize("bad", [hang_up, FULL])
+def test_what_may_do_something_is_sent_once_without_an_idempotency_key(ask: Asking, bad: Any) -> None:
+    with Flaky(bad, GOOD) as server:
+        with pytest.raises((ServerUnreachable, Overloaded)):
+            ask(server.url, "request", "POST", "/jobs/nightly/runs", b"{}")
+        assert len(server.requests) == 1
+        assert ask(server.url, "request", "POST", "/jobs/nightly/runs", b"{}") == b'{"prediction":[1]}'
+    with Flaky(bad, GOOD) as server:
+        ask(server.url, "request", "POST", "/jobs/nightly/runs", b"{}", idempotency_key="seven")
+        assert len(server.requests) == 2
+        assert all(b"idempotency-key: seven" in request for request in server.requests)
+
+
+@both
+def test_retry_after_is_waited_for(ask: Asking) -> None:
+    with Flaky(refuse("429 Too Many Requests", "overloaded", "retry-after: 1"), GOOD) as server:
+        began = time.monotonic()
+        ask(server.url, "predict", [[1.0]])
+        assert time.monotonic() - began >= 1
+
+
+@both
+def test_a_wait_beyond_the_deadline_is_not_begun(ask: Asking) -> None:
+    with Flaky(refuse("503 Service Unavailable", "unavailable", "retry-after: 30")) as server:
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as caught:
+            ask(server.url, "predict", [[1.0]], timeout=5)
+        assert (caught.value.retry_after, len(server.requests)) == (30, 1)
+        assert time.monotonic() - began < 2
+
+
+@both
+def test_the_deadline_holds_over_all_tries_and_is_told(ask: Asking) -> None:
+    with Flaky(FULL, stall) as server:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=r"did not answer within 0.4 s"):
+            ask(server.url, "predict", [[1.0]], timeout=0.4)
+        assert time.monotonic() - began < 0.9
+        told = [int(re.findall(rb"x-request-timeout-ms: (\d+)", each)[0]) for each in server.requests]
+    assert 300 <= told[0] <= 400
+    assert 0 < told[1] < told[0]
+
+
+@both
+def test_a_connection_that_the_server_closed_meanwhile_costs_nothing(ask: Asking) -> None:
+    with Flaky(and_leave(GOOD)) as server:
+        ask(server.url, "predict", [[1.0]], times=4, retries=0)
+        assert len(server.requests) == 4
+    with Flaky(GOOD) as server:
+        ask(server.url, "predict", [[1.0]], times=4)
+        assert server.connections == 1
+
+
+@both
+def test_nobody_there_is_tried_again_and_told(ask: Asking) -> None:
+    began = time.monotonic()
+    with pytest.raises(ServerUnreachable, match="is `bimodal serve` running"):
+        ask(f"http://127.0.0.1:{free_port()}", "request", "POST", "/jobs/a/runs", b"{}", retries=2)
+    assert 0.07 <= time.monotonic() - began < 3
+    assert ask(f"http://127.0.0.1:{free_port()}", "ready") is False
+
+
+@both
+def test_a_proxy_in_between_is_understood(ask: Asking) -> None:
+    with Flaky(answer("503 Service Unavailable", b"<html>", "retry-after: 0"), GOOD) as server:
+        assert ask(server.url, "predict", [[1.0]]) == [{"prediction": 1}]
+    with Flaky(answer("502 Bad Gateway", b"<html>")) as server, pytest.raises(Exception, match="answered 502"):
+        ask(server.url, "predict", [[1.0]])
+
+
+@both
+def test_a_key_is_sent_and_headers_cannot_be_smuggled_in(ask: Asking) -> None:
+    with Flaky(GOOD) as server:
+        ask(server.url, "predict", [[1.0]], key="secret")
+        assert b"authorization: Bearer secret\r\n" in server.requests[0]
+        with pytest.raises(UsageError, match="printable ASCII"):
+            ask(server.url, "predict", [[1.0]], key="a\r\nb: c")
+        for path in ("/a b", "/a\r\nb: c", "/ä"):
+            with pytest.raises(UsageError, match="path of a request"):
+                ask(server.url, "request", "GET", path)
+        assert len(server.requests) == 1
+
+
+def test_threads_share_a_bounded_pool() -> None:
+    def slow(connection: Any) -> bool:
+        time.sleep(0.02)
+        return GOOD(connection)
+
+    with Flaky(slow) as server, Client(server.url, connections=3) as client:
+        threads = [threading.Thread(target=lambda: client.predict([[1.0]])) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(server.requests) == 12
+        assert server.connections <= 3
+
+
+def test_tasks_share_a_bounded_pool_and_one_that_leaves_harms_nobody() -> None:
+    def slow(connection: Any) -> bool:
+        time.sleep(0.02)
+        return GOOD(connection)
+
+    async def run(url: str) -> list[Any]:
+        async with AsyncClient(url, connections=3) as client:
+            tasks = [asyncio.create_task(client.predict([[1.0]])) for _ in range(12)]
+            await asyncio.sleep(0.01)
+            for task in (tasks[0], tasks[1], tasks[7]):
+                task.cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    with Flaky(slow) as server:
+        answers = asyncio.run(run(server.url))
+        assert sum(each == [{"prediction": 1}] for each in answers) == 9
+        assert server.most <= 5  # those that were left are closed, others take their places
