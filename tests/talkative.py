@@ -32,7 +32,8 @@ class Talk:
                 if row["prompt"] == "stuck" and step == 1:
                     time.sleep(1.2)
                 (NOTES / row["prompt"]).write_text(str(step))
-                yield {"text": f"{row['prompt']} {step};", "step": step}
+                text = "x" * 100_000 if row["prompt"] == "wide" else f"{row['prompt']} {step};"
+                yield {"text": text, "step": step}
         finally:
             (NOTES / f"{row['prompt']}.closed").write_text(str(step))
 
