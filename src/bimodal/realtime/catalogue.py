@@ -7,7 +7,7 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from bimodal import errors, model
 from bimodal.errors import AnswersChanged, BimodalError
@@ -54,7 +54,8 @@ class Catalogue:
     def _made(self, served: Served, *, first: bool) -> list[Doors]:
         """The doors of a model; those of the first have more routes."""
         if (served, first) not in self._doors:
-            self._doors[served, first] = [each(served, self.service, self._metrics) for each in self._providers]
+            service = cast(Service, _Led(self.service, served)) if first else self.service
+            self._doors[served, first] = [each(served, service, self._metrics) for each in self._providers]
         return self._doors[served, first]
 
     # -- changes ----------------------------------------------------------------------------------------------------
@@ -120,6 +121,17 @@ class Catalogue:
         """A model and its doors know each other: what is gone is given back now, not at some later request."""
         if not self.service.retiring and self.service.taking:
             gc.collect()
+
+
+class _Led:
+    """The service as it will be when a model that is still aside is the first: so its doors are made before."""
+
+    def __init__(self, service: Service, first: Served) -> None:
+        self.first = first
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
 
 
 def ready(loaded: Model, proof: float) -> None:

@@ -66,6 +66,7 @@ class Served:
         self.ragged = any(-1 in each.shape for each in model.signature.inputs)
         self.batcher = Batcher(model, self._settle, target=target or TARGET, most=limits.rows)
         self._identity = (b"x-model", f"{quote(model.name)}/{quote(model.version)}".encode("ascii"))
+        self.versions: tuple[str, ...] = (model.version,)  # that are served of its name, this one among them
         self._doors: dict[Callable[[Served], Any], Any] = {}
         self._held = 0
         self._free = asyncio.Event()

@@ -55,6 +55,9 @@ class Shelf:
         if chosen is not None:
             self._chosen = chosen
         self.defaults = {name: self._default(name) for name in self._versions}
+        for each in self._versions.values():
+            for served in each.values():
+                served.versions = tuple(each)
 
     def _default(self, name: str) -> Served:
         """The one that was chosen, else the one that came last."""

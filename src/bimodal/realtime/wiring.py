@@ -200,7 +200,7 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
     """The Open Inference routes of one model."""
     name, version = served.model.name, served.model.version
     infer = InferDoor(served)
-    told = text(JSON, partial(msgspec.json.encode, metadata(served)), metrics)
+    told = text(JSON, lambda: msgspec.json.encode(metadata(served)), metrics)
     ready = state(lambda: service.taking, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
     routes: dict[tuple[str, str], Handler] = {}
     for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):

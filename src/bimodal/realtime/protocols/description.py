@@ -26,7 +26,7 @@ def metadata(served: Served) -> dict[str, Any]:
     model, signature = served.model, served.signature
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": list(served.versions),
         "platform": f"bimodal_{model.format}",
         "inputs": [{**told(each), **_more(each)} for each in signature.inputs],
         "outputs": [{**told(each), **_more(each)} for each in signature.outputs],

@@ -120,7 +120,9 @@ class Lines:
         self._paused = False
         self._more = asyncio.Event()
         self._work: Work | None = None
+        self._release = self._served.hold()  # another version may take its place meanwhile
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(lambda _: self._release())
 
     def feed(self, piece: bytes) -> None:
         if self._skips:
