@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import bimodal
-from bimodal import scenes
+from bimodal import scenes, scenes_grpc
 from bimodal.agreement import SHOWN, Spread, verify
 from bimodal.batch.columns import Columns
 from bimodal.batch.scoring import Scorer
@@ -20,6 +22,11 @@ from bimodal.drawn import Drawn
 from bimodal.errors import InputError, UsageError
 from bimodal.field import Field
 from bimodal.model import load
+from bimodal.realtime.answer import Answer
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.protocols.inference import Asked, judged, outputs_of
+from bimodal.realtime.protocols.tensor_messages import asked_of, response_of
+from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import Signature
 from tests.models import CASES, customers
@@ -59,7 +66,8 @@ def test_a_model_answers_alike_through_every_door(case: str, monkeypatch: pytest
     assert found.rows == len(rows)
     assert names(found)[1:3] == [("in process", "exact"), ("in process, one by one", "exact")]
     assert {name for name, _ in names(found)[3:]} == {
-        "batch, CSV", "batch, Parquet", "HTTP, one by one", "HTTP, all in one", "HTTP, 64 at once"
+        "batch, CSV", "batch, Parquet", "HTTP, one by one", "HTTP, all in one", "HTTP, 64 at once",
+        "gRPC, one by one", "gRPC, all in one", "gRPC, 64 at once",
     }  # fmt: skip
     assert {door.rule for door in found.doors[1:]} == {"bits" if case == "forest" else "rounding"}
     assert all(door.rows == found.rows for door in found.doors)
@@ -114,6 +122,40 @@ def test_rows_that_are_refused_are_counted(tmp_path: Path) -> None:
         frame.head(0).to_csv(tmp_path / "none.csv", index=False)
         with pytest.raises(InputError, match="no rows"):
             Drawn.of(model.signature, tmp_path / "none.csv", 5)
+
+
+def test_without_grpcio_its_doors_say_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    found = verify(company(), sample=customers()[["age"]].head(3))
+    skipped = [door.skipped for door in found.doors if door.name.startswith("gRPC")]
+    assert skipped == ['grpc is not installed; install it with: pip install "bimodal[grpc]"'] * 3
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_tensors_carry_every_kind_of_column(raw: bool) -> None:
+    rows = Rows(
+        {
+            "number": np.array([0.1, math.nan, 5e-324, -0.0]),
+            "whole": np.array([2**62, None, 0, -7], object),
+            "truth": np.array([True, False, True, True]),
+            "when": np.array(["2020-01-01", "NaT", "2021-01-01T12:00:00.000001", "1999-12-31"], "datetime64[us]"),
+            "text": np.array(["", None, "naïve ☃", "null"], object),
+        }
+    )
+    fields = (
+        Field("number", "float64", nullable=True), Field("whole", "int64", nullable=True), Field("truth", "bool"),
+        Field("when", "timestamp", nullable=True), Field("text", "string", nullable=True),
+    )  # fmt: skip
+    signature = Signature(fields, fields)
+    asked = scenes_grpc.request("m", rows, signature, [], raw=raw)
+    served = SimpleNamespace(signature=signature, limits=Limits())
+    taken = judged(cast(Served, served), asked_of(asked))
+    for name in rows:
+        assert repr(taken.array(name).tolist()) == repr(rows.array(name).tolist())
+    given = outputs_of(cast(Served, served), Answer(rows, rows), 0, 4, Asked(()))
+    told = scenes_grpc.read(response_of("m", "1", given, Asked(()), raw=raw), signature)
+    for name in rows:
+        assert repr(told[name].tolist()) == repr(rows.array(name).tolist())
 
 
 def test_it_needs_rows() -> None:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bimodal import package, scenes
+from bimodal import package, scenes, scenes_grpc
 from bimodal.batch.run import predict_file
 from bimodal.drawn import Drawn
 from bimodal.errors import BimodalError, MissingLibrary, UsageError
@@ -97,7 +97,7 @@ def verify(
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
 ) -> Agreement:
-    """Predict the same rows through the native library, every compiled runtime, batch and HTTP, and compare.
+    """Predict the same rows through the native library, every compiled runtime, batch, HTTP and gRPC, and compare.
 
     model: what `load` takes. sample: a file, frame, table or records; of a package the golden rows are taken where
     there is none, with the answers that were given at packing. rows: how many of the sample, at most.
@@ -216,12 +216,19 @@ class _Comparison:
         yield "HTTP, one by one", live, partial(self._http, 1, 1)
         yield "HTTP, all in one", live, partial(self._http, self.rows.count, 1)
         yield f"HTTP, {TOGETHER} at once", live, partial(self._http, 1, TOGETHER)
+        yield "gRPC, one by one", live, partial(self._grpc, 1, 1)
+        yield "gRPC, all in one", live, partial(self._grpc, self.rows.count, 1, raw=False)
+        yield f"gRPC, {TOGETHER} at once", live, partial(self._grpc, 1, TOGETHER)
 
     def _direct(self, run: Callable[[Rows, Sequence[str]], Rows]) -> pa.Table:
         return flat(run(self.rows, self.outputs), self.model.signature)
 
     def _http(self, size: int, together: int) -> pa.Table:
         answer = scenes.over_http(self.model, self.rows, self.outputs, size, together)
+        return flat(answer, self.model.signature)
+
+    def _grpc(self, size: int, together: int, *, raw: bool = True) -> pa.Table:
+        answer = scenes_grpc.over_grpc(self.model, self.rows, self.outputs, size, together, raw=raw)
         return flat(answer, self.model.signature)
 
     def _batch(self, kind: str) -> pa.Table:
@@ -238,7 +245,7 @@ class _Comparison:
         rule = self._rule(runtime)
         try:
             given = answer()
-        except scenes.Unfit as error:
+        except (scenes.Unfit, MissingLibrary) as error:
             self.doors.append(Door(name, runtime, rule, skipped=str(error)))
             return
         except BimodalError as error:

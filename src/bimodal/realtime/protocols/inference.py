@@ -103,11 +103,15 @@ def outputs_of(
             continue
         datatype = DATATYPES[served.signature.output(name).type]
         values = texts(array) if datatype == "BYTES" else array
+        if name in spoken or values.dtype != object:
+            told.append(Tensor(name, datatype, list(values.shape), values))
+            continue
+        there = np.array([each is not None for each in values.reshape(-1)], np.bool_).reshape(values.shape)
+        if datatype != "BYTES":  # whole numbers that may be null
+            values = np.where(there, values, 0).astype(tensors.DATATYPES[datatype])
         told.append(Tensor(name, datatype, list(values.shape), values))
-        if datatype == "BYTES" and name not in spoken:
-            there = np.array([each is not None for each in values.reshape(-1)], np.bool_)
-            if not there.all():
-                told.append(Tensor(f"{name}{VALIDITY}", "BOOL", list(values.shape), there.reshape(values.shape)))
+        if not there.all():
+            told.append(Tensor(f"{name}{VALIDITY}", "BOOL", list(values.shape), there))
     return told
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
+import numpy as np
+
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import DATATYPES, texts
@@ -84,8 +86,9 @@ class Columns:
         for name in answer.outputs:
             array = answer.outputs.array(name)
             datatype = DATATYPES[served.signature.output(name).type]
-            if datatype == "BYTES" and any(each is None for each in texts(array).reshape(-1)):
+            if _has_null(array):
                 self.simple = False
+                return
             self.columns.append(Column(name, datatype, array))
         self.kind = tuple((each.name, each.inner) for each in self.columns)
         self.typed = all(each.datatype in CONTENTS for each in self.columns)
@@ -132,6 +135,13 @@ class Answers:
 
     def _typed(self, column: Column, start: int, stop: int) -> bytes:
         return field(5, _tensor(column, stop - start) + field(5, column.contents(start, stop)))
+
+
+def _has_null(array: Array) -> bool:
+    """Whether there is a null that needs a tensor of its own to be told; a NaN tells itself."""
+    if array.dtype.kind == "M":
+        return bool(np.isnat(array).any())
+    return array.dtype == object and any(each is None for each in array.reshape(-1).tolist())
 
 
 def _tensors(columns: Sequence[Column], count: int) -> bytes:
