@@ -13,6 +13,7 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from time import time
 from typing import Any
 
 from bimodal.errors import Overloaded
@@ -22,7 +23,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 STREAM = "stream"
 LOOKUP = "lookup"
-ROUTES = ("predict", STREAM, "infer", LOOKUP, "invocations", "instances")
+ROUTES = ("predict", STREAM, "infer", LOOKUP, "invocations", "instances", "grpc infer")
 SOURCES = ("hit", "live", "stale", "changed", "miss")  # of an answer to a lookup
 STATUSES = (200, 400, 404, 413, 415, 429, 500, 503, 504)
 REASONS = ("overloaded", "unavailable", "deadline_exceeded", "invalid_input", "model_failed", "model_crashed", "other")
@@ -52,6 +53,12 @@ SECONDS = (
     2.5,
     10.0,
 )
+EXACTLY = 64  # rows: batches of up to so many are counted by their size, larger ones by the next power of two
+BATCHES = (*range(1, EXACTLY + 1), *(2**power for power in range(7, 15)))
+# what is kept for statistics: seconds of the model and of encoding, each times the requests of its batch; the last
+# answer (milliseconds of the epoch); seconds of refused requests; then of each size of batch four numbers: calls,
+# seconds of parsing, of the model, of encoding
+PREDICTED, ENCODED, LAST, FAILED, SIZED = range(5)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 10000.0)
 OTHER = "other"  # route and model of what is no prediction
 
@@ -68,6 +75,7 @@ class Layout:
         self.in_flight: dict[Any, int] = {}
         self.batch_rows: dict[Any, int] = {}
         self.seconds: dict[Any, int] = {}
+        self.statistics: dict[Any, int] = {}
         self.used = 0  # places that are in use, from the first on
         self.others = self._places(list(STATUSES))
         self.room = max(room, len(models))
@@ -90,6 +98,7 @@ class Layout:
             self.in_flight,
             self.batch_rows,
             self.seconds,
+            self.statistics,
         )
 
     def add(self, model: str) -> None:
@@ -109,6 +118,7 @@ class Layout:
         self.in_flight |= self._places([model])
         self.batch_rows |= self._places([model], len(SIZES) + 2)
         self.seconds |= self._places([(model, stage) for stage in STAGES], len(SECONDS) + 2)
+        self.statistics |= self._places([model], SIZED + 4 * len(BATCHES))
 
     def _places(self, keys: Sequence[Any], width: int = 1) -> dict[Any, int]:
         places = {key: self.used + i * width for i, key in enumerate(keys)}
@@ -165,6 +175,11 @@ class Metrics:
         """What all workers counted there."""
         return sum([self._all[worker * self.layout.size + place] for worker in range(self.workers)])
 
+    def each(self, place: int, width: int) -> list[list[float]]:
+        """What each worker counted in the places from there on."""
+        starts = [worker * self.layout.size + place for worker in range(self.workers)]
+        return [list(self._all[start : start + width]) for start in starts]
+
     def refresh(self) -> None:
         """Write this worker's gauges."""
         for place, gauges in list(self._gauges.items()):  # a model that is loaded aside adds its own meanwhile
@@ -199,6 +214,7 @@ class Ledger:
         self._sizes = layout.batch_rows[model]
         self._stages = {stage: layout.seconds[model, stage] for stage in STAGES}
         self._in_flight = layout.in_flight[model]
+        self._statistics = layout.statistics[model]
 
     def watch(self, gauge: Callable[[], int]) -> Callable[[], None]:
         """Where to ask for the requests in flight, until the function that is returned is called."""
@@ -225,6 +241,16 @@ class Ledger:
                 _observe(row, self._stages["queue"], SECONDS, batch.began - work.queued)
         _observe(row, self._stages["predict"], SECONDS, batch.seconds)
         _observe(row, self._stages["encode"], SECONDS, encode)
+        at = self._statistics
+        row[at] += batch.seconds * count  # PREDICTED
+        row[at + 1] += encode * count  # ENCODED
+        row[at + 2] = time() * 1000.0  # LAST
+        size = batch.given.count
+        at += SIZED + 4 * (size - 1 if size <= EXACTLY else min(bisect_left(BATCHES, size), len(BATCHES) - 1))
+        row[at] += 1.0
+        row[at + 1] += parse * count
+        row[at + 2] += batch.seconds
+        row[at + 3] += encode
         if not batch.inline:
             self._metrics.refresh()
 
@@ -246,8 +272,9 @@ class Ledger:
         for source in sources:
             row[self._lookups[source]] += 1.0
 
-    def refused(self, route: str, status: int, code: str) -> None:
-        """A request got an error."""
+    def refused(self, route: str, status: int, code: str, seconds: float = 0.0) -> None:
+        """A request got an error, so many seconds after it came."""
+        self._row[self._statistics + FAILED] += seconds
         status = status if status in STATUSES else 400 if status < 500 else 500
         self._row[self._requests[route, status]] += 1.0
         reason = code if code in REASONS else "invalid_input" if status in (400, 413) else "other"

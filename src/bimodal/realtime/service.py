@@ -135,7 +135,8 @@ class Served:
 
     def refuse(self, route: str, request: Request, respond: Respond, error: BaseException) -> None:
         """Tell the caller why there is no answer, and count it."""
-        self.ledger.refused(route, status(error), error.code if isinstance(error, BimodalError) else "internal")
+        code = error.code if isinstance(error, BimodalError) else "internal"
+        self.ledger.refused(route, status(error), code, monotonic() - request.received)
         respond(failure(error, request.headers))
 
     def _settle(self, batch: Batch) -> None:

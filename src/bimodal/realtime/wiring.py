@@ -28,9 +28,12 @@ from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
 from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
+from bimodal.realtime.protocols.description import EXTENSIONS, configuration, metadata
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.methods import methods
-from bimodal.realtime.protocols.openinference import InferDoor, metadata
+from bimodal.realtime.protocols.openinference import InferDoor
+from bimodal.realtime.protocols.rows import plain
+from bimodal.realtime.protocols.statistics import statistics
 from bimodal.realtime.service import Served, Service
 
 ROOM = 1024  # names of models, of one server with a repository, that counters are kept of
@@ -200,14 +203,22 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
     """The Open Inference routes of one model."""
     name, version = served.model.name, served.model.version
     infer = InferDoor(served)
-    told = text(JSON, lambda: msgspec.json.encode(metadata(served)), metrics)
+    told = text(JSON, lambda: msgspec.json.encode(metadata(served), enc_hook=plain), metrics)
     ready = state(lambda: service.taking, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
+    config = text(JSON, lambda: msgspec.json.encode(configuration(served), enc_hook=plain), metrics)
+    counted = text(JSON, lambda: _counted(service, name, version), metrics)
     routes: dict[tuple[str, str], Handler] = {}
     for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
         routes["GET", path] = told
         routes["GET", f"{path}/ready"] = ready
+        routes["GET", f"{path}/config"] = config
+        routes["GET", f"{path}/stats"] = counted
         routes["POST", f"{path}/infer"] = infer
     return Doors(routes)
+
+
+def _counted(service: Service, name: str | None = None, version: str | None = None) -> bytes:
+    return msgspec.json.encode({"model_stats": statistics(service, name, version)})
 
 
 # what each model is reached by
@@ -223,7 +234,7 @@ PROVIDERS: tuple[Provider, ...] = (
 
 def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
     """What tells of the server and its models: pages, documents, lists. paths: more of /openapi.json."""
-    server = {"name": "bimodal", "version": __version__, "extensions": []}
+    server = {"name": "bimodal", "version": __version__, "extensions": EXTENSIONS}
     service = catalogue.service
 
     @lru_cache(maxsize=1)
@@ -237,6 +248,7 @@ def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> 
     return {
         **pages.routes(metrics),
         ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
+        ("GET", "/v2/models/stats"): text(JSON, lambda: _counted(service), metrics),
         ("GET", "/openapi.json"): text(JSON, lambda: document(catalogue.generation), metrics),
         ("GET", "/models"): text(JSON, listed, metrics),
     }

@@ -12,7 +12,9 @@ TABULAR = "bimodal_tabular"  # nulls, categories, timestamps: docs/openinference
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "generate",
     "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",

@@ -30,6 +30,7 @@ from bimodal.signature import Signature
 
 __all__ = ["DATATYPES", "InferDoor", "metadata", "told"]
 
+WHOLE = frozenset(("binary_data_output", "content_type"))  # parameters of a request that the whole door looks at
 Cancel = Callable[[], None]
 _Column = tuple[bytes, bytes, int, list[Any]]  # a tensor up to its number of rows, from there to its data; width; data
 
@@ -134,7 +135,7 @@ class InferDoor:
             told = self._decode(data)
         except body.BROKEN:
             return None
-        if told.parameters is not None and "binary_data_output" in told.parameters:
+        if told.parameters is not None and not WHOLE.isdisjoint(told.parameters):
             return None
         for each in told.inputs:
             if each.parameters is not None:
