@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bimodal import package
+from tests.commands import run
 from tests.models import CASES, IRIS
 from tests.packages import resealed
 from tests.test_package import drifted
@@ -36,11 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(folder: Path, *arguments: str, expect: int = 0) -> str:
-    command = [sys.executable, "-m", "bimodal", *arguments]
-    environment = {**os.environ, "BIMODAL_RUNTIME": "auto"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    code, printed = run(folder, *arguments, environment={"BIMODAL_RUNTIME": "auto"})
+    assert code == expect, printed
+    return printed
 
 
 def test_a_package_stands_beside_its_model_and_says_what_it_holds(folder: Path) -> None:
@@ -89,7 +87,9 @@ def test_a_package_whose_answers_changed(folder: Path) -> None:
     refused = said(folder, "inspect", "old", expect=1)
     assert "1 of its 30 golden rows are answered otherwise now, the first of them golden row 5" in refused
     assert 'pip install "scikit-learn==1.5.2"' in refused
-    assert "accepted by --allow-drift" in said(folder, "inspect", "old", "--allow-drift")
+    command = [sys.executable, "-m", "bimodal", "inspect", "old", "--allow-drift"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert "accepted by --allow-drift" in done.stderr  # the log of the process
 
 
 def test_a_damaged_package_is_refused_by_every_command(folder: Path) -> None:
