@@ -227,6 +227,17 @@ def test_the_server_and_its_model_tell_of_themselves(caller: Caller) -> None:
     assert (config.name, config.max_batch_size, list(config.input[0].dims)) == ("inline", 10_000, [4])
 
 
+def test_statistics_count_what_was_predicted(caller: Caller) -> None:
+    caller.together("ModelInfer", [vectors(ROWS[:2]), vectors(ROWS[:3])])
+    with pytest.raises(Refused):
+        caller.infer(vectors([[1.0]]))
+    for asked in (service_pb2.ModelStatisticsRequest(name="inline"), service_pb2.ModelStatisticsRequest()):
+        (stats,) = caller.ask("ModelStatistics", asked).model_stats
+        assert (stats.name, stats.inference_count, stats.execution_count) == ("inline", 5, 1)
+        assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (2, 1)
+        assert stats.inference_stats.success.ns > 0
+
+
 @pytest.mark.parametrize(("name", "ready"), [("inline", True), ("other", False)])
 def test_a_model_that_is_not_there_is_not_ready(caller: Caller, name: str, ready: bool) -> None:
     assert caller.ask("ModelReady", service_pb2.ModelReadyRequest(name=name)).ready is ready

@@ -11,6 +11,7 @@ from bimodal.realtime.calls import Unary
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import description
 from bimodal.realtime.protocols.replies import unary
+from bimodal.realtime.protocols.statistics import statistics
 from bimodal.realtime.service import Served, Service
 
 SERVICE = "inference.GRPCInferenceService"
@@ -42,6 +43,9 @@ def methods(service: Service, metrics: Metrics) -> dict[str, Unary]:
         },
         "ModelMetadata": lambda request: metadata(find(request)),
         "ModelConfig": lambda request: {"config": configuration(find(request))},
+        "ModelStatistics": lambda request: {
+            "model_stats": statistics(service, request.name or None, request.version or None)
+        },
     }
     return {f"/{SERVICE}/{name}": unary(SERVICE, name, answer, metrics) for name, answer in answers.items()}
 
