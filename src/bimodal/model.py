@@ -277,7 +277,7 @@ class Model:
         names = self.resolve_outputs(outputs)
         self.check_threshold(threshold)
         quick = self._quick(data)
-        rows, shape = _taken(data, self.signature) if quick is None else (quick, _as_records)
+        rows, shape = taken(data, self.signature) if quick is None else (quick, _as_records)
         return shape(self.run(rows, names, threshold=threshold), self.signature)
 
     @property
@@ -334,7 +334,7 @@ class Model:
 # -- kinds of data: what is given, and how the answer is given back --------------------------------------------------
 
 
-def _taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
+def taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
     """The data as Rows, and the function that gives the outputs back in the same kind."""
     if isinstance(data, Rows):
         return data, lambda answer, _: answer

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from bimodal.field import Field
 from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY
+from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
 
 TABULAR = "bimodal_tabular"  # nulls, categories, timestamps: docs/openinference.md
@@ -85,8 +88,15 @@ def configuration(served: Served) -> dict[str, Any]:
                 "allow_timeout_override": True,
             },
         },
-        "parameters": {"validity": {"string_value": VALIDITY}},
+        "parameters": {"validity": {"string_value": VALIDITY}, "bimodal": {"string_value": _ours(served)}},
     }
+
+
+def _ours(served: Served) -> str:
+    """What the protocol has no place for, as JSON: for our own client over gRPC."""
+    signature = served.signature
+    told = {"classes": signature.classes, "named": signature.named, "outputs": served.outputs}
+    return msgspec.json.encode(told, enc_hook=plain).decode()
 
 
 def _configured(field: Field) -> dict[str, Any]:

@@ -1,0 +1,251 @@
+"""What a client asks over gRPC, and how it reads the answers: the conversations of `words`, in Open Inference messages.
+
+The data becomes Rows as a Model takes them: what cannot become a tensor is refused here, in the model's own words; the
+rest is the server's to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from struct import pack
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bimodal.client.arrays import KINDS, texts
+from bimodal.client.question import Answer, Conversation, Question
+from bimodal.client.words import is_table
+from bimodal.errors import ModelNotFound, UsageError
+from bimodal.field import Field
+from bimodal.model import taken
+from bimodal.realtime.protocols.messages import message
+from bimodal.rows import Array, Rows
+from bimodal.signature import Signature
+
+SERVICE = "/inference.GRPCInferenceService/"
+FIELDS = {"FP64": "float64", "FP32": "float32", "FP16": "float16", "BOOL": "bool", "BYTES": "string"}
+VALIDITY = ":validity"  # our extension: which rows of a column have a value
+OURS = "bimodal"  # the parameter of a model's configuration that says what the protocol cannot
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a model: its signature as far as the protocol tells it, and its outputs when none are asked."""
+
+    signature: Signature
+    outputs: tuple[str, ...]
+    datatypes: Mapping[str, str]
+
+
+class Words:
+    """The conversations with one server. What a model takes is asked once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Known] = {}
+        self._first: str | None = None
+
+    def predict(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
+        """See Client.predict."""
+        name = model or (yield from self._name())
+        known = yield from self._look(name)
+        lone = isinstance(data, Mapping) and not any(
+            isinstance(value, list | tuple) or hasattr(value, "tolist") for value in data.values()
+        )
+        rows, shape = taken([data] if lone else data, known.signature)
+        wanted = tuple(options.get("outputs") or known.outputs)
+        answer = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
+        outputs = _outputs(answer, wanted)
+        kept = _kept(data, options.get("keep"), known.signature)
+        if hasattr(data, "dtype") or lone or not _nested(data):
+            columns = {each: outputs.array(each) for each in outputs}
+            if hasattr(data, "dtype") and len(columns) == 1:
+                return next(iter(columns.values()))
+            return {**kept, **{each: array.tolist() for each, array in columns.items()}}
+        return _beside(shape(outputs, known.signature), kept)
+
+    def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[None]:
+        yield Question("GET", "/lookup")  # which the channel refuses, naming HTTP
+
+    def models(self) -> Conversation[list[str]]:
+        """The names of the models that the server has."""
+        answer = yield _question("RepositoryIndex", message("inference.RepositoryIndexRequest")(ready=True))
+        told = message("inference.RepositoryIndexResponse").FromString(answer.body)
+        return list(dict.fromkeys([each.name for each in told.models]))
+
+    def metadata(self, model: str) -> Conversation[dict[str, Any]]:
+        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+        answer = yield _question("ModelMetadata", message("inference.ModelMetadataRequest")(name=model))
+        told = message("inference.ModelMetadataResponse").FromString(answer.body)
+        tensors = {
+            kind: [
+                {"name": each.name, "datatype": each.datatype, "shape": list(each.shape)}
+                for each in getattr(told, kind)
+            ]
+            for kind in ("inputs", "outputs")
+        }
+        return {"name": told.name, "versions": list(told.versions), "platform": told.platform, **tensors}
+
+    def ready(self) -> Conversation[bool]:
+        """Whether the server says that it takes requests; Unavailable where it says that it does not."""
+        answer = yield _question("ServerReady", message("inference.ServerReadyRequest")())
+        return bool(message("inference.ServerReadyResponse").FromString(answer.body).ready)
+
+    def _name(self) -> Conversation[str]:
+        """The first model."""
+        if self._first is None:
+            names = yield from self.models()
+            if not names:
+                raise ModelNotFound("the server has no model")
+            self._first = names[0]
+        return self._first
+
+    def _look(self, name: str) -> Conversation[Known]:
+        if name not in self._known:
+            told = yield from self.metadata(name)
+            answer = yield _question("ModelConfig", message("inference.ModelConfigRequest")(name=name))
+            config = message("inference.ModelConfigResponse").FromString(answer.body).config
+            ours = config.parameters[OURS].string_value if OURS in config.parameters else "{}"
+            self._known[name] = _known(told, msgspec.json.decode(ours))
+        return self._known[name]
+
+
+def _known(told: Mapping[str, Any], ours: Mapping[str, Any]) -> Known:
+    inputs, outputs = (tuple(_field(each) for each in told[kind]) for kind in ("inputs", "outputs"))
+    vector = len(inputs) == 1 and len(inputs[0].shape) == 1
+    classes = ours.get("classes")
+    signature = Signature(
+        inputs, outputs, None if classes is None else tuple(classes), named=ours.get("named", not vector)
+    )
+    names = [each.name for each in outputs]
+    plain = ["prediction"] if "prediction" in names else names
+    datatypes = {each["name"]: each["datatype"] for each in told["inputs"]}
+    return Known(signature, tuple(ours.get("outputs") or plain), datatypes)
+
+
+def _field(told: Mapping[str, Any]) -> Field:
+    kind = FIELDS.get(told["datatype"], str(told["datatype"]).lower())
+    return Field(told["name"], kind, tuple(told["shape"][1:]), nullable=True, finite=False)
+
+
+def _question(method: str, request: Any) -> Question:
+    return Question("", f"{SERVICE}{method}", request.SerializeToString())
+
+
+# -- there -----------------------------------------------------------------------------------------------------------
+
+
+def _infer(name: str, known: Known, rows: Rows, outputs: Sequence[str], threshold: float | None) -> Any:
+    request = message("inference.ModelInferRequest")(model_name=name)
+    if threshold is not None:
+        request.parameters["threshold"].double_param = threshold
+    for each in outputs:
+        request.outputs.add(name=each)
+    for each in rows:
+        array, missing = _filled(rows.array(each))
+        _add(request, each, known.datatypes[each], array)
+        if missing is not None:
+            _add(request, f"{each}{VALIDITY}", "BOOL", ~missing)
+    return request
+
+
+def _add(request: Any, name: str, datatype: str, array: Array) -> None:
+    request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+    request.raw_input_contents.append(
+        _lengthened(array) if datatype == "BYTES" else np.ascontiguousarray(array, KINDS[datatype]).tobytes()
+    )
+
+
+def _filled(array: Array) -> tuple[Array, Array | None]:
+    """A column without its nulls, and where they stood (None: there were none). NaN is a number, and stays."""
+    if array.dtype != object:
+        return array, None
+    missing = np.array([value is None or value != value for value in array.reshape(-1)]).reshape(array.shape)
+    if not missing.any():
+        return array, None
+    first = next((value for value in array if value is not None and value == value), "")
+    filled = array.copy()
+    filled[missing] = "" if isinstance(first, str) else 0
+    return filled, missing
+
+
+def _lengthened(array: Array) -> bytes:
+    parts = []
+    for value in array.reshape(-1).tolist():
+        text = value if isinstance(value, bytes) else str(value).encode()
+        parts += [pack("<I", len(text)), text]
+    return b"".join(parts)
+
+
+# -- and back --------------------------------------------------------------------------------------------------------
+
+
+def _outputs(answer: Answer, wanted: Sequence[str]) -> Rows:
+    told = message("inference.ModelInferResponse").FromString(answer.body)
+    found: dict[str, Array] = {}
+    raw = iter(told.raw_output_contents)
+    for tensor in told.outputs:
+        array = _raw(tensor, next(raw)) if told.raw_output_contents else _contents(tensor)
+        found[tensor.name] = array.reshape(tuple(tensor.shape))
+    return Rows({name: found[name] for name in wanted})
+
+
+def _raw(tensor: Any, data: bytes) -> Array:
+    if tensor.datatype != "BYTES":
+        return np.frombuffer(data, KINDS[tensor.datatype])
+    return np.array(texts(data), object)
+
+
+def _contents(tensor: Any) -> Array:
+    contents = tensor.contents
+    values: Sequence[Any] = next((list(each) for _, each in contents.ListFields()), [])
+    if tensor.datatype == "BYTES":
+        return np.array([each.decode() for each in values], object)
+    return np.array(values, KINDS[tensor.datatype])
+
+
+def _nested(data: Any) -> bool:
+    """Whether the answer is rows or a table, and not columns."""
+    if is_table(data):
+        return True
+    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], list | tuple | Mapping)
+
+
+def _kept(data: Any, keep: Any, signature: Signature) -> dict[str, Any]:
+    """The columns that are no features and are to be answered too: the server need not see them."""
+    if not keep:
+        return {}
+    if is_table(data):
+        names = [str(name) for name in (data.columns if hasattr(data, "iloc") else data.column_names)]
+    else:
+        first = data if isinstance(data, Mapping) else data[0] if len(data) and isinstance(data[0], Mapping) else {}
+        names = list(first)
+    spare = signature.spare(names)
+    wanted = spare if keep is True else list(keep)
+    strange = [name for name in wanted if name not in spare]
+    if strange:
+        raise UsageError(f"keep: there is no column {strange[0]!r} to answer back")
+    if is_table(data) or isinstance(data, Mapping):
+        single = isinstance(data, Mapping) and not any(isinstance(value, list | tuple) for value in data.values())
+        return {name: [data[name]] if single else data[name] for name in wanted}
+    return {name: [record.get(name) for record in data] for name in wanted}
+
+
+def _beside(told: Any, kept: Mapping[str, Any]) -> Any:
+    """The answer, with the kept columns ahead of it."""
+    if not kept:
+        return told
+    if isinstance(told, list):
+        return [
+            {**dict(zip(kept, values, strict=True)), **row}
+            for values, row in zip(zip(*kept.values(), strict=True), told, strict=True)
+        ]
+    if isinstance(told, dict):
+        return {**kept, **told}
+    for place, (name, values) in enumerate(kept.items()):
+        if hasattr(told, "iloc"):
+            told.insert(place, name, values)
+        else:
+            told = told.add_column(place, name, values)
+    return told

@@ -1,0 +1,139 @@
+"""Questions over gRPC, by grpcio: one channel, many calls at once on its one connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from bimodal.client import calls
+from bimodal.client.address import Address
+from bimodal.client.failure import made
+from bimodal.client.patience import Cut, Patience
+from bimodal.client.question import Answer, Question
+from bimodal.errors import (
+    BimodalError,
+    InputError,
+    ModelNotFound,
+    Overloaded,
+    Unavailable,
+    UsageError,
+)
+
+Words = calls.Words
+OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+KINDS: dict[Any, type[BimodalError]] = {  # of servers that give no code of ours
+    grpc.StatusCode.INVALID_ARGUMENT: InputError,
+    grpc.StatusCode.NOT_FOUND: ModelNotFound,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+}
+READY = f"{calls.SERVICE}ServerReady"
+
+
+class Channel:
+    """Of a Client."""
+
+    def __init__(self, address: Address, key: str | None, verify: bool | str | ssl.SSLContext) -> None:
+        self._metadata = _metadata(key)
+        if address.secure:
+            self._channel = grpc.secure_channel(address.authority, _credentials(verify), OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(address.authority, OPTIONS)
+        self._methods: dict[str, Any] = {}
+
+    def ask(self, question: Question, patience: Patience) -> Answer:
+        try:
+            body = self._method(question)(question.body, timeout=patience.left, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _failure(error, patience) from None
+        return _answer(question, body)
+
+    def _method(self, question: Question) -> Any:
+        found = self._methods.get(question.path)
+        if found is None:
+            _require(question)
+            found = self._methods[question.path] = self._channel.unary_unary(question.path)
+        return found
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+class AsyncChannel:
+    """Of an AsyncClient. It is opened by the first question, on the loop that asks."""
+
+    def __init__(self, address: Address, key: str | None, verify: bool | str | ssl.SSLContext) -> None:
+        self._metadata = _metadata(key)
+        self._address = address
+        self._credentials = _credentials(verify) if address.secure else None
+        self._channel: Any = None
+        self._methods: dict[str, Any] = {}
+
+    async def ask(self, question: Question, patience: Patience) -> Answer:
+        try:
+            body = await self._method(question)(question.body, timeout=patience.left, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _failure(error, patience) from None
+        return _answer(question, body)
+
+    def _method(self, question: Question) -> Any:
+        if self._channel is None:
+            place = self._address.authority
+            self._channel = (
+                grpc.aio.insecure_channel(place, OPTIONS)
+                if self._credentials is None
+                else grpc.aio.secure_channel(place, self._credentials, OPTIONS)
+            )
+        found = self._methods.get(question.path)
+        if found is None:
+            _require(question)
+            found = self._methods[question.path] = self._channel.unary_unary(question.path)
+        return found
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def _require(question: Question) -> None:
+    if question.method:
+        raise UsageError("that is asked over HTTP; give the client the http:// address of the same port")
+
+
+def _answer(question: Question, body: bytes) -> Answer:
+    if question.path == READY and not body:  # `ready: false` is an empty message
+        raise Unavailable("the server is not ready")
+    return Answer(200, {}, body)
+
+
+def _metadata(key: str | None) -> Sequence[tuple[str, str]]:
+    return () if key is None else (("authorization", f"Bearer {key}"),)
+
+
+def _credentials(verify: bool | str | ssl.SSLContext) -> Any:
+    if isinstance(verify, str):
+        with open(verify, "rb") as file:
+            return grpc.ssl_channel_credentials(file.read())
+    if verify is not True:
+        raise UsageError("over gRPC a certificate is always judged: verify is True, or the path of the authorities")
+    return grpc.ssl_channel_credentials()
+
+
+def _failure(error: Any, patience: Patience) -> Exception:
+    """The error that the call's end tells: of our server by its code, of others by their status."""
+    trailers = {str(name): value for name, value in error.trailing_metadata() or ()}
+    status, sentence = error.code(), error.details() or ""
+    retry, code = trailers.get("retry-after", ""), trailers.get("x-error-code")
+    if code is not None:
+        row, column = trailers.get("x-error-row"), trailers.get("x-error-column")
+        place = None if row is None else int(row)
+        return made(code, sentence, place, None if column is None else unquote(column), retry)
+    if status == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return patience.late()
+    if status == grpc.StatusCode.UNAVAILABLE:
+        return Cut(sentence, sent="failed to connect" not in sentence)
+    return KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}")
