@@ -6,7 +6,6 @@ A case is the bytes that follow both prefaces, and what the server says: a conne
 from __future__ import annotations
 
 from struct import pack
-from typing import Literal
 
 import pytest
 
@@ -38,7 +37,7 @@ from bimodal.realtime.http2.frames import (
 from bimodal.realtime.limits import Limits
 from tests.realtime.frames import GET, POST, Fields, Said, Side, data, encoded, headers, quiet
 
-Verdict = tuple[Literal["connection", "stream"], Code] | None
+Verdict = tuple[str, Code] | None
 
 WHOLE = END_HEADERS | END_STREAM
 OPEN = headers(1, POST, END_HEADERS)

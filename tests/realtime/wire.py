@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ssl import SSLContext
 from typing import Any, Self, TypeVar
 
 import uvloop
 
+from bimodal.realtime.calls import Methods
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
@@ -163,7 +165,9 @@ class Running:
 
 
 @contextmanager
-def serving(limits: Limits | None = None, loop: str = "uvloop") -> Iterator[Running]:
+def serving(
+    limits: Limits | None = None, loop: str = "uvloop", methods: Methods | None = None, tls: SSLContext | None = None
+) -> Iterator[Running]:
     """A listener on a free port, in a thread with a loop of its own."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -171,9 +175,9 @@ def serving(limits: Limits | None = None, loop: str = "uvloop") -> Iterator[Runn
         thread = threading.Thread(target=runs.run_forever)
         thread.start()
         tried = TryOut()
-        listener = Listener(tried, limits or Limits())
+        listener = Listener(tried, limits or Limits(), methods)
         running = Running(listening.getsockname()[1], tried, listener, runs)
-        running.do(listener.start(listening))
+        running.do(listener.start(listening, tls=tls))
         try:
             yield running
         finally:

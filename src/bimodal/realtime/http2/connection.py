@@ -193,14 +193,18 @@ class Connection:
         return not self._shrink
 
     def close_sending(self, stream: Stream) -> None:
-        """Our last frame of a stream is sent. A peer that still sends is told that it need not (section 8.1)."""
+        """Our last frame of a stream is sent. A peer that still sends may take its time to notice (`dismiss`)."""
         stream.sending = False
         self.useful += 1
         if stream.receiving:
-            self.put(rst_stream(stream.id, Code.NO_ERROR))
-            self.drop(stream, by_us=True)
+            stream.moved = self._clock()
         else:
             self.streams.pop(stream.id, None)
+
+    def dismiss(self, stream: Stream) -> None:
+        """Tell a peer that still sends what nobody will read that it need not (section 8.1)."""
+        self.put(rst_stream(stream.id, Code.NO_ERROR))
+        self.drop(stream, by_us=True)
 
     def drop(self, stream: Stream, *, by_us: bool = False) -> None:
         """A stream is over: nothing of it is sent any more. by_us: the peer may not know it yet."""
@@ -235,7 +239,7 @@ class Connection:
 
     def refill(self, stream: Stream) -> None:
         """Grant a stream what it has used up."""
-        if stream.owed and stream.receiving and not stream.paused:
+        if stream.owed and stream.receiving and stream.sending and not stream.paused:
             self.put(window_update(stream.id, stream.owed))
             stream.room += stream.owed
             stream.owed = 0
@@ -336,13 +340,17 @@ class Connection:
             return self._end_stream(stream.id, fault)
         if ended:
             stream.receiving = False
-            stream.take(content, True)
+            if stream.sending:
+                stream.take(content, True)
+            else:
+                self.streams.pop(stream.id, None)
             return None
         stream.owed += size
         if stream.owed >= STREAM_ROOM >> 1:
             self.refill(stream)
         if content:
-            stream.take(content, False)
+            if stream.sending:
+                stream.take(content, False)
         else:
             self._spend(self._nuisance_budget)
         return None

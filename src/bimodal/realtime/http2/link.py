@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bimodal.realtime")
 
 LINGER = 5.0  # seconds that a closing connection is still read, so that the peer finds our last words and no reset
+UNREAD = 1.0  # seconds that a peer may still send after its answer; some take a reset for a failure
 DRAIN_QUIET = 0.5  # seconds after which a drain waits no longer for the peer to take notice
 
 
@@ -156,6 +157,9 @@ class Link(asyncio.Protocol):
         if stream.waiting and now - stream.moved > limits.idle_timeout:
             stream.reset(Code.CANCEL)  # its reader grants no room
             stream.lose()
+        elif not stream.sending:
+            if now - stream.moved > UNREAD:
+                self.connection.dismiss(stream)
         else:
             cast(Call | Exchange, stream).check(now, limits)
 
