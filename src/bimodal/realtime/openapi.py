@@ -10,10 +10,9 @@ import msgspec
 
 from bimodal import __version__
 from bimodal.field import FLOATS, INTEGERS, Field
-from bimodal.realtime import contracts
+from bimodal.realtime import contracts, inference_paths
 from bimodal.realtime.failure import STATUS
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.protocols.openinference import DATATYPES, metadata, told
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
 from bimodal.signature import Signature
@@ -50,8 +49,8 @@ def document(served: Sequence[Served], limits: Limits, more: Mapping[str, Any]) 
         paths[f"/models/{name}"] = {
             "get": _get(f"What {each.model.name} takes and gives", each.model.name, summary(each))
         }
-        paths |= _open_inference(each, name)
         row = None if each.signature.open else values(example(each.signature))
+        paths |= inference_paths.paths(each, row, failures())
         paths |= contracts.paths(each, row, failures(), first=number == 0)
     paths |= _others(served)
     return {
@@ -288,68 +287,10 @@ def _line(signature: Signature) -> str:
     return msgspec.json.encode(values(example(signature))).decode() + "\n"
 
 
-def _open_inference(served: Served, name: str) -> Json:
-    signature = served.signature
-    tensors = [{**told(each), "shape": list(told(each)["shape"])} for each in signature.inputs]
-    asked = {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "parameters": {"type": "object"},
-            "inputs": {
-                "type": "array",
-                "items": {"type": "object"},
-                "description": msgspec.json.encode(tensors).decode(),
-            },
-            "outputs": {
-                "type": "array",
-                "items": {"type": "object"},
-                "description": "All outputs, when none are asked.",
-            },
-        },
-    }
-    media: Json = {"schema": asked}
-    if not signature.open:
-        media["example"] = _inference(signature)
-    infer = {
-        "tags": ["Open Inference"],
-        "summary": f"Predict with {served.model.name}: tensors",
-        "operationId": f"infer_{name}",
-        "requestBody": {"required": True, "content": {JSON: media}},
-        "responses": {
-            "200": {"description": "The output tensors.", "content": {JSON: {"schema": {"type": "object"}}}},
-            **failures(),
-        },
-    }
-    return {
-        f"/v2/models/{name}": {"get": _get("Inputs and outputs of the model", "Open Inference", metadata(served))},
-        f"/v2/models/{name}/ready": {"get": _get("Whether the model is ready", "Open Inference", {"ready": True})},
-        f"/v2/models/{name}/infer": {"post": infer},
-    }
-
-
-def _inference(signature: Signature) -> Json:
-    row = values(example(signature))
-    inputs: list[Json] = []
-    for field in signature.inputs:
-        value = row[field.name] if isinstance(row, dict) else row if len(signature.inputs) == 1 else row[len(inputs)]
-        shape, flat = [1], value
-        while isinstance(flat, list) and flat:
-            shape.append(len(flat))
-            flat = flat[0]
-        inputs.append({"name": field.name, "shape": shape, "datatype": DATATYPES[field.type], "data": [value]})
-    return {"inputs": inputs}
-
-
 def _others(served: Sequence[Served]) -> Json:
     return {
         "/models": {"get": _get("The models that are served", "server", [summary(each) for each in served])},
-        "/v2": {
-            "get": _get("The server", "Open Inference", {"name": "bimodal", "version": __version__, "extensions": []})
-        },
-        "/v2/health/live": {"get": _get("Whether the server lives", "Open Inference", {"live": True})},
-        "/v2/health/ready": {"get": _get("Whether all models are ready", "Open Inference", {"ready": True})},
+        **inference_paths.server(),
         "/ping": contracts.ping(),
         "/health/live": {"get": _get("Whether the server lives", "server", {"status": "live"})},
         "/health/ready": {"get": _get("Whether requests are taken", "server", {"status": "ready"})},
