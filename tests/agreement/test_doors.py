@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
@@ -28,6 +29,8 @@ from bimodal.errors import InputError
 from bimodal.model import Model, load
 from bimodal.table import from_stream, to_stream
 from tests.models import CASES, IRIS, customers
+from tests.realtime.callers import Caller, Refused, request
+from tests.realtime.callers import told as tensors_told
 from tests.realtime.desk import Desk, told
 from tests.realtime.shelf import loaded, onnx
 
@@ -118,6 +121,12 @@ class Doors:
     def frames(self, rows: Rows) -> Any:
         return self._contract(f"/models/{self.model.name}/invocations", {"dataframe_records": rows}, "predictions")
 
+    def calls(self, rows: Rows) -> Any:
+        return self._call(rows, raw=False)
+
+    def raw_calls(self, rows: Rows) -> Any:
+        return self._call(rows, raw=True)
+
     def records(self, rows: Rows) -> Any:
         values: list[Any] = rows if self.model.signature.named else [list(row.values()) for row in rows]
         return self._library(lambda: [answer["prediction"] for answer in self.model.predict(values)])
@@ -136,6 +145,23 @@ class Doors:
         response = self.desk.ask(path, body)
         return told(response)[word] if response.status == 200 else _verdict(told(response))
 
+    def _call(self, rows: Rows, *, raw: bool) -> Any:
+        """Over gRPC: a tensor a column, or all in one."""
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        if self.model.signature.named:
+            tensors = {key: told for name, values in columns.items() for key, told in _sent(name, values).items()}
+        else:
+            tensors = {"input": ("FP64", [list(row.values()) for row in rows])}
+        try:
+            answer = Caller(self.desk).infer(request(self.model.name, tensors, raw=raw, outputs=["prediction"]))
+        except Refused as refused:
+            told = refused.trailers
+            place = told.get("x-error-row")
+            column = unquote(told["x-error-column"]) if "x-error-column" in told else None
+            message = PLACE.sub("", _first(refused.message))
+            return Verdict(told["x-error-code"], message, int(place) if place else None, column)
+        return tensors_told(answer)["prediction"]
+
     def _tensor(self, name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:
         kind = "BYTES" if any(isinstance(value, str) for value in data) else "FP64"
         return {"name": name, "shape": shape, "datatype": kind, "data": data}
@@ -150,7 +176,8 @@ class Doors:
 CONTRACTS = ("instances", "inputs", "split", "frames")  # the words of MLflow, KServe, Vertex AI, TensorFlow Serving
 JSON = ("input", "rows", "columns", "lines", "tensors", *CONTRACTS)  # carry neither NaN nor infinity
 TABLES = ("csv", "arrow", "parquet", "frame", "table")
-ALL = (*JSON, *TABLES, "records")
+CALLS = ("calls", "raw_calls")
+ALL = (*JSON, *TABLES, *CALLS, "records")
 
 
 def _verdict(error: dict[str, Any]) -> Verdict:
@@ -159,6 +186,21 @@ def _verdict(error: dict[str, Any]) -> Verdict:
 
 def _first(message: str) -> str:
     return re.sub(r" \(and \d+ more\)$", "", message)
+
+
+def _sent(name: str, values: list[Any]) -> dict[str, tuple[str, list[Any]]]:
+    """A column as tensors: a missing number is NaN, which rows have a text stands beside it."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {str}:
+        sent = {name: ("BYTES", ["" if value is None else value for value in values])}
+        if None in values:
+            sent[f"{name}:validity"] = ("BOOL", [value is not None for value in values])
+        return sent
+    if kinds in ({bool}, {int}) and None not in values:
+        return {name: ("BOOL" if kinds == {bool} else "INT64", values)}
+    if not kinds and name == "plan":
+        return {name: ("BYTES", [""] * len(values)), f"{name}:validity": ("BOOL", [False] * len(values))}
+    return {name: ("FP64", [math.nan if value is None else value for value in values])}
 
 
 def _table(rows: Rows) -> pa.Table:
@@ -210,9 +252,9 @@ CLOSED: dict[str, tuple[dict[str, Any], str, str | None, tuple[str, ...]]] = {
     "a near miss": ({"plan": "pro", "Income": 5.0}, "missing_column", "income", ALL),
     "a null text": ({**GOOD, "plan": None}, "null", "plan", ALL),
     "a null number": ({**GOOD, "income": None}, "null", "income", ALL),
-    "NaN": ({**GOOD, "income": math.nan}, "null", "income", (*TABLES, "records")),
-    "infinity": ({**GOOD, "income": math.inf}, "not_finite", "income", (*TABLES, "records")),
-    "minus infinity": ({**GOOD, "income": -math.inf}, "not_finite", "income", (*TABLES, "records")),
+    "NaN": ({**GOOD, "income": math.nan}, "null", "income", (*TABLES, *CALLS, "records")),
+    "infinity": ({**GOOD, "income": math.inf}, "not_finite", "income", (*TABLES, *CALLS, "records")),
+    "minus infinity": ({**GOOD, "income": -math.inf}, "not_finite", "income", (*TABLES, *CALLS, "records")),
     "an integer over 2**53": ({**GOOD, "income": 2**53 + 1}, "inexact_integer", "income", ALL),
     "an unknown category": ({**GOOD, "plan": "platinum"}, "unknown_category", "plan", ALL),
 }
