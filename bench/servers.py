@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -73,6 +73,7 @@ def running(
     *,
     body: bytes | None = None,
     environment: Mapping[str, str] = ONE_THREAD,
+    patience: float = 60,
 ) -> Iterator[Server]:
     """The server, from its first answer to the end of the block."""
     with TemporaryFile() as log:
@@ -84,7 +85,7 @@ def running(
             start_new_session=True,
         )
         try:
-            _wait_for(process, url, body, log)
+            _wait_for(process, url, body, log, patience)
             yield Server(name, url)
         finally:
             _stop(process)
@@ -96,7 +97,8 @@ def bimodal(
 ) -> Iterator[Server]:
     """`bimodal serve` with one worker. A compiled runtime is proven before, once."""
     if runtime == "exact":
-        subprocess.run([sys.executable, "-m", "bimodal", "inspect", str(model), "--runtime", runtime], check=True)
+        command = [sys.executable, "-m", "bimodal", "inspect", str(model), "--runtime", runtime]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     port = free_port()
     command = [sys.executable, "-m", "bimodal", "serve", str(model), "--port", str(port), "--workers", "1"]
     command += ["--runtime", runtime]
@@ -138,8 +140,8 @@ def nginx() -> Iterator[Server]:
             yield server
 
 
-def _wait_for(process: subprocess.Popen[bytes], url: str, body: bytes | None, log: IO[bytes]) -> None:
-    deadline = time.monotonic() + 60
+def _wait_for(process: subprocess.Popen[bytes], url: str, body: bytes | None, log: IO[bytes], patience: float) -> None:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         try:
             answer(url, body)
@@ -158,3 +160,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
