@@ -11,7 +11,8 @@ import logging
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as NoBase64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from math import inf
 from struct import Struct
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from bimodal.errors import InputError, TooLarge
 from bimodal.realtime.calls import Cancel, Messages, Metadata, Methods, Status, Streaming, Unary
 from bimodal.realtime.http2 import fields
 from bimodal.realtime.http2.compression import ACCEPTED, CODINGS, LEAST, MOST, deflate, inflate
+from bimodal.realtime.http2.frames import END_HEADERS, FRAME_BYTES, HEADERS
 from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
@@ -41,10 +43,7 @@ _OPEN, _STARTED, _DONE, _GONE = range(4)  # states of a Call
 
 _HEAD = fields.status(200) + fields.field(b"content-type", CONTENT_TYPE)
 _TAIL = fields.field(b"grpc-status", b"0")
-_HEAD_FRAME = bytes((0, 0, len(_HEAD), 1, 4))  # HEADERS with END_HEADERS; its stream follows
 _TAIL_FRAME = bytes((0, 0, len(_TAIL), 1, 5))  # the same, with END_STREAM
-# HEADERS, the head of DATA (its length and four zeros: kind, flags), the prefix of the message
-_front = Struct(f">5sI{len(_HEAD)}sBHHIBI").pack
 _back = Struct(f">5sI{len(_TAIL)}s").pack
 _prefix = Struct(">BI").pack
 _type = re.compile(rb"application/grpc(\+proto)?(;.*)?").fullmatch
@@ -76,10 +75,22 @@ class Refused(Exception):
 
 class Plan:
     """What the head of a call asks for. Equal heads share one. coding: of its messages. answers: of ours. echo: the
-    field of the caller's request id.
+    field of the caller's request id. bare: neither changes our answers.
     """
 
-    __slots__ = ("answers", "coding", "echo", "media", "metadata", "path", "refused", "streaming", "timeout", "unary")
+    __slots__ = (
+        "answers",
+        "bare",
+        "coding",
+        "echo",
+        "media",
+        "metadata",
+        "path",
+        "refused",
+        "streaming",
+        "timeout",
+        "unary",
+    )
 
     def __init__(self, head: Head) -> None:
         self.path = head.target.decode("ascii", "replace")
@@ -92,6 +103,7 @@ class Plan:
         self.echo = fields.field(REQUEST_ID, head.request_id) if head.request_id is not None else b""
         self.media = bool(_type(head.headers[b"content-type"]))
         self.refused: Refused | None = None
+        self.bare = False
 
     @classmethod
     def of(cls, head: Head, methods: Methods, limits: Limits) -> Plan:
@@ -100,6 +112,7 @@ class Plan:
             plan._read(head, methods, limits)
         except Refused as refused:
             plan.refused = refused
+        plan.bare = not plan.echo and plan.answers is None
         return plan
 
     def _read(self, head: Head, methods: Methods, limits: Limits) -> None:
@@ -154,19 +167,48 @@ def metadata_block(metadata: Metadata) -> bytes:
     )
 
 
-class _Blocks:
-    """The block of the metadata encoded last: the answers of one batch share theirs."""
+class _Beginning:
+    """What an answer begins with: the answers of one batch share their metadata, and so all of this.
 
-    metadata: Metadata = ()
-    block = b""
+    block: of the head. frame: what stands before it in its frame, up to the number of the stream. pack: makes bytes of
+    frame, stream, block, then of the head of DATA (its length in two parts, zeros for kind and flags, the stream) and
+    the prefix of the message (zero, its length).
+    """
 
-    def of(self, metadata: Metadata) -> bytes:
-        if metadata is not self.metadata:
-            self.block, self.metadata = metadata_block(metadata), metadata
-        return self.block
+    __slots__ = ("block", "frame", "metadata", "pack")
+
+    def __init__(self, metadata: Metadata) -> None:
+        """Raises ValueError for metadata that cannot be sent."""
+        self.metadata = metadata
+        self.block = _HEAD + metadata_block(metadata)
+        size = len(self.block)
+        self.frame = bytes((size >> 16, size >> 8 & 0xFF, size & 0xFF, HEADERS, END_HEADERS))
+        self.pack = _packing(size)
 
 
-_blocks = _Blocks()
+@lru_cache(256)
+def _packing(size: int) -> Callable[..., bytes]:
+    return Struct(f">5sI{size}sBHHIBI").pack
+
+
+_plain = _Beginning(())
+
+
+class _Beginnings:
+    """The one made last."""
+
+    last = _plain
+
+    def of(self, metadata: Metadata) -> _Beginning:
+        if not metadata:
+            return _plain
+        last = self.last
+        if metadata is not last.metadata:
+            last = self.last = _Beginning(metadata)
+        return last
+
+
+_beginnings = _Beginnings()
 
 
 class Call(Stream):
@@ -275,33 +317,36 @@ class Call(Stream):
 
     def respond(self, message: bytes, metadata: Metadata = ()) -> None:
         if self._state != _OPEN:
-            return
+            return None
         connection = self.connection
         plan = self.plan
         size = len(message)
         whole = size + PREFIX
+        try:
+            begin = _beginnings.of(metadata)
+        except ValueError:
+            log.exception("the metadata of an answer cannot be sent")
+            return self.fail(Status.INTERNAL, INTERNAL)
         if (
-            not metadata
-            and not plan.echo
-            and plan.answers is None
-            and connection.plain
+            plan.bare
             and whole <= self.window
             and whole <= connection.window
             and whole <= connection.frame_bytes
-            and self.sending
+            and connection.plain
+            and len(begin.block) <= FRAME_BYTES
         ):
             self._state = _DONE
             self.window -= whole
             connection.window -= whole
             number = self.id
-            front = _front(_HEAD_FRAME, number, _HEAD, whole >> 16, whole & 0xFFFF, 0, number, 0, size)
+            front = begin.pack(begin.frame, number, begin.block, whole >> 16, whole & 0xFFFF, 0, number, 0, size)
             connection.put(front + message + _back(_TAIL_FRAME, number, _TAIL))
             connection.close_sending(self)
             if self.moment is not None:
                 self.moment.discard(self)
             self._cancel = None
-            return
-        self._answer(message, metadata)
+            return None
+        return self._answer(message, begin)
 
     def fail(self, status: Status, message: str, metadata: Metadata = ()) -> None:
         if self._state >= _DONE:
@@ -320,13 +365,13 @@ class Call(Stream):
 
     def write(self, message: bytes) -> None:
         if self._state == _OPEN:
-            self._start(())
+            self._start()
         if self._state == _STARTED:
             self._send(message)
 
     def end(self) -> None:
         if self._state == _OPEN:
-            self._start(())
+            self._start()
         if self._state == _STARTED:
             self._state = _DONE
             self.send_block(_TAIL, ends=True)
@@ -447,22 +492,17 @@ class Call(Stream):
 
     # Answers
 
-    def _answer(self, message: bytes, metadata: Metadata) -> None:
+    def _answer(self, message: bytes, begin: _Beginning) -> None:
         """Respond, whatever it takes."""
-        try:
-            self._start(metadata)
-        except ValueError:
-            log.exception("the metadata of an answer cannot be sent")
-            self.fail(Status.INTERNAL, INTERNAL)
-            return
+        self._start(begin)
         self._state = _DONE
         self._send(message)
         self.send_block(_TAIL, ends=True)
         self._leave()
 
-    def _start(self, metadata: Metadata) -> None:
+    def _start(self, begin: _Beginning = _plain) -> None:
         plan = self.plan
-        block = _HEAD + plan.echo + _blocks.of(metadata)
+        block = begin.block + plan.echo
         if plan.answers is not None:
             block += fields.field(b"grpc-encoding", plan.answers)
         self._state = _STARTED
