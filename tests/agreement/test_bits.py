@@ -67,17 +67,21 @@ KINDS: dict[str, Callable[[], Any]] = {
 STEADY = set(KINDS) - {"dense linear"}  # the library too gives a row the same bits in any company
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Model]:
-    """The library's model, and the same in the exact engine."""
-    fitted = KINDS[request.param]().fit(frame(), preprocessing.LabelEncoder().fit_transform(churned()[:ROWS]))
-    path = tmp_path_factory.mktemp("bits") / "model.pkl"
+def engine(name: str, folder: Path) -> tuple[Any, Model]:
+    """The library's model of a kind, and the same in the exact engine."""
+    fitted = KINDS[name]().fit(frame(), preprocessing.LabelEncoder().fit_transform(churned()[:ROWS]))
+    path = folder / "model.pkl"
     joblib.dump(fitted, path)
     location = Location.find(path)
     loaded = Sklearn().load(location.source)
     assert loaded.lower is not None
     report = Report(loaded.signature, loaded.versions, (), loaded.facts, {1: 1e-5, 64: 1e-4})
-    return request.param, fitted, Model(location, Exact(loaded.lower()), report)
+    return fitted, Model(location, Exact(loaded.lower()), report)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Model]:
+    return request.param, *engine(request.param, tmp_path_factory.mktemp("bits"))
 
 
 def test_a_row_has_the_same_bits_in_real_time_and_in_batch(kind: tuple[str, Any, Model], tmp_path: Path) -> None:
