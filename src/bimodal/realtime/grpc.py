@@ -191,17 +191,17 @@ def _packing(size: int) -> Callable[..., bytes]:
     return Struct(f">5sI{size}sBHHIBI").pack
 
 
-_plain = _Beginning(())
+_BARE = _Beginning(())
 
 
 class _Beginnings:
     """The one made last."""
 
-    last = _plain
+    last = _BARE
 
     def of(self, metadata: Metadata) -> _Beginning:
         if not metadata:
-            return _plain
+            return _BARE
         last = self.last
         if metadata is not last.metadata:
             last = self.last = _Beginning(metadata)
@@ -500,7 +500,7 @@ class Call(Stream):
         self.send_block(_TAIL, ends=True)
         self._leave()
 
-    def _start(self, begin: _Beginning = _plain) -> None:
+    def _start(self, begin: _Beginning = _BARE) -> None:
         plan = self.plan
         block = begin.block + plan.echo
         if plan.answers is not None:
