@@ -235,7 +235,7 @@ def changed(folder: Path, tmp_path: Path, **told: Any) -> Path:
 
 
 def test_another_task_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'BertForMaskedLM'; supported is text classification"):
+    with pytest.raises(ModelError, match="'BertForMaskedLM'; supported are text classification"):
         load(changed(folder, tmp_path, architectures=["BertForMaskedLM"]))
 
 

@@ -1,4 +1,7 @@
-"""Hugging Face folders: text classification. Never code from the folder, never the network."""
+"""Hugging Face folders: text classification, and text generation (`causal.py`).
+
+Never code from the folder, never the network.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import numpy as np
 
 from bimodal.errors import BimodalError, MissingLibrary, ModelError
 from bimodal.field import Field, listed
+from bimodal.formats import causal
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.device import device, one_thread
 from bimodal.formats.library import library
@@ -23,6 +27,7 @@ from bimodal.signature import Signature
 log = logging.getLogger("bimodal.model")
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.index.json")
 TASK = "ForSequenceClassification"
+AUTO = {False: "AutoModelForSequenceClassification", True: "AutoModelForCausalLM"}  # by whether it generates text
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
 SAVE = 'model.save_pretrained("folder"); tokenizer.save_pretrained("folder")'
 LONGEST = 10**6  # tokens: a tokenizer that names more than that names no limit
@@ -30,7 +35,10 @@ LONGEST = 10**6  # tokens: a tokenizer that names more than that names no limit
 
 class HuggingFace(Format):
     name = "huggingface"
-    describes = "folders of Hugging Face models for text classification (config.json, model.safetensors, tokenizer)"
+    describes = (
+        "folders of Hugging Face models for text classification and text generation (config.json, model.safetensors, "
+        "tokenizer)"
+    )
 
     def matches(self, path: str, head: bytes) -> bool:
         return not head and {"architectures", "model_type"} & set(_config(Path(path))) != set()
@@ -48,16 +56,20 @@ class HuggingFace(Format):
         place = device()
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        tokenizer, model = _read(transformers, source)
-        kind, labels = _kind(model.config), _labels(model.config)
-        limit = _limit(tokenizer, model, torch)
-        runtime = Texts(torch, tokenizer, model.to(place), labels, kind, limit, place)
+        generates = causal.is_causal(_config(source.file).get("architectures") or [])
+        tokenizer, model = _read(transformers, source, AUTO[generates])
         versions = {
             "python": platform.python_version(),
             "numpy": np.__version__,
             "torch": str(torch.__version__),
             "transformers": str(transformers.__version__),
         }
+        if generates:
+            made, signature, told = causal.runtime(torch, transformers, tokenizer, model.to(place))
+            return Loaded(made, signature, versions, (), {**told, "device": place})
+        kind, labels = _kind(model.config), _labels(model.config)
+        limit = _limit(tokenizer, model, torch)
+        runtime = Texts(torch, tokenizer, model.to(place), labels, kind, limit, place)
         facts = {"architecture": type(model).__name__, "kind": kind, "tokens": limit, "device": place}
         return Loaded(runtime, _signature(kind, labels), versions, (), facts)
 
@@ -77,28 +89,30 @@ def _is_hidden(file: Path) -> bool:
 def _require_usable(folder: Path) -> None:
     """Raise ModelError where it is another task, or weights that run code when they are read."""
     kinds = _config(folder).get("architectures") or []
-    if not any(str(kind).endswith(TASK) for kind in kinds):
+    if not any(str(kind).endswith(TASK) for kind in kinds) and not causal.is_causal(kinds):
         what = listed([str(kind) for kind in kinds]) if kinds else "a model that does not say what it is for"
-        raise ModelError(f"{folder} holds {what}; supported is text classification (…{TASK})")
+        raise ModelError(
+            f"{folder} holds {what}; supported are text classification (…{TASK}) and text generation (…ForCausalLM)"
+        )
     if any((folder / name).is_file() for name in WEIGHTS):
         return
     if any(folder.glob("*.bin")):
         raise ModelError(
             f"{folder} holds its weights as a pickle, which runs code when it is read; where you trust it, save it "
-            f'again:\nmodel = transformers.AutoModelFor{TASK.removeprefix("For")}.from_pretrained("{folder}")\n'
+            f'again:\nmodel = transformers.{AUTO[causal.is_causal(kinds)]}.from_pretrained("{folder}")\n'
             f'model.save_pretrained("{folder}")'
         )
     raise ModelError(f"{folder} has no {WEIGHTS[0]}; save the whole model into it: {SAVE}")
 
 
-def _read(transformers: Any, source: Source) -> tuple[Any, Any]:
+def _read(transformers: Any, source: Source, kind: str) -> tuple[Any, Any]:
     """Tokenizer and model. Raises ModelError where a weight is not in the folder: it would be made up."""
     told = {"local_files_only": True, "trust_remote_code": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what transformers says to those who train
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source.path, **told)
-            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model, found = getattr(transformers, kind).from_pretrained(
                 source.path, use_safetensors=True, output_loading_info=True, **told
             )
         except Exception as error:  # a damaged folder raises anything
