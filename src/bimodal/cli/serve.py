@@ -29,12 +29,12 @@ Examples:
 
 def serve(
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MODEL…|REPOSITORY|CONFIG",
             help="Saved models, each served under its file's name; or a folder of models; or a bimodal.toml.",
         ),
-    ],
+    ] = None,
     host: Annotated[str | None, option(SETTINGS["host"])] = None,
     port: Annotated[int | None, option(SETTINGS["port"])] = None,
     grpc_port: Annotated[int | None, option(SETTINGS["grpc_port"])] = None,
@@ -54,8 +54,11 @@ def serve(
     header_timeout: Annotated[float | None, option(SETTINGS["header_timeout"])] = None,
     body_timeout: Annotated[float | None, option(SETTINGS["body_timeout"])] = None,
     idle_timeout: Annotated[float | None, option(SETTINGS["idle_timeout"])] = None,
+    repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
+    predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
+    health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
     ] = False,
@@ -71,6 +74,8 @@ def serve(
         "runtime": runtime,
         "threshold": threshold,
         "cors": cors,
+        "predict_route": predict_route,
+        "health_route": health_route,
         "queue_target": queue_target,
         "deadline": deadline,
         "body_limit": body_limit,
@@ -78,6 +83,7 @@ def serve(
         "header_timeout": header_timeout,
         "body_timeout": body_timeout,
         "idle_timeout": idle_timeout,
+        "repository": repository,
         "repository_control": repository_control,
         "repository_versions": repository_versions,
     }
@@ -88,9 +94,10 @@ def serve(
         "allow_drift": allow_drift,
     }
     if get or post:
-        once(models, get, post, options, loading)
+        once(models or [], get, post, options, loading)
         return
-    server = serving.serve(*models, host=host, port=port, workers=workers, insecure=insecure, **loading, **options)
+    options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
+    server = serving.serve(*(models or ()), **loading, **options)
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
         print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
         print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)

@@ -307,7 +307,12 @@ def of_annotation(annotation: Any) -> Kind | None:
     return {str: TEXT, bool: SWITCH, float: NUMBER}.get(annotation)
 
 
-BOUNDED = {"port": whole(0, 65_535), "workers": AT_LEAST_ONE, "row_limit": AT_LEAST_ONE}
+BOUNDED = {
+    "port": whole(0, 65_535),
+    "workers": AT_LEAST_ONE,
+    "row_limit": AT_LEAST_ONE,
+    "repository_versions": AT_LEAST_ONE,
+}
 READERS: dict[Any, Kind] = {
     str: TEXT,
     int: whole(0),
@@ -316,6 +321,7 @@ READERS: dict[Any, Kind] = {
     settings.size: BYTES,
     settings.seconds: DURATION,
     settings.runtime: choice(settings.RUNTIMES),
+    settings.control: choice(settings.CONTROLS),
 }
 
 

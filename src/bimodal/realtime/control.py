@@ -42,12 +42,13 @@ class Drop(msgspec.Struct, tag="drop"):
 
 
 class States(msgspec.Struct, tag="states"):
-    """What is known of versions that are not READY, by name and version: (state, reason). settled: all models that
-    should be there are.
+    """What is known of versions that are not READY: name, version, state, reason. settled: all models that should be
+    there are. opened: callers may come.
     """
 
     states: list[tuple[str, str, str, str]]
     settled: bool
+    opened: bool
 
 
 class Done(msgspec.Struct, tag="done"):

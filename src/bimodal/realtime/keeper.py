@@ -50,11 +50,12 @@ class Keeper:
         self._asks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._numbers = count(1)
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
+        self._opened = False
         self._thread = threading.Thread(target=self._run, name="bimodal-repository", daemon=True)
         workers.asked = self._asked
 
     def start(self) -> None:
-        """Load all; returns when they are served. What cannot be is told, and left out. Raises the reason where nothing
+        """Load all; returns when callers may come. What cannot be is told, and left out. Raises why where nothing
         can be, unless the folder is polled.
         """
         found = {name: each for name, each in self.repository.look().items() if name not in self._fixed}
@@ -63,6 +64,8 @@ class Keeper:
             reasons = [f"{name}: {reason}" for (name, _), (_, reason) in sorted(self._states.items()) if reason]
             told = "; ".join(reasons[:3]) or "it is empty"
             raise errors.ModelError(f"nothing of the repository {self.repository.folder} can be served: {told}")
+        self._opened = True
+        self._tell()
         self._thread.start()
 
     @property
@@ -207,7 +210,7 @@ class Keeper:
             wanted = name not in self._away and name not in self._fixed and any(each.path for each in versions)
             settled &= bool(held) or not wanted
         self._states = states
-        self._workers.tell(States([(*key, *told) for key, told in states.items()], settled))
+        self._workers.tell(States([(*key, *told) for key, told in states.items()], settled, self._opened))
 
     def _why(self, name: str) -> str:
         if name in self._fixed:

@@ -24,13 +24,20 @@ NOT_LOADED = "it is not loaded"
 class Link:
     """Does what the parent orders, asks it for what callers want, and knows what it told of the repository.
 
-    told: the server's repository, as its spec has it; None where there is none.
+    told: the server's repository, as its spec has it; None where there is none. opened: set when callers may come.
     """
 
-    def __init__(self, socket_: socket.socket | None, catalogue: Catalogue, told: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        socket_: socket.socket | None,
+        catalogue: Catalogue,
+        told: Mapping[str, Any] | None,
+        opened: asyncio.Event | None = None,
+    ) -> None:
         self._socket, self._catalogue = socket_, catalogue
         self._repository = None if told is None else Repository(told["path"])
         self.settled = told is None or socket_ is None
+        self._opened = opened
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
         self._asked: dict[int, asyncio.Future[None]] = {}
         self._numbers = count(1)
@@ -85,6 +92,8 @@ class Link:
         elif isinstance(told, States):
             self._states = {(name, version): (state, reason) for name, version, state, reason in told.states}
             self.settled = told.settled
+            if told.opened and self._opened is not None:
+                self._opened.set()
         else:
             self._answer(told)
 

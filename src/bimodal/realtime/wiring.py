@@ -16,7 +16,7 @@ from bimodal import __version__, model
 from bimodal.errors import UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
-from bimodal.realtime import openapi, pages
+from bimodal.realtime import openapi, pages, platforms
 from bimodal.realtime.app import App, Handler, state, text
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.catalogue import Catalogue
@@ -29,14 +29,14 @@ from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
 from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.description import EXTENSIONS, configuration, metadata
+from bimodal.realtime.protocols import instances, invocations
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.methods import methods
 from bimodal.realtime.protocols.openinference import InferDoor
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.protocols.statistics import statistics
 from bimodal.realtime.service import Served, Service
-
-ROOM = 1024  # names of models, of one server with a repository, that counters are kept of
+from bimodal.realtime.stock import ROOM
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ class Wired:
     catalogue: Catalogue
     close: Callable[[], Any]
     repository: Mapping[str, Any] | None = None
+    opened: asyncio.Event | None = None
 
     def linked(self, control: socket.socket) -> Callable[[bytes], None]:
         """Let the process at the other end lead what models come and go; gives what takes the lines that it says."""
-        self.service.control = link = Link(control, self.catalogue, self.repository)
+        self.service.control = link = Link(control, self.catalogue, self.repository, self.opened)
         return link.take
 
     def drain(self) -> None:
@@ -124,6 +125,7 @@ def wire(
     catalogue = Catalogue(service, counters, PROVIDERS)
     extension = Extension(service, counters, told, worker).load()
     repository_doors.extend(extension)
+    platforms.extend(extension)
     chat.extend(extension)
     if extension.spec.get("stores"):
         library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
@@ -147,7 +149,8 @@ def wire(
             await each()
         counters.refresh()  # nothing is in flight any more, also for those who read this row later
 
-    return Wired(app, methods(service, counters), service, catalogue, close, repository)
+    opened = asyncio.Event() if repository is not None and not stock else None  # what is to be loaded is told later
+    return Wired(app, methods(service, counters), service, catalogue, close, repository, opened)
 
 
 def _labels(model: Model) -> dict[str, str]:

@@ -51,6 +51,10 @@ class Wired(Protocol):
     def linked(self, control: socket.socket) -> Callable[[bytes], None] | None:
         """What takes the lines that the parent says from now on."""
 
+    @property
+    def opened(self) -> asyncio.Event | None:
+        """Set when callers may come; None where they may at once."""
+
     def drain(self) -> None:
         """The worker will end: no more is begun than what is asked from now on."""
 
@@ -64,6 +68,7 @@ class Found:
         module, _, attribute = name.partition(":")
         self.app = cast(App, getattr(importlib.import_module(module), attribute))
         self.methods: Methods = NoMethods()
+        self.opened: asyncio.Event | None = None
 
     def linked(self, control: socket.socket) -> None:
         """It has no models that come and go."""
@@ -91,6 +96,10 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
     threading.Thread(target=_watch, args=(control, hears), name="bimodal-parent", daemon=True).start()
     try:
         wired = await build(job)
+        hears.take = wired.linked(control)
+        if wired.opened is not None:
+            _tell(control, Report(ready=True))  # to be told what to load
+            await _either(stopping, wired.opened)
         listener = Listener(wired.app, job.limits, wired.methods)
         await listener.start(*listening)
         for each in listening:
@@ -103,8 +112,8 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
     gc.collect()
     gc.set_threshold(50_000, 50, 100)
     gc.freeze()  # what exists by now stays: no collection needs to look at it again
-    hears.take = wired.linked(control)
-    _tell(control, Report(ready=True))
+    if wired.opened is None:
+        _tell(control, Report(ready=True))
     await stopping.wait()
     wired.drain()
     await listener.drain(job.grace)
@@ -145,6 +154,14 @@ def _on_terminate(stopping: asyncio.Event) -> None:
         stopping.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waits = [asyncio.ensure_future(each.wait()) for each in (one, other)]
+    _, left = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in left:
+        each.cancel()
 
 
 def _failure(error: Exception) -> Report:
