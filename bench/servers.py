@@ -40,10 +40,11 @@ http {{
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and the address it answers on."""
+    """A running server and the address it answers on. pid: of its first process, 0 where it is not known."""
 
     name: str
     url: str
+    pid: int = 0
 
 
 def free_port() -> int:
@@ -76,19 +77,27 @@ def running(
     patience: float = 60,
 ) -> Iterator[Server]:
     """The server, from its first answer to the end of the block."""
-    with TemporaryFile() as log:
-        process = subprocess.Popen(
-            pinned(command, SERVER_CORE),
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            _wait_for(process, url, body, log, patience)
-            yield Server(name, url)
-        finally:
-            _stop(process)
+    with TemporaryFile() as log, started(command, environment, log) as process:
+        _wait_for(process, url, body, log, patience)
+        yield Server(name, url, process.pid)
+
+
+@contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str] = ONE_THREAD, log: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process on the servers' core, to the end of the block."""
+    process = subprocess.Popen(
+        pinned(command, SERVER_CORE),
+        env={**os.environ, **environment},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _stop(process)
 
 
 @contextmanager
