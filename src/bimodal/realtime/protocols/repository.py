@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import InputError, NotFound, TooLarge
+from bimodal.errors import InputError, TooLarge
+from bimodal.realtime import openapi
 from bimodal.realtime.app import Handler, Streamer
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.extension import Extension
-from bimodal.realtime.failure import failure, status
+from bimodal.realtime.failure import failure
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body
 from bimodal.realtime.service import Service
@@ -126,7 +127,7 @@ def _post(summary: str, shown: Any, *, name: bool) -> dict[str, Any]:
             "parameters": [where] if name else [],
             "responses": {
                 "200": {"description": summary, "content": {"application/json": {"example": shown}}},
-                str(status(NotFound(""))): {"description": "No such model in the repository."},
+                **openapi.failures(),
             },
         }
     }
