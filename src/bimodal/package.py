@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bimodal import formats
+from bimodal.durable import sync
 from bimodal.errors import AnswersChanged, BimodalError, ModelError, ModelNotFound, OutputExists, PackageDamaged
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import CALLED
@@ -389,22 +390,14 @@ def seal(folder: Path, manifest: Manifest) -> str:
     (folder / MANIFEST).write_bytes(data)
     (folder / SEAL).write_bytes(_seal(digest))
     for name, _ in _entries(folder):
-        _sync(folder / name)
-    _sync(folder)
+        sync(folder / name)
+    sync(folder)
     return digest
 
 
 def _listed(file: Path) -> Listed:
     with file.open("rb") as data:
         return Listed(file.stat().st_size, hashlib.file_digest(data, "sha256").hexdigest())
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _publish(folder: Path, destination: Path) -> None:
@@ -419,7 +412,7 @@ def _publish(folder: Path, destination: Path) -> None:
         if old is not None:
             old.rename(destination)
         raise
-    _sync(destination.parent)
+    sync(destination.parent)
     if old is not None:
         shutil.rmtree(old)
 

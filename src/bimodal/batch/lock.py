@@ -89,7 +89,7 @@ class Lock:
             if self._there(number):
                 self._number, number = number, -1
         except BlockingIOError:
-            pass
+            pass  # somebody else has it: the caller asks again, or says who
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise

@@ -68,7 +68,7 @@ class Channel:
             while self._take():
                 pass
         except BlockingIOError:
-            pass
+            pass  # all that was there has been taken
         finally:
             self._end.setblocking(True)
         *lines, rest = bytes(self._read).split(b"\n")

@@ -34,6 +34,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bimodal.durable import sync
 from bimodal.errors import InputError, SinkError
 from bimodal.predictions.contract import Edition, Found, StoreReader, StoreWriter
 
@@ -440,7 +441,7 @@ class EmbeddedWriter(StoreWriter):
                 if not whole(started):
                     raise SinkError(f"{path.name} in {self._folder} is read back otherwise than it was written")
                 started.rename(path)
-                _durable_folder(self._folder)
+                sync(self._folder)
             except BaseException:
                 started.unlink(missing_ok=True)
                 raise
@@ -569,15 +570,7 @@ def _flip(folder: Path, number: int) -> None:
             word[0] = number
         view.flush()
         os.fsync(file.fileno())
-    _durable_folder(folder)
-
-
-def _durable_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder)
 
 
 def _remove_old(folder: Path, number: int) -> None:

@@ -77,7 +77,7 @@ class General(Database):
             reason = f"SQLAlchemy has no dialect {words}; install the package that brings it"
         except ModuleNotFoundError as error:
             raise missing(error.name or words) from None
-        except (ArgumentError, AttributeError, NotImplementedError):
+        except (ArgumentError, AttributeError, NotImplementedError):  # what they say may repeat the address
             reason = f"the dialect {words} cannot be used so"
         raise UsageError(f"{self.name}: {reason}")
 

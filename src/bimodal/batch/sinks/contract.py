@@ -117,7 +117,9 @@ class Sink(ABC):
         """Begin a new journal."""
 
     def resume(self, begun: Begun) -> None:
-        """Go on after `begun.last`: what was written behind it is taken away."""
+        """Go on after `begun.last`: what was written behind it is taken away. Asked only of a sink whose `begun` found
+        something: one that is not resumable has no need of it.
+        """
         raise NotImplementedError(f"{self.name} cannot go on with an earlier run")
 
     @abstractmethod

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from bimodal.durable import sync
 from bimodal.errors import OutputExists, SinkError
 
 REASONS = {
@@ -56,11 +57,7 @@ def write_all(file: int, data: bytes | memoryview) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    sync(folder)
 
 
 def put(path: Path, data: bytes, within: Path | None = None) -> None:
