@@ -8,8 +8,6 @@ import sys
 import sysconfig
 from pathlib import Path
 
-MADE = "made-from.txt"  # the requirements that a finished environment was made from
-
 
 def default_folder() -> Path:
     """Where environments are kept unless told otherwise."""
@@ -20,7 +18,7 @@ def environment(folder: Path, name: str, requirements: Path) -> Path:
     """The folder of programs of an environment that has these requirements; it is made where there is none."""
     place = (folder / name).absolute()
     wanted = requirements.read_text()
-    made = place / MADE
+    made = place.with_name(f"{name}.made-from.txt")  # written when the environment is finished
     if not made.exists() or made.read_text() != wanted:
         print(f"making {place} from {requirements.name}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)

@@ -5,6 +5,10 @@ import os
 import signal
 import sys
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "110")  # a core of its own is little for its many processes
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
+
 import joblib
 import pandas as pd
 import ray

@@ -118,10 +118,10 @@ def json_only(target: Target) -> None:
     check_equal(outputs(reply), target.answers(target.subject, inputs), "JSON alone", reply)
 
 
-@check("binary/large", SHOULD, SOURCE, "a tensor of 800 kB both ways", extension=NAME)
+@check("binary/large", SHOULD, SOURCE, "a tensor of 160 kB both ways", extension=NAME)
 def large(target: Target) -> None:
     subject = target.needs("echo_fp64")
-    given = tensor(subject.inputs[0]["name"], "FP64", (50_000, 2), [each * 1.1 for each in range(100_000)])
+    given = tensor(subject.inputs[0]["name"], "FP64", (10_000, 2), [each * 1.1 for each in range(20_000)])
     reply = target.binary(subject, [given], told=OUT)
     expect(outputs(reply)[0].values.tolist() == given.values.tolist(), "other values", reply)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as messages
 
-from conformance.catalogue import GRPC, MUST, OPTIONAL, REQUIRED, Absent, Check, add
+from conformance.catalogue import GRPC, MUST, OPTIONAL, REQUIRED, SHOULD, Absent, Check, add
+from conformance.checks.errors import told_error
 from conformance.target import Subject, Target, asking, check_equal, expect, outputs
 from conformance.tensors import CONTENTS, NUMPY, Tensor, from_message, put_contents, raw, tensor
 
 BINARY = "Triton, extension_binary_data.md"
+REFUSED = ", or the model takes none and that is told as the caller's mistake"
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -52,10 +55,13 @@ def _json(datatype: str) -> Any:
     return run
 
 
-def _binary(datatype: str, values: list[Any]) -> Any:
+def _binary(datatype: str, values: list[Any], *, refusable: bool) -> Any:
     def run(target: Target) -> None:
         subject, given, wanted = _asked(target, datatype, values)
         reply = target.binary(subject, [given], told={"parameters": {"binary_data_output": True}})
+        if refusable and reply.status in (400, 422):
+            told_error(reply)
+            return
         check_equal(outputs(reply), [wanted], "echo", reply)
         expect(raw(outputs(reply)[0])[-2:] == raw(wanted)[-2:], "other bits", reply)  # the sign of zero
 
@@ -74,10 +80,12 @@ def request(subject: Subject, inputs: list[Tensor], *, as_raw: bool, **rest: Any
     return made
 
 
-def _rpc(datatype: str, values: list[Any], *, as_raw: bool) -> Any:
+def _rpc(datatype: str, values: list[Any], *, as_raw: bool, refusable: bool) -> Any:
     def run(target: Target) -> None:
         subject, given, wanted = _asked(target, datatype, values)
         called = target.call("ModelInfer", request(subject, [given], as_raw=as_raw))
+        if refusable and called.code is grpc.StatusCode.INVALID_ARGUMENT:
+            return
         check_equal(from_message(called.good()), [wanted], "echo", called)
 
     return run
@@ -100,23 +108,25 @@ def _register() -> None:
         add(Check(f"datatypes/json-{datatype}", level, table, told, _json(datatype)))
         _forms(datatype, datatype, "keeps its values, at its limits too", _edges(datatype))
     for datatype in ("FP16", "FP32", "FP64"):
-        _forms(f"nan-{datatype}", datatype, "keeps NaN, the infinities and the sign of zero", _odd(datatype))
-    _forms("any-BYTES", "BYTES", "keeps bytes that are no text, and none", _odd("BYTES"))
+        _forms(
+            f"nan-{datatype}", datatype, f"keeps NaN, infinity and the sign of zero{REFUSED}", _odd(datatype), SHOULD
+        )
+    _forms("any-BYTES", "BYTES", f"keeps bytes that are no text{REFUSED}", _odd("BYTES"), SHOULD)
     told = "BF16 as binary data keeps its bits"
     add(Check("datatypes/binary-BF16", MUST, BINARY, told, _brain, "binary_tensor_data"))
 
 
-def _forms(name: str, datatype: str, told: str, values: list[Any]) -> None:
+def _forms(name: str, datatype: str, told: str, values: list[Any], level: str = MUST) -> None:
     """The checks of a datatype that do not go through JSON."""
     sentence = f"{datatype} as binary data {told}"
-    run = _binary(datatype, values)
-    add(Check(f"datatypes/binary-{name}", MUST, BINARY, sentence, run, "binary_tensor_data"))
+    run = _binary(datatype, values, refusable=level is SHOULD)
+    add(Check(f"datatypes/binary-{name}", level, BINARY, sentence, run, "binary_tensor_data"))
     if datatype in CONTENTS:
         sentence = f"{datatype} in {CONTENTS[datatype]} {told}"
-        run = _rpc(datatype, values, as_raw=False)
-        add(Check(f"datatypes/contents-{name}", MUST, f"{GRPC}, Tensor Data", sentence, run, grpc=True))
-    run = _rpc(datatype, values, as_raw=True)
-    add(Check(f"datatypes/raw-{name}", MUST, f"{GRPC}, Tensor Data", f"{datatype} raw {told}", run, grpc=True))
+        run = _rpc(datatype, values, as_raw=False, refusable=level is SHOULD)
+        add(Check(f"datatypes/contents-{name}", level, f"{GRPC}, Tensor Data", sentence, run, grpc=True))
+    run = _rpc(datatype, values, as_raw=True, refusable=level is SHOULD)
+    add(Check(f"datatypes/raw-{name}", level, f"{GRPC}, Tensor Data", f"{datatype} raw {told}", run, grpc=True))
 
 
 _register()

@@ -8,9 +8,8 @@ from tritonclient.grpc import service_pb2 as messages
 
 from conformance.catalogue import MUST, SHOULD, check
 from conformance.checks.errors import told_error
-from conformance.checks.rpc import ask
+from conformance.checks.rpc import ask, sleeping
 from conformance.target import Target, asking, check_equal, expect, outputs
-from conformance.tensors import tensor
 
 SOURCE = "Triton, extension_schedule_policy.md"
 NAME = "schedule_policy"
@@ -44,7 +43,7 @@ def timeout(target: Target) -> None:
 )
 def timed_out(target: Target) -> None:
     subject = target.needs("slow")
-    inputs = [tensor("ms", "FP32", (1, 1), [1500])]
+    inputs = sleeping(subject, 1500)
     start = time.monotonic()
     told_error(target.infer(subject, asking(inputs, parameters={"timeout": 200_000})))
     expect(time.monotonic() - start < 1.4, "the error came later than the answer would have")

@@ -12,7 +12,7 @@ from conformance.catalogue import GRPC, MUST, OPTIONAL, SHOULD, check
 from conformance.checks.datatypes import request
 from conformance.checks.infer import pair_answer
 from conformance.target import Called, Subject, Target, check_equal, expect
-from conformance.tensors import CONTENTS, from_message, tensor
+from conformance.tensors import CONTENTS, Tensor, from_message, tensor
 
 
 @check("grpc/live", MUST, f"{GRPC}, Server Live", "ServerLive tells live: true", grpc=True)
@@ -190,10 +190,16 @@ def gzip(target: Target) -> None:
     check_equal(from_message(answer), target.answers(target.subject, target.subject.sample(2)), "gzip")
 
 
+def sleeping(subject: Subject, milliseconds: float) -> list[Tensor]:
+    """The input of `slow`, whatever its datatype and shape."""
+    (port,) = subject.inputs
+    return [tensor(port["name"], port["datatype"], (1,) * len(port["shape"]), [milliseconds])]
+
+
 @check("grpc/deadline", SHOULD, "gRPC, deadlines", "a call ends by its deadline, and the server goes on", grpc=True)
 def deadline(target: Target) -> None:
     subject = target.needs("slow")
-    given = [tensor("ms", "FP32", (1, 1), [1500])]
+    given = sleeping(subject, 1500)
     start = time.monotonic()
     called = target.call("ModelInfer", request(subject, given, as_raw=True), timeout=0.2)
     expect(called.code is grpc.StatusCode.DEADLINE_EXCEEDED, "another status", called)

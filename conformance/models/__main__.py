@@ -1,12 +1,14 @@
-"""Write the known models into a folder: python -m conformance.models FOLDER [--flat]
+"""Write the known models into a folder: python -m conformance.models FOLDER [--flat] [--python]
 
 ONNX, one folder a model (NAME/1/model.onnx), as Triton and others read a repository; --flat: NAME.onnx side by side.
-`slow` and `words` cannot be ONNX: serve them from conformance/models/twins.py, or leave them out.
+`slow` and `words` cannot be ONNX: --python adds them as NAME/1/model.py, a class with predict(). For servers that take
+neither, serve what conformance/models/twins.py answers, or leave them out.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +24,25 @@ ELEMENTS = {
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
 }
-GRAPHS: tuple[str, ...] = tuple(name for name in TWINS if name not in ("slow", "words"))
+PYTHON = ("slow", "words")
+GRAPHS = tuple(name for name in TWINS if name not in PYTHON)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     options.add_argument("--flat", action="store_true", help="NAME.onnx side by side")
+    options.add_argument("--python", action="store_true", help="slow and words as Python classes")
     chosen = options.parse_args()
     for name in GRAPHS:
         place = chosen.folder / f"{name}.onnx" if chosen.flat else chosen.folder / name / "1" / "model.onnx"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(graph(TWINS[name]).SerializeToString())
+        print(place)
+    for name in PYTHON if chosen.python else ():
+        place = chosen.folder / name / "1" / "model.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).with_name(f"{name}.py"), place)
         print(place)
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     options.add_argument("--write", type=Path, help="a folder for the results")
     asked = options.parse_args()
     for name in asked.peers or PEERS:
-        programs = environment(asked.environments, name, HERE / f"{name}.txt")
+        programs = environment(asked.environments, f"conformance-{name}", HERE / f"{name}.txt")
         with served(name, programs) as target:
             outcomes = run(target, chosen(()))
             print(f"\n# {name}\n")
