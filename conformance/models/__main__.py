@@ -34,16 +34,24 @@ def main() -> None:
     options.add_argument("--flat", action="store_true", help="NAME.onnx side by side")
     options.add_argument("--python", action="store_true", help="slow and words as Python classes")
     chosen = options.parse_args()
+    for place in write(chosen.folder, flat=chosen.flat, python=chosen.python):
+        print(place)
+
+
+def write(folder: Path, *, flat: bool = False, python: bool = False) -> list[Path]:
+    """The files of the known models, written."""
+    written = []
     for name in GRAPHS:
-        place = chosen.folder / f"{name}.onnx" if chosen.flat else chosen.folder / name / "1" / "model.onnx"
+        place = folder / f"{name}.onnx" if flat else folder / name / "1" / "model.onnx"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(graph(TWINS[name]).SerializeToString())
-        print(place)
-    for name in PYTHON if chosen.python else ():
-        place = chosen.folder / name / "1" / "model.py"
+        written.append(place)
+    for name in PYTHON if python else ():
+        place = folder / name / "1" / "model.py"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(__file__).with_name(f"{name}.py"), place)
-        print(place)
+        written.append(place)
+    return written
 
 
 def graph(twin: Twin) -> ModelProto:
