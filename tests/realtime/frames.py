@@ -70,6 +70,7 @@ class Kept(Stream):
         self.ended = False
         self.lost = False
         self.moves = 0
+        self.answered = False
         self.answer = answer
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 
 from bimodal.realtime.calls import Call, Cancel, Messages, Status, Streaming, Unary
+from tests.realtime.wire import TryOut
 
 
 class Services:
@@ -59,6 +60,17 @@ class Services:
 
     def big(self, call: Call, message: bytes) -> None:
         call.respond(b"x" * int(message))
+
+
+class Both(TryOut):
+    """Routes and methods, for a server of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.methods = Services()
+
+
+app = Both()
 
 
 class Talk(Messages):

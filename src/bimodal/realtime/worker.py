@@ -62,12 +62,12 @@ class Wired(Protocol):
 
 
 class Found:
-    """An app that is there already, named as module:attribute."""
+    """An app that is there already, named as module:attribute; it may have gRPC `methods`."""
 
     def __init__(self, name: str) -> None:
         module, _, attribute = name.partition(":")
         self.app = cast(App, getattr(importlib.import_module(module), attribute))
-        self.methods: Methods = NoMethods()
+        self.methods: Methods = getattr(self.app, "methods", None) or NoMethods()
         self.opened: asyncio.Event | None = None
 
     def linked(self, control: socket.socket) -> None:
