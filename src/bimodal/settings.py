@@ -65,12 +65,15 @@ def joined(words: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. read: turns the text of an option or of the environment into the value."""
+    """One setting. read: turns the text of an option or of the environment into the value. also: other names in the
+    environment, those that platforms give to their containers.
+    """
 
     name: str
     read: Callable[[str], Any]
     default: Any
     help: str
+    also: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -109,7 +112,13 @@ def control(text: str) -> str:
 
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
-    Setting("port", int, 8000, "Port to listen on; 0 takes a free one."),
+    Setting(
+        "port",
+        int,
+        8000,
+        "Port to listen on; 0 takes a free one.",
+        also=("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT"),
+    ),
     Setting("grpc_port", int, None, "A second port, for callers who want gRPC on one of its own; it answers on both."),
     Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
     RUNTIME,
@@ -118,6 +127,14 @@ SERVE = (
     ),
     Setting("threshold", float, None, "Probability from which on the second of two classes is predicted."),
     Setting("cors", names, (), "Origins whose pages may call the server, such as https://shop.example."),
+    Setting(
+        "predict_route",
+        str,
+        None,
+        "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
+        also=("AIP_PREDICT_ROUTE",),
+    ),
+    Setting("health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)),
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),
     Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413."),
@@ -172,10 +189,11 @@ def resolve(
     """
     if given is not None:
         return setting.read(given) if setting is RUNTIME else given
-    text = environment.get(setting.variable)
-    if text is None:
+    variable = next((name for name in (setting.variable, *setting.also) if name in environment), None)
+    if variable is None:
         return setting.default if file is None else file.get(setting.name, setting.default)
+    text = environment[variable]
     try:
         return setting.read(text)
     except ValueError:
-        raise UsageError(f"{setting.variable}={text!r} cannot be read as {setting.read.__name__}") from None
+        raise UsageError(f"{variable}={text!r} cannot be read as {setting.read.__name__}") from None

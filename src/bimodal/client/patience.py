@@ -11,7 +11,7 @@ from time import monotonic
 
 from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
 
-FIRST = 0.05  # seconds before the first try again; twice as long before each further one, a half of it by chance
+FIRST, MOST = 0.05, 1.0  # seconds before the first try again; twice as long before each further one; half by chance
 
 
 class Cut(Exception):
@@ -59,7 +59,7 @@ class Patience:
             failed = error
         else:
             raise error
-        wait: float = FIRST * 2**self._tried * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        wait: float = min(MOST, FIRST * 2.0 ** min(self._tried, 10)) * random.uniform(0.5, 1)  # noqa: S311 - no secret
         if isinstance(failed, Overloaded | Unavailable):
             wait = max(wait, float(failed.retry_after))
         self._tried += 1

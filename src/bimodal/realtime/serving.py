@@ -241,4 +241,5 @@ def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: 
         "queue_target": told["queue_target"],
         "workers": told["workers"],
         "metrics": metrics,
+        "routes": {"predict": told["predict_route"], "health": told["health_route"]},
     }

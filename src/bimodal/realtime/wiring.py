@@ -16,7 +16,7 @@ from bimodal import __version__, model
 from bimodal.errors import UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
-from bimodal.realtime import openapi, pages
+from bimodal.realtime import openapi, pages, platforms
 from bimodal.realtime.app import App, Handler, state, text
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.catalogue import Catalogue
@@ -124,6 +124,7 @@ def wire(
     catalogue = Catalogue(service, counters, PROVIDERS)
     extension = Extension(service, counters, told, worker).load()
     repository_doors.extend(extension)
+    platforms.extend(extension)
     chat.extend(extension)
     if extension.spec.get("stores"):
         library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
