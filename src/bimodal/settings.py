@@ -134,7 +134,9 @@ SERVE = (
         "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
         also=("AIP_PREDICT_ROUTE",),
     ),
-    Setting("health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)),
+    Setting(
+        "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)
+    ),
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),
     Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413."),
