@@ -97,15 +97,16 @@ def test_a_job_that_is_fired_twice_runs_once_and_the_second_is_told_who_has_it(d
     assert "succeeded already (" in third.stdout
 
 
+def owning(desk: Desk, run: JobRun) -> subprocess.Popen[str]:
+    """A worker of its own process, with a lease of one second on the run."""
+    command = [sys.executable, "-m", "tests.jobs.owner", str(desk.folder), "1", run.id]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+
+
 def test_a_killed_owner_takes_its_child_along_and_the_next_one_goes_on(desk: Desk, jobs: Jobs) -> None:
     slow = desk.mark("slow")
     run = jobs.run("nightly", wait=False)
-    owner = subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.owner", str(desk.folder), "1", run.id],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+    owner = owning(desk, run)
     below = until(lambda: jobs.show(run.id).status == "running" and children(owner.pid))
     kill(owner)
     until(lambda: all(map(gone, below)))
@@ -117,12 +118,7 @@ def test_a_killed_owner_takes_its_child_along_and_the_next_one_goes_on(desk: Des
 def test_an_owner_that_was_stopped_past_its_lease_writes_nothing(desk: Desk, jobs: Jobs) -> None:
     slow = desk.mark("slow")
     run = jobs.run("nightly", wait=False)
-    owner = subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.owner", str(desk.folder), "1", run.id],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
+    owner = owning(desk, run)
     below = until(lambda: jobs.show(run.id).parameters and children(owner.pid))
     for each in (owner.pid, *below):
         os.kill(each, signal.SIGSTOP)

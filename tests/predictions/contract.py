@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,6 +50,34 @@ class StoreTests(ABC):
             bodies = [content[key] for key in some]  # type: ignore[index] # the keys are its own
             writer.add(some, [body for body, _ in bodies], [mark for _, mark in bodies])
         return writer.commit(at).version
+
+    def flipped(self, keys: list[int], readers: int, editions: int) -> set[str]:
+        """The runs that readers saw while so many editions were committed; no answer was a mixture of two."""
+        self.fill("r1", dict.fromkeys(keys, (b'"prediction":"r1"', 1)))
+        stop, seen, faults = threading.Event(), set[str](), list[object]()
+
+        def ask() -> None:
+            reader = self.reader()
+            while not stop.is_set():
+                edition, found = reader.look(list(keys))
+                runs = {each and each.body for each in found}
+                if edition is None or runs != {b'"prediction":"%b"' % edition.run.encode()}:
+                    faults.append((edition, runs))
+                else:
+                    seen.add(edition.run)
+            reader.close()
+
+        threads = [threading.Thread(target=ask) for _ in range(readers)]
+        for each in threads:
+            each.start()
+        for number in range(2, editions + 1):
+            self.fill(f"r{number}", dict.fromkeys(keys, (b'"prediction":"r%d"' % number, 1)))
+        time.sleep(0.05)  # the last one is seen too
+        stop.set()
+        for each in threads:
+            each.join()
+        assert faults == []
+        return seen
 
     def test_an_empty_store_has_no_edition_and_no_answer(self, read: StoreReader) -> None:
         assert read.edition() is None

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -160,32 +159,7 @@ class TestEmbedded(StoreTests):
         assert sorted(each.name for each in self.folder.iterdir()) == ["current", embedded.name(1), "lock"]
 
     def test_all_readers_flip_while_they_read_and_no_answer_is_mixed(self) -> None:
-        keys = list(range(200))
-        self.fill("r1", dict.fromkeys(keys, (b'"prediction":"r1"', 1)))
-        stop, seen, faults = threading.Event(), set[str](), list[object]()
-
-        def ask() -> None:
-            reader = self.reader()
-            while not stop.is_set():
-                edition, found = reader.look(keys)
-                runs = {each.body for each in found if each is not None}
-                if edition is None or None in found or runs != {b'"prediction":"%b"' % edition.run.encode()}:
-                    faults.append((edition, runs))
-                else:
-                    seen.add(edition.run)
-            reader.close()
-
-        threads = [threading.Thread(target=ask) for _ in range(3)]
-        for each in threads:
-            each.start()
-        for number in range(2, 12):
-            self.fill(f"r{number}", dict.fromkeys(keys, (b'"prediction":"r%d"' % number, 1)))
-        time.sleep(0.05)
-        stop.set()
-        for each in threads:
-            each.join()
-        assert faults == []
-        assert "r11" in seen
+        assert "r11" in self.flipped(list(range(200)), readers=3, editions=11)
 
     def test_killed_at_any_moment_readers_see_the_old_or_the_new(self) -> None:
         self.killed(rounds=12, seed=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from pathlib import Path
 
 import psycopg
@@ -51,31 +50,7 @@ class SharedTests(StoreTests):
         assert read.look([1, "1"])[1] == [None, Found(b'"prediction":2', 1)]
 
     def test_no_answer_is_mixed_while_editions_flip(self) -> None:
-        keys = list(range(100))
-        self.fill("r1", dict.fromkeys(keys, (b'"prediction":"r1"', 1)))
-        stop, faults, seen = threading.Event(), list[object](), set[str]()
-
-        def ask() -> None:
-            reader = self.reader()
-            while not stop.is_set():
-                edition, found = reader.look(keys)
-                runs = {each and each.body for each in found}
-                if edition is None or runs != {b'"prediction":"%b"' % edition.run.encode()}:
-                    faults.append((edition, runs))
-                else:
-                    seen.add(edition.run)
-            reader.close()
-
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for each in threads:
-            each.start()
-        for number in range(2, 8):
-            self.fill(f"r{number}", dict.fromkeys(keys, (b'"prediction":"r%d"' % number, 1)))
-        stop.set()
-        for each in threads:
-            each.join()
-        assert faults == []
-        assert len(seen) > 1
+        assert len(self.flipped(list(range(100)), readers=2, editions=7)) > 1
 
     def test_a_server_that_is_not_there_is_one_sentence_without_the_password(self) -> None:
         scheme = self.table.url.partition("://")[0]

@@ -25,13 +25,11 @@ MODES = ("create", "append", "replace", "upsert")
 
 
 class SinkContract:
-    """The sink's law, method by method, with the database's own driver as the witness."""
+    """The sink's law, method by method, with the database's own driver as the witness. The adapter's test class gives
+    the fixture `place`.
+    """
 
     kills = 2  # random ones for each mode; `soak` takes more
-
-    @pytest.fixture
-    def place(self) -> Place:
-        raise NotImplementedError("the adapter's test class gives it")
 
     @pytest.fixture(autouse=True)
     def _in_a_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

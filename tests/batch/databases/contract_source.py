@@ -24,11 +24,9 @@ def row(number: int) -> tuple[int, float | None, str | None]:
 
 
 class SourceContract:
-    """The source's law; the rows are put there by the database's own driver."""
-
-    @pytest.fixture
-    def place(self) -> Place:
-        raise NotImplementedError("the adapter's test class gives it")
+    """The source's law; the rows are put there by the database's own driver. The adapter's test class gives the fixture
+    `place`.
+    """
 
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
