@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
 import pytest
 
 from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelFailed, Overloaded, Unavailable
 from bimodal.realtime.admission import Admission, Cost
+from bimodal.rows import Rows
 from tests.realtime.fakes import Fake, Window, batcher
 
 SLOW = {1: 0.010, 100: 0.109}  # 9 ms a call and 1 ms a row
@@ -415,5 +418,24 @@ def test_a_switch_to_another_runtime_brings_its_costs_along() -> None:
         queue.submit(window.work("a", 1.0))
         await turns()
         assert queue.cost.seconds(1) < slow / 10
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_gather_that_fails_leaves_nobody_without_an_answer(inline: bool) -> None:
+    def fails(parts: Sequence[list[Any]]) -> Rows | None:
+        raise RuntimeWarning("invalid value encountered in cast")
+
+    async def run() -> None:
+        fake, window = Fake(inline=inline), Window()
+        queue = batcher(fake, window)
+        for name in "ab":
+            work = window.work(name, 1.0)
+            work.gather = fails
+            queue.submit(work)
+        queue.submit(window.work("c", 2.0))
+        await turns()
+        assert window.answers == {"a": [10], "b": [10], "c": [20]}
 
     asyncio.run(run())

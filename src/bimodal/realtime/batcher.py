@@ -217,7 +217,11 @@ class Batcher:
         if len(kinds) > 1:
             groups = [[work for work in works if work.gather is kind] for kind in kinds]
             return _joined([self._gathered(group) for group in groups])
-        rows = works[0].gather([work.values for work in works])
+        try:
+            rows = works[0].gather([work.values for work in works])
+        except Exception:  # a fault of ours: the full verdict on each alone leaves none without an answer
+            log.exception("the values of %d requests could not be gathered", len(works))
+            rows = None
         if rows is not None and rows.count == sum([work.count for work in works]):
             return works, rows
         if len(works) > 1:

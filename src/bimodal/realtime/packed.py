@@ -89,5 +89,5 @@ def _held(field: Field, array: Array) -> Array:
     """The numbers in the field's own type; what does not fit becomes infinite, and is judged."""
     if array.dtype == field.dtype:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN too is NaN
         return array.astype(field.dtype)
