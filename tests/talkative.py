@@ -54,6 +54,8 @@ class Later:
 class Chat:
     def chat(self, messages, max_tokens: int = 16, **options):
         said = messages[-1]["content"]
+        if said == "die":
+            ctypes.string_at(0)
         if said == "fail":
             raise ValueError("the secret is 4711")
         words = [f"{word} " for word in said.split()]

@@ -25,6 +25,7 @@ ARROW_TYPES = {
     "timestamp": pa.string(),
     **dict.fromkeys(INTEGERS, pa.string()),
 }
+JSON = {b"bimodal": b"json"}  # what marks a text column that holds JSON
 NO_FEATURE = re.compile(r"^(unnamed.*|index|key|name|date|time|target|label|y|class)$|(^|_)(id|uuid|key|date|name)$")
 INTEGER_TEXT = re.compile(r"[+-]?\d+")
 Faults = list[tuple[NDArray[np.bool_], Problem]]
@@ -73,6 +74,8 @@ class Binding:
         else:
             chosen = _positions(signature, free, free)
             mapping = f"columns are taken by position: {', '.join(chosen)}" if not signature.open else None
+        if features is None and any(each.optional for each in signature.inputs):
+            signature = _given(signature, chosen, rename or {})
         return cls(signature, tuple(chosen), tuple(name for name in names if name not in set(chosen)), mapping)
 
     def field(self, place: int) -> Field:
@@ -127,6 +130,12 @@ class Binding:
         return Rows({each.name: column for each, column in zip(inputs, columns.values(), strict=True)})
 
 
+def _given(signature: Signature, chosen: Sequence[str], rename: Mapping[str, str]) -> Signature:
+    """Without the columns that may be left out, and are."""
+    there = {rename.get(name, name) for name in chosen}
+    return replace(signature, inputs=tuple(each for each in signature.inputs if each.name in there), _cache={})
+
+
 def _refuse_unknown(names: Sequence[str], asked: Sequence[str]) -> None:
     for name in asked:
         if name not in names:
@@ -147,10 +156,10 @@ def _refuse_strange(signature: Signature, rename: Mapping[str, str]) -> None:
 
 def _by_name(signature: Signature, names: Sequence[str], rename: Mapping[str, str]) -> list[str]:
     found = {rename.get(name, name): name for name in names}
-    missing = [each for each in signature.inputs if each.name not in found]
+    missing = [each for each in signature.inputs if each.name not in found and not each.optional]
     if missing:
         raise InputError.of([each.missing(signature.spare(list(found))) for each in missing])
-    return [found[each.name] for each in signature.inputs]
+    return [found[each.name] for each in signature.inputs if each.name in found]
 
 
 def _positions(signature: Signature, chosen: list[str], names: Sequence[str]) -> list[str]:
@@ -421,16 +430,36 @@ def flat(outputs: Rows, signature: Signature) -> pa.Table:
     vector.
     """
     columns: dict[str, pa.Array] = {}
+    gaps = {each.name: _typed(each) for each in signature.outputs if each.nullable and not each.shape}
     for name in outputs:
         column = outputs[name]
         array = column.decode() if isinstance(column, Dictionary) else column
+        if array.ndim == 1 and array.dtype == object and gaps.get(name) is not None:
+            columns[name] = pa.array(array.tolist(), gaps[name])
+            continue
         if array.ndim == 1:
             columns[name] = arrow_column(array)
             continue
         wide = array.reshape(len(array), math.prod(array.shape[1:]))
         for place, label in enumerate(labels(name, wide.shape[1], signature)):
             columns[f"{name}_{label}"] = arrow_column(np.ascontiguousarray(wide[:, place]))
-    return pa.table(columns)
+    return _nested(pa.table(columns), signature)
+
+
+def _typed(each: Field) -> pa.DataType | None:
+    """The type of an output that may be missing: in a whole column of nulls nothing else tells it."""
+    if each.type in (*INTEGERS, "bool"):
+        return pa.from_numpy_dtype(np.dtype(each.type))
+    return pa.string() if each.type == "string" else None
+
+
+def _nested(table: pa.Table, signature: Signature) -> pa.Table:
+    """With the mark of text that holds JSON, which JSON Lines write as what it is."""
+    names = {each.name for each in signature.outputs if each.nested}
+    if not names & set(table.column_names):
+        return table
+    fields = [each.with_metadata(JSON) if each.name in names else each for each in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def flat_schema(names: Sequence[str], signature: Signature) -> pa.Schema:

@@ -37,6 +37,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
+from bimodal.chat.requests import of_requests
 from bimodal.dialect import Overrides
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.location import Location
@@ -162,6 +163,7 @@ def predict_file(
             model = stack.enter_context(Model.open(found, background=False))
             for warning in model.warnings:
                 told.note(f"{model.name}: {warning}")
+        model = of_requests(model, source.columns)
         model.check_threshold(threshold)
         options = replace(
             options,

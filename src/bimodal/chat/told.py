@@ -19,13 +19,14 @@ INTERNAL = "something went wrong here; the server's log has the reason"
 class Reply:
     """One answer as its pieces come: `feed` gives what of each is told, `over` is set where nothing more is needed."""
 
-    def __init__(self, asked: Asked, speaker: Speaker) -> None:
+    def __init__(self, asked: Asked, speaker: Speaker, *, mark: str | None = None, created: int | None = None) -> None:
+        """mark, created: what tells it from others, and its time, where they are not new ones."""
         self._asked = asked
         self._text = speaker.text
         self._stops = Stops(asked.stops)
         self._notes: dict[str, Any] = {}
-        self._id = ("chatcmpl-" if asked.chat else "cmpl-") + uuid.uuid4().hex
-        self._created = int(time.time())
+        self._id = ("chatcmpl-" if asked.chat else "cmpl-") + (mark or uuid.uuid4().hex)
+        self._created = int(time.time()) if created is None else created
 
     @property
     def over(self) -> bool:
@@ -99,6 +100,6 @@ def fault(error: BaseException, status: int) -> dict[str, Any]:
     kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
     message = INTERNAL if told is None else told.message
     column = None if told is None else told.column
-    if column and column not in message:
+    if column and not message.startswith((column, "column ")):
         message = f"{column}: {message}"
     return {"error": {"message": message, "type": kind, "param": column, "code": told.code if told else "internal"}}
