@@ -30,7 +30,8 @@ from bench.load import Measure
 from bench.servers import Server
 from bimodal.client import Client
 from bimodal.predictions.contract import Edition
-from bimodal.predictions.embedded import EmbeddedReader, EmbeddedWriter
+from bimodal.predictions.embedded import EmbeddedReader
+from bimodal.predictions.embedded_writer import EmbeddedWriter
 
 PIECE = 50_000
 CONNECTIONS = (32, 128)

@@ -15,9 +15,10 @@ import pytest
 
 from bimodal.config.tables import StoreTable
 from bimodal.errors import SinkError
-from bimodal.predictions import embedded, open_reader
+from bimodal.predictions import embedded, embedded_writer, layout, open_reader
 from bimodal.predictions.contract import Edition, Found, StoreReader, StoreWriter
-from bimodal.predictions.embedded import EmbeddedReader, hashes, mixed
+from bimodal.predictions.embedded import EmbeddedReader
+from bimodal.predictions.layout import hashes, mixed
 from tests.predictions.contract import StoreTests, writer_of
 
 TABLE = StoreTable("nightly", "id")
@@ -38,7 +39,7 @@ class TestEmbedded(StoreTests):
         self.fill("r1", {1: (b'"prediction":1', 1)})
         self.fill("r2", {1: (b'"prediction":2', 1)})
         self.writer("r3").abandon()
-        assert {each.name for each in self.folder.iterdir()} == {"lock", "current", *map(embedded.name, (1, 2))}
+        assert {each.name for each in self.folder.iterdir()} == {"lock", "current", *map(layout.name, (1, 2))}
 
     def test_a_folder_that_is_removed_and_written_anew_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(embedded, "LOOK", 0.0)
@@ -76,8 +77,8 @@ class TestEmbedded(StoreTests):
     def test_old_editions_go_after_their_grace_but_for_the_last(self) -> None:
         for number in range(1, 5):
             self.fill(f"r{number}", {1: (b'"prediction":1', 1)})
-            os.utime(self.folder / embedded.name(number), (1.0, 1.0))
-        assert [number for number, _ in embedded.editions(self.folder)] == [3, 4]
+            os.utime(self.folder / layout.name(number), (1.0, 1.0))
+        assert [number for number, _ in layout.editions(self.folder)] == [3, 4]
 
     def test_a_reader_that_was_there_before_the_store_sees_it(self) -> None:
         reader = self.reader()
@@ -92,7 +93,7 @@ class TestEmbedded(StoreTests):
         content = dict.fromkeys(range(100), (b'"prediction":1', 1))
         self.fill("r1", content)
         self.fill("r2", dict.fromkeys(range(100), (b'"prediction":2', 2)))
-        path = self.folder / embedded.name(2)
+        path = self.folder / layout.name(2)
         data = bytearray(path.read_bytes())
         data[int(share * (len(data) - 1))] ^= 0x40
         path.write_bytes(data)
@@ -108,9 +109,9 @@ class TestEmbedded(StoreTests):
     ) -> None:
         self.fill("r1", {1: (b'"prediction":1', 1)})
         assert read.look([1])[1] == [Found(b'"prediction":1', 1)]
-        path = self.folder / embedded.name(1)
-        (self.folder / embedded.name(2)).write_bytes(path.read_bytes()[:-1])
-        embedded._flip(self.folder, 2)
+        path = self.folder / layout.name(1)
+        (self.folder / layout.name(2)).write_bytes(path.read_bytes()[:-1])
+        embedded_writer.flip(self.folder, 2)
         assert read.look([1])[1] == [Found(b'"prediction":1', 1)]
         assert "cut off" in caplog.text
         assert self.fill("r3", {1: (b'"prediction":3', 1)}) == 3
@@ -119,7 +120,7 @@ class TestEmbedded(StoreTests):
     def test_no_damaged_record_is_answered(self, caplog: pytest.LogCaptureFixture) -> None:
         self.fill("r1", dict.fromkeys(range(50), (b'"prediction":1', 1)))
         reader = self.reader()
-        path = self.folder / embedded.name(1)
+        path = self.folder / layout.name(1)
         good = path.read_bytes()
         for at in range(good.index(b"}", good.index(b"outputs")) + 1, len(good), 7):
             with open(path, "r+b") as file:
@@ -136,7 +137,7 @@ class TestEmbedded(StoreTests):
     def test_a_lost_file_of_the_current_one_leaves_the_one_before(self, caplog: pytest.LogCaptureFixture) -> None:
         self.fill("r1", {1: (b'"prediction":1', 1)})
         self.fill("r2", {1: (b'"prediction":2', 1)})
-        (self.folder / embedded.name(2)).unlink()
+        (self.folder / layout.name(2)).unlink()
         reader = self.reader()
         assert reader.look([1])[1] == [Found(b'"prediction":1', 1)]
         reader.close()
@@ -156,7 +157,7 @@ class TestEmbedded(StoreTests):
                 writer.commit(1.0)
         writer.abandon()
         assert read.look([1])[1] == [Found(b'"prediction":1', 1)]
-        assert sorted(each.name for each in self.folder.iterdir()) == ["current", embedded.name(1), "lock"]
+        assert sorted(each.name for each in self.folder.iterdir()) == ["current", layout.name(1), "lock"]
 
     def test_all_readers_flip_while_they_read_and_no_answer_is_mixed(self) -> None:
         assert "r11" in self.flipped(list(range(200)), readers=3, editions=11)
@@ -199,7 +200,7 @@ class TestEmbedded(StoreTests):
 COMMITS = """
 import secrets, sys
 from bimodal.predictions.contract import Edition
-from bimodal.predictions.embedded import EmbeddedWriter
+from bimodal.predictions.embedded_writer import EmbeddedWriter
 ready = False
 while True:
     run = secrets.token_hex(4)
@@ -221,7 +222,7 @@ def test_the_hash_of_one_is_the_hash_of_many() -> None:
 def test_an_edition_of_another_job_with_the_same_run_is_another(tmp_path: Path) -> None:
     for job in ("a", "b"):
         draft = Edition(0, job, "r1", "churn/1", "d1", 0.0, "int", ("prediction",), True, 0)
-        embedded.EmbeddedWriter(tmp_path, draft).commit(1.0)
+        embedded_writer.EmbeddedWriter(tmp_path, draft).commit(1.0)
     reader = EmbeddedReader(tmp_path)
     edition = reader.edition()
     reader.close()

@@ -21,7 +21,7 @@ from bimodal.errors import ModelNotFound, NoPrediction, SourceError
 from bimodal.field import Field
 from bimodal.jobs.rows import open_rows
 from bimodal.model import Model
-from bimodal.predictions import embedded, open_writer
+from bimodal.predictions import embedded_writer, layout, open_writer
 from bimodal.predictions.collected import take
 from bimodal.predictions.contract import Edition, Found, StoreReader
 from bimodal.predictions.embedded import EmbeddedReader
@@ -535,8 +535,8 @@ def test_damage_does_not_lose_the_last_good_answer(shop: Shop, caplog: pytest.Lo
     shop.fill({17: ('"prediction":9', ROW)})
     desk = shop.open()
     assert told(desk.get(f"{PATH}/17"))["run"] == "run1"
-    (shop.folder / embedded.name(2)).write_bytes(b"half an edition")
-    embedded._flip(shop.folder, 2)
+    (shop.folder / layout.name(2)).write_bytes(b"half an edition")
+    embedded_writer.flip(shop.folder, 2)
     assert told(desk.get(f"{PATH}/17"))["run"] == "run1"
     assert "not opened" in caplog.text
 

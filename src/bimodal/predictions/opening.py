@@ -12,7 +12,8 @@ from bimodal.errors import UsageError
 from bimodal.field import nearest
 from bimodal.formats.library import library
 from bimodal.predictions.contract import Edition, StoreReader, StoreWriter
-from bimodal.predictions.embedded import EmbeddedReader, EmbeddedWriter
+from bimodal.predictions.embedded import EmbeddedReader
+from bimodal.predictions.embedded_writer import EmbeddedWriter
 from bimodal.predictions.shared import referred
 
 SHARED = {"postgresql": "postgres", "postgres": "postgres", "redis": "redis", "rediss": "redis"}
