@@ -75,6 +75,8 @@ class Catalogue:
                     served = await asyncio.to_thread(self._opened, spec)
                 except Exception as error:  # whatever a model does when it is loaded, it is told
                     return [Failure(spec["name"], spec["label"] or "", _told(error))]
+            if told.tells:
+                served.model.tell_warnings()
             aside[served.model.name, served.model.version] = served
             return []
 

@@ -15,12 +15,13 @@ from bimodal.realtime.job import Report
 
 class Prepare(msgspec.Struct, tag="prepare"):
     """Load models aside. models: as `Location.spec` gives them. counted: all names that counters are kept of, in their
-    order.
+    order. tells: this worker logs the warnings of the models.
     """
 
     change: int
     models: list[dict[str, Any]]
     counted: list[str]
+    tells: bool
 
 
 class Switch(msgspec.Struct, tag="switch"):

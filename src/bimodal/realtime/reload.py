@@ -11,13 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bimodal.errors import BimodalError, Unavailable, retold
+from bimodal.errors import BimodalError, ModelFailed, Unavailable, retold
 from bimodal.realtime.control import Drop, Prepare, Prepared, Switch, Switched
 from bimodal.realtime.stock import Plan, Stock
 
 if TYPE_CHECKING:
     from bimodal.realtime.workers import Worker
 
+LONGEST = 1800.0  # seconds in which a worker must have loaded what is new
 PATIENCE = 60.0  # seconds that a change waits for a worker that is started again
 
 
@@ -33,6 +34,7 @@ class Reload:
         self.stock: Mapping[str, Any] | None = None
         self._plan, self._known = plan, stock
         self._switching, self._together = False, together
+        self._told = 0.0  # when a worker was told last
         self._waits = 0.0  # since when for a worker that is started again
         self._error: BimodalError | None = None
         self._over = threading.Event()
@@ -60,15 +62,21 @@ class Reload:
         for worker in [each for each in workers if each.prepared != self.number]:
             if not worker.is_ready:
                 self._wait(workers)
-            elif worker.task != self.number:
-                self._waits = 0.0
+            elif worker.task == self.number:
+                self._hurry(workers)
+            else:
+                self._waits, self._told = 0.0, time.monotonic()
                 worker.task = self.number
                 specs = [dict(held.spec) for held in self._plan.come]
-                worker.tell(Prepare(self.number, specs, self._known.counted))
+                worker.tell(Prepare(self.number, specs, self._known.counted, tells=worker is workers[0]))
             if not self._together or self.over:
                 return
         if all(worker.prepared == self.number for worker in workers):
             self._switch(workers)
+
+    def _hurry(self, workers: Sequence[Worker]) -> None:
+        if time.monotonic() - self._told > LONGEST:
+            self.fail(ModelFailed(f"its models are not loaded after {LONGEST:.0f} s; nothing has changed"), workers)
 
     def _switch(self, workers: Sequence[Worker]) -> None:
         self._switching = True

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bimodal.realtime.shelf import Aliases  # with NumPy, which a server's parent process does without
 
 LINGER = 120.0  # seconds that the copy of a model is kept which is served no longer: it may still have to answer
+PAST = 16  # of which there are no more than so many
 ROOM = 1024  # names of models that counters are kept of
 
 Key = tuple[str, str]  # name and version
@@ -200,7 +201,7 @@ class Stock:
         self.held = {name: versions for name, versions in self.held.items() if versions}
         self.failed |= plan.failed
         self.aliases = plan.aliases
-        while self._past and now - self._past[0][0] > LINGER:
+        while self._past and (now - self._past[0][0] > LINGER or len(self._past) > PAST):
             self._past.popleft()
 
     def told(self, plan: Plan | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bimodal.realtime.app import App, Handler, state, text
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
-from bimodal.realtime.exchange import JSON
+from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
@@ -184,7 +184,12 @@ def _paths(served: Served, service: Service) -> list[str]:
 
 def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
     live = state(lambda: True, {"status": "live"}, {"status": "live"}, metrics)
-    ready = state(lambda: service.ready, {"status": "ready"}, {"status": "draining"}, metrics)
+    settled = state(lambda: service.ready, {"status": "ready"}, {"status": "a model is not there"}, metrics)
+    draining = state(lambda: service.ready, {"status": "ready"}, {"status": "draining"}, metrics)
+
+    def ready(request: Request, respond: Respond) -> None:
+        (settled if service.taking else draining)(request, respond)
+
     return {
         ("GET", "/health/live"): live,
         ("GET", "/health/ready"): ready,
