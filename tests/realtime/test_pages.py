@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,21 +15,16 @@ from urllib.parse import urljoin
 import fastapi
 import httpx
 import pytest
-from selenium import webdriver
 
 from bimodal.realtime import pages
 from bimodal.realtime.asgi import asgi
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 from bimodal.realtime.wiring import wire
+from tests import browsers
 from tests.realtime.desk import Desk
 from tests.realtime.shelf import loaded, onnx
 from tests.realtime.test_asgi import uvicorn_serving
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1200,900"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 
 
 def test_every_file_of_the_pages_is_served_with_its_type_and_policy() -> None:
@@ -65,19 +59,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    driver = shutil.which("chromedriver")
-    assert chromium, "Chromium is needed: apt-get install chromium chromium-driver"
-    assert driver, "its driver is needed: apt-get install chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.implicitly_wait(5)
-    yield browser
-    browser.quit()
+    with browsers.browser(tmp_path) as opened:
+        yield opened
 
 
 def find(browser: Any, selector: str) -> Any:

@@ -1,4 +1,4 @@
-"""The pages at `/` and `/docs`: static files of the package, which ask nothing of any other server."""
+"""The pages at `/`, `/docs` and `/chat`: static files of the package, which ask nothing of any other server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from bimodal.realtime.app import Handler
 from bimodal.realtime.exchange import Request, Respond, Response
 from bimodal.realtime.metrics import Metrics
 
-PAGES = {"/": "index.html", "/docs": "docs.html"}
-FILES = ("page.css", "calls.js", "index.js", "docs.js", "icon.svg")
+PAGES = {"/": "index.html", "/docs": "docs.html", "/chat": "chat.html"}
+FILES = ("page.css", "calls.js", "index.js", "docs.js", "chat.js", "icon.svg")
 TYPES = {
     "html": b"text/html; charset=utf-8",
     "css": b"text/css; charset=utf-8",
