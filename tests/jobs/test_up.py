@@ -65,9 +65,10 @@ def stopped(process: subprocess.Popen[str]) -> str:
 
 def test_models_are_served_and_jobs_run_when_they_are_due(desk: Desk) -> None:
     running = desk.start("up", "--port", "0")
-    said = lines(running, 4)
+    said = lines(running, 5)
     assert "serving doubled at http://127.0.0.1:" in said[0]
-    assert ["scheduler and worker: 1 job\n", "often" in said[2], "state: " in said[3]] == [said[1], True, True]
+    assert said[1].startswith("gRPC at 127.0.0.1:")
+    assert ["scheduler and worker: 1 job\n", "often" in said[3], "state: " in said[4]] == [said[2], True, True]
     url = said[0].split(" at ")[1].strip()
     asked = urllib.request.Request(f"{url}/models/doubled/predict", b'{"rows": [{"n": 21}]}')
     with urllib.request.urlopen(asked, timeout=30) as answer:
