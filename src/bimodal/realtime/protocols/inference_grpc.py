@@ -145,6 +145,7 @@ class InferDoor:
         self.submit = served.batcher.submit
         signature = served.signature
         self._signature = signature
+        self._width = signature.width  # -1: any
         self._limits = served.limits
         self._vector = signature.vector if not signature.named else None
         self._columns = signature.named and gather.scalars(signature)
@@ -160,7 +161,7 @@ class InferDoor:
         model may have become another).
         """
         kind = self._gathers.get(head.datatype)
-        if kind is None or head.count > self._limits.rows or head.width not in (self._signature.width, -1):
+        if kind is None or head.count > self._limits.rows or self._width not in (head.width, -1):
             return None
         key = (*self._key, head.width) if self.served.ragged else self._key
         values = [data[-head.size :], head.width]
@@ -218,7 +219,7 @@ class InferDoor:
         """What a request with one tensor of numbers says, where the gather can take its bytes."""
         if len(request.inputs) != 1 or len(request.raw_input_contents) > 1 or self._vector is None:
             return None
-        tensor, width = request.inputs[0], self._signature.width
+        tensor, width = request.inputs[0], self._width
         datatype, raw = tensor.datatype, bool(request.raw_input_contents)
         if len(tensor.shape) != 2 or tensor.parameters or not packed.takes(self._vector, datatype):
             return None

@@ -23,6 +23,7 @@ from bimodal.rows import Array
 
 PACKED = {"FP64": 7, "FP32": 6}  # the contents whose bytes are the raw ones
 KEPT = 1024  # beginnings of answers that are remembered
+Frame = tuple[bytes, bytes, list[bytes]]  # the tensors; what is before them too; what is ahead of each one's bytes
 _length = Struct("<I").pack
 _Contents = message("inference.InferTensorContents")
 
@@ -83,6 +84,8 @@ class Columns:
     def __init__(self, served: Served, answer: Answer) -> None:
         self.columns: list[Column] = []
         self.simple = True
+        self.frame: Frame | None = None  # of answers of `framed` rows
+        self.framed = 0
         for name in answer.outputs:
             array = answer.outputs.array(name)
             datatype = DATATYPES[served.signature.output(name).type]
@@ -100,7 +103,7 @@ class Answers:
     def __init__(self, served: Served) -> None:
         self._served = served
         self._start = field(1, served.model.name.encode()) + field(2, served.model.version.encode())
-        self._kept: dict[Any, bytes] = {}
+        self._kept: dict[Any, Frame] = {}
 
     def columns(self, answer: Answer) -> Columns:
         """The outputs of a batch, made once."""
@@ -114,27 +117,35 @@ class Answers:
         if not raw and columns.typed:
             told = [self._typed(each, start, stop) for each in columns.columns]
             return b"".join([self._start, field(3, name.encode()) if name else b"", *told])
-        count = stop - start
-        parts = [self._begin(columns, count, name)]
-        for each in columns.columns:
+        frame = columns.frame
+        if frame is None or columns.framed != stop - start:
+            frame = self._frame(columns, stop - start)
+        parts = [self._start, field(3, name.encode()), frame[0]] if name else [frame[1]]
+        for each, head in zip(columns.columns, frame[2], strict=True):
             data = each.raw(start, stop)
-            parts += (b"\x32", varint(len(data)), data)
+            parts += (head or _head(data), data)
         return b"".join(parts)
 
-    def _begin(self, columns: Columns, count: int, name: str) -> bytes:
-        """Everything ahead of raw values."""
-        if name:
-            return b"".join([self._start, field(3, name.encode()), _tensors(columns.columns, count)])
+    def _frame(self, columns: Columns, count: int) -> Frame:
+        """What answers of so many rows have in common; the batch keeps it for its next answer, which is often alike."""
         key = (columns.kind, count)
-        begin = self._kept.get(key)
-        if begin is None:
-            begin = self._start + _tensors(columns.columns, count)
+        frame = self._kept.get(key)
+        if frame is None:
+            tensors = _tensors(columns.columns, count)
+            heads = [b"" if each.data is None else _head(each.raw(0, count)) for each in columns.columns]
+            frame = (tensors, self._start + tensors, heads)
             if len(self._kept) < KEPT:
-                self._kept[key] = begin
-        return begin
+                self._kept[key] = frame
+        columns.frame, columns.framed = frame, count
+        return frame
 
     def _typed(self, column: Column, start: int, stop: int) -> bytes:
         return field(5, _tensor(column, stop - start) + field(5, column.contents(start, stop)))
+
+
+def _head(data: bytes) -> bytes:
+    """What is ahead of an entry of raw_output_contents."""
+    return b"\x32" + varint(len(data))
 
 
 def _has_null(array: Array) -> bool:
