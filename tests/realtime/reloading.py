@@ -39,9 +39,12 @@ class Times:
 
 @dataclass
 class Seen:
-    """What the callers saw: seconds of each answer from when its request was due; what failed; what was answered."""
+    """What the callers saw: seconds of each answer from when its request was due; how many were refused since the
+    queue was full; what failed; what was answered.
+    """
 
     seconds: list[float] = field(default_factory=list)
+    full: int = 0
     failed: list[str] = field(default_factory=list)
     values: set[float] = field(default_factory=set)
 
@@ -66,7 +69,8 @@ class Figures:
             f"{self.rate:.0f} requests/s; undisturbed: p50 {self.steady.p(50):.2f} p99 {self.steady.p(99):.2f} ms; "
             f"under {self.reloads} reloads ({self.refused} of them refused) in {self.seconds:.0f} s: p50 "
             f"{self.reloading.p(50):.2f} p99 {self.reloading.p(99):.2f} ms; {len(self.reloading.seconds)} requests, "
-            f"{len(self.steady.failed) + len(self.reloading.failed)} failed"
+            f"{len(self.steady.failed) + len(self.reloading.failed)} failed, {self.steady.full} undisturbed and "
+            f"{self.reloading.full} under reloads were told that the queue is full"
         )
 
 
@@ -89,6 +93,9 @@ class Caller:
             link = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
             status, told = await asyncio.wait_for(_exchange(link, self._request), 20)
             self._free.append(link)
+            if status == 429:
+                self.seen.full += 1
+                return
             if status != 200:
                 self.seen.failed.append(told.decode())
                 return

@@ -101,6 +101,9 @@ class Catalogue:
         come = [aside.pop(key) for key in told.come if key in aside]
         shelf = self.service.shelf
         before = list(shelf)
+        for each in come:
+            if each.model.name in shelf.defaults:
+                each.batcher.follow(shelf.defaults[each.model.name].batcher)
         gone = [each for each in before if (each.model.name, each.model.version) in told.gone]
         shelf.change(come, gone, aliases=told.aliases, chosen=told.defaults)
         self.generation += 1
