@@ -154,7 +154,7 @@ def _wait_for(process: subprocess.Popen[bytes], url: str, body: bytes | None, lo
     while time.monotonic() < deadline and process.poll() is None:
         try:
             answer(url, body)
-        except (URLError, ConnectionError):
+        except (URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
         else:
             return

@@ -83,6 +83,8 @@ def measured(rival: Rival, case: Case, asked: argparse.Namespace, *, batch: bool
             for count in CONNECTIONS:
                 seen[count] = load.press(server, count, asked.seconds, asking)
             check(server, asking, case)
+        told = "; ".join(f"{count}: {each.rate:,.0f}/s, p50 {each.p50:.2f} ms" for count, each in seen.items())
+        print(f"  {told}", file=sys.stderr, flush=True)
     except (SystemExit, OSError) as error:
         print(error, file=sys.stderr)
         return Figures(title, batch, seen, str(error).splitlines()[0][:200])

@@ -329,13 +329,15 @@ def outputs(reply: Reply) -> list[Tensor]:
     return read
 
 
-def check_equal(seen: Sequence[Tensor], wanted: Sequence[Tensor], told: str, answer: Any = None) -> None:
-    """The same tensors by name, bit for bit."""
+def check_equal(
+    seen: Sequence[Tensor], wanted: Sequence[Tensor], told: str, answer: Any = None, *, exact: bool = False
+) -> None:
+    """The same tensors by name; exact: bit for bit."""
     by_name = {each.name: each for each in seen}
     for each in wanted:
         expect(each.name in by_name, f"{told}: the output {each.name} is missing", answer)
         held = by_name[each.name]
-        if not held.same(each):
+        if not (held.same(each) if exact else held.near(each)):
             raise Fault(
                 f"{told}: {each.name} is {held.datatype} {list(held.shape)} {str(held.values)[:120]}, "
                 f"not {each.datatype} {list(each.shape)} {str(each.values)[:120]}",

@@ -50,7 +50,7 @@ def _json(datatype: str) -> Any:
     def run(target: Target) -> None:
         subject, given, wanted = _asked(target, datatype, _edges(datatype))
         reply = target.infer(subject, asking([given]))
-        check_equal(outputs(reply), [wanted], "echo", reply)
+        check_equal(outputs(reply), [wanted], "echo", reply, exact=True)
 
     return run
 
@@ -62,7 +62,7 @@ def _binary(datatype: str, values: list[Any], *, refusable: bool) -> Any:
         if refusable and reply.status in (400, 422):
             told_error(reply)
             return
-        check_equal(outputs(reply), [wanted], "echo", reply)
+        check_equal(outputs(reply), [wanted], "echo", reply, exact=True)
         expect(raw(outputs(reply)[0])[-2:] == raw(wanted)[-2:], "other bits", reply)  # the sign of zero
 
     return run
@@ -86,7 +86,7 @@ def _rpc(datatype: str, values: list[Any], *, as_raw: bool, refusable: bool) -> 
         called = target.call("ModelInfer", request(subject, [given], as_raw=as_raw))
         if refusable and called.code is grpc.StatusCode.INVALID_ARGUMENT:
             return
-        check_equal(from_message(called.good()), [wanted], "echo", called)
+        check_equal(from_message(called.good()), [wanted], "echo", called, exact=True)
 
     return run
 

@@ -91,7 +91,7 @@ def infer_contents(target: Target) -> None:
 def known(target: Target) -> None:
     inputs = [tensor("a", "FP32", (2, 2), [1, 2.5, -3, 0.1]), tensor("b", "FP32", (2, 2), [4, -0.5, 1e30, 0.2])]
     called = ask(target, target.needs("pair"), inputs)
-    check_equal(from_message(called.good()), pair_answer(inputs), "pair", called)
+    check_equal(from_message(called.good()), pair_answer(inputs), "pair", called, exact=True)
 
 
 @check("grpc/input-order", MUST, f"{GRPC}, Inference", "raw contents come in the order of `inputs`", grpc=True)
