@@ -76,9 +76,9 @@ class Up:
 
     def _check(self) -> None:
         file, only = self.config.path or self.config.folder, self.choice.only
-        if not self.config.models and only in (None, "server") and not self.config.jobs:
+        if not _serves(self.config) and only in (None, "server") and not self.config.jobs:
             raise UsageError(f"{file} has no model and no job; write a table [models.NAME] with its path")
-        if only == "server" and not self.config.models:
+        if only == "server" and not _serves(self.config):
             raise UsageError(f"{file} has no model to serve; write a table [models.NAME] with its path")
         if only == "scheduler" and not self.config.jobs:
             raise UsageError(f"{file} has no job; write a table [jobs.NAME]")
@@ -96,7 +96,7 @@ class Up:
     def _start(self) -> None:
         if self.choice.only != "server":
             self._store = open_store(self.config.state, self.config.folder)
-        if self.choice.has("server") and self.config.models:
+        if self.choice.has("server") and _serves(self.config):
             self.server = self._served()
         if self._store is None:
             return
@@ -235,6 +235,11 @@ def _spec(prepared: Prepared, folder: PrivateFolder) -> dict[str, Any]:
     spec = prepared.spec(metrics=str(Path(folder.path, "metrics")))
     more = {"extensions": EXTENSIONS, "upload_limit": told["upload_limit"], "workers": 2 * told["workers"]}
     return {**spec, **more}
+
+
+def _serves(config: Config) -> bool:
+    """Whether there is something to serve: models of their own, or a repository."""
+    return bool(config.models) or "repository" in config.server
 
 
 def _at(due: float | None) -> str:
