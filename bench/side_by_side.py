@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -122,7 +123,7 @@ def show(case: Case, figures: list[Figures]) -> None:
     print("| server | connections | requests/s | Bimodal is × | p50, ms | p99, ms | not 2xx | broken |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for count in CONNECTIONS:
-        rate = sum(each.seen[count].rate for each in own) / 2 if all(each.seen for each in own) else 0.0
+        rate = mean(own, count)
         for each in (*own, *others):
             seen = each.seen.get(count)
             if each.failed or seen is None:
@@ -135,13 +136,20 @@ def show(case: Case, figures: list[Figures]) -> None:
         print(f"\n{count} connections: {best(own, others, count)}", flush=True)
 
 
+def mean(own: list[Figures], count: int) -> float:
+    """Bimodal's requests/s."""
+    rates = [each.seen[count].rate for each in own if count in each.seen]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
 def best(own: list[Figures], others: list[Figures], count: int) -> str:
     """How often the best of the others goes into Bimodal's mean: without batching, and with."""
-    rate = sum(each.seen[count].rate for each in own if count in each.seen) / len(own)
+    rate = mean(own, count)
     told = []
     for batches, words in ((False, "without batching"), (True, "with")):
         able = [each for each in others if each.batches == batches and not each.failed and count in each.seen]
         if able:
             first = max(able, key=lambda each: each.seen[count].rate)
-            told.append(f"{rate / first.seen[count].rate:,.1f} times the best {words} ({first.title})")
+            times = rate / first.seen[count].rate if first.seen[count].rate else math.inf
+            told.append(f"{times:,.1f} times the best {words} ({first.title})")
     return "; ".join(told)
