@@ -26,6 +26,7 @@ from bimodal.realtime import keeper
 from bimodal.realtime.catalogue import ready
 from bimodal.realtime.once import answer_once
 from bimodal.realtime.server import Server
+from bimodal.realtime.serving import prepare
 from bimodal.rows import Rows
 from tests.models import CASES
 from tests.realtime.times import put
@@ -36,7 +37,7 @@ class Shop:
 
     def __init__(self, folder: Path, workers: int = 2, **options: Any) -> None:
         self.folder = folder
-        self.server: Server = serve(folder, port=0, workers=workers, features=["x"], **options)
+        self.server: Server = serve(folder, port=0, workers=workers, **{"features": ["x"], **options})
         self.client = InferenceServerClient(self.server.url.removeprefix("http://"), network_timeout=60)
 
     def close(self) -> None:
@@ -349,6 +350,32 @@ def test_where_nothing_is_controlled_nothing_is_loaded_but_a_signal_is_heard(tmp
         shop.close()
 
 
+def test_workers_that_are_followed_by_others_serve_what_was_loaded(tmp_path: Path) -> None:
+    put(tmp_path / "models" / "score" / "1", 1)
+    put(tmp_path / "named", 5)
+    file = tmp_path / "bimodal.toml"
+    path = tmp_path / "named" / "model.py"
+    file.write_text(
+        f'[server]\nport = 0\nrepository = "models"\n[models.named]\npath = "{path}:Times"\nfeatures = ["x"]\n'
+    )
+    shop = Shop(file, workers=1, features=None)
+    try:
+        assert shop.server.models == ("named", "score")
+        put(tmp_path / "models" / "score" / "2", 2)
+        assert shop.load("score")[0] == 200
+        spec = prepare((str(file),), {"port": 0}, {}).spec(metrics=None)
+        shop.server.replace(spec)
+        assert _wide(shop, "/models/score") == 2
+        put(tmp_path / "models" / "score" / "3", 3)
+        assert shop.load("score")[0] == 200
+        assert _wide(shop, "/models/score") == 3
+        assert shop.answer("/models/named") == 5
+        status, told = shop.load("named")
+        assert (status, "none of its repository" in told["error"]) == (400, True)
+    finally:
+        shop.close()
+
+
 def test_a_server_without_a_repository_says_so(tmp_path: Path) -> None:
     put(tmp_path, 1)
     body = json.dumps({}).encode()
@@ -394,6 +421,11 @@ class Load:
             except (AssertionError, OSError) as error:
                 self.failed.append(repr(error))
             time.sleep(0.002)
+
+
+def _wide(shop: Shop, path: str) -> float:
+    """What a model that takes rows of any width multiplies by."""
+    return float(shop.ask(f"{path}/predict", {"input": [[2.0]]})[1]["prediction"][0]) / 2
 
 
 def _wait(true: Callable[[], bool], seconds: float = 20.0) -> None:
