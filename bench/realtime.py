@@ -1,7 +1,7 @@
 """Real time, side by side: one core for the server, one for the load, one row a request, answers checked first.
 
     python tasks.py bench realtime                 everything, three rounds of four seconds each
-    python tasks.py bench realtime --only mixed    linear, mixed or empty
+    python tasks.py bench realtime --only mixed    linear, mixed, infer (Open Inference) or empty
     python tasks.py bench realtime --seconds 2 --rounds 1
 
 Needs wrk, taskset and nginx (Debian: apt-get install wrk nginx-light) and `pip install flask gunicorn`. All servers of
@@ -22,21 +22,24 @@ from bench.models import Case
 from bench.servers import Server
 
 CONNECTIONS = (1, 32, 128)
+TABLES = ("linear", "mixed", "infer", "empty")
 Results = dict[tuple[str, int], Measure]
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--only", choices=("linear", "mixed", "empty"), action="append")
+    options.add_argument("--only", choices=TABLES, action="append")
     options.add_argument("--seconds", type=int, default=4, help="length of one load")
     options.add_argument("--rounds", type=int, default=3, help="loads for each figure, of which the median is shown")
     options.add_argument("--peers-alone", action="store_true", help="leave Bimodal out")
     chosen = options.parse_args()
-    tables = chosen.only or ["linear", "mixed", "empty"]
+    tables = chosen.only or TABLES
     if "linear" in tables:
         compare_models(models.linear(), chosen)
     if "mixed" in tables:
         compare_models(models.mixed(), chosen)
+    if "infer" in tables:
+        compare_protocols(models.linear(), chosen)
     if "empty" in tables:
         compare_empty(chosen)
 
@@ -60,6 +63,38 @@ def compare_models(case: Case, chosen: argparse.Namespace) -> None:
         rivals.append(stack.enter_context(servers.nginx()))  # a fixed answer: what the wire alone allows
         results = measure(rivals, CONNECTIONS, case.bodies, chosen)
     show(f"{case.name}: {case.model.name}, one row a request", rivals, CONNECTIONS, results)
+
+
+def compare_protocols(case: Case, chosen: argparse.Namespace) -> None:
+    """The same rows as Open Inference JSON, all outputs answered; `×` is over nginx with a fixed answer. Beside it a
+    route without a model: what a lone request costs at least.
+    """
+    if case.onnx is None:
+        raise SystemExit("the linear model is asked in ONNX")
+    bodies = tuple(tensors(body) for body in case.bodies)
+    path = f"/v2/models/{case.onnx.stem}/infer"
+    with ExitStack() as stack:
+        rivals = [stack.enter_context(servers.nginx())]
+        if not chosen.peers_alone:
+            infer = servers.bimodal("Bimodal, /v2/…/infer", case.onnx, path, bodies[0])
+            rivals.append(stack.enter_context(infer))
+            for body, label in zip(bodies, case.labels, strict=True):
+                outputs = json.loads(servers.answer(rivals[-1].url, body))["outputs"]
+                if outputs[0]["data"] != [label]:
+                    raise SystemExit(f"{rivals[-1].name} answers {outputs} where the model itself says {[label]}")
+        results = measure(rivals, (1, 128), bodies, chosen)
+        if not chosen.peers_alone:
+            empty = stack.enter_context(servers.bimodal("Bimodal, /health/live", case.onnx, "/health/live"))
+            results |= measure([empty], (1, 128), (), chosen)
+            rivals.append(empty)
+    show("Open Inference: linear, one row a request", rivals, (1, 128), results)
+
+
+def tensors(body: bytes) -> bytes:
+    """A body of `/predict` in the words of Open Inference."""
+    row = json.loads(body)["input"]
+    tensor = {"name": "input", "shape": [1, len(row)], "datatype": "FP64", "data": row}
+    return json.dumps({"inputs": [tensor]}).encode()
 
 
 def compare_empty(chosen: argparse.Namespace) -> None:
