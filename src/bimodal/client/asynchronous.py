@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, trust
 from bimodal.client.connections import Connections
+from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.patience import Cut, Patience
 from bimodal.client.question import JSON, Answer, Conversation, Question
@@ -25,6 +27,9 @@ class Way(Protocol):
 
     async def ask(self, question: Question, patience: Patience) -> Answer:
         """One try. Raises Cut, and the error that is answered."""
+
+    def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
+        """One try of an answer in pieces, of which the first is empty."""
 
     async def close(self) -> None: ...
 
@@ -81,6 +86,39 @@ class AsyncClient:
         """As Client.predict."""
         options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
         return await self._talk(self._words.predict(data, model, options), timeout)
+
+    async def stream(
+        self,
+        row: Any,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """As Client.stream."""
+        patience = Patience(timeout or self._timeout, self._retries, self._place)
+        question = self._words.streaming(row, model, outputs)
+        events = Events(self._place)
+        async with aclosing(await self._begun(question, patience)) as pieces:
+            try:
+                async for data in pieces:
+                    for piece in events.feed(data):
+                        yield piece
+            except Cut as cut:
+                raise patience.broken(cut) from cut
+            events.finish()
+
+    async def _begun(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
+        """An answer whose head is there."""
+        while True:
+            pieces = self._way.stream(question, patience)
+            try:
+                await anext(pieces)
+            except (Cut, Overloaded, Unavailable) as error:
+                wait = patience.again(error, safe=question.safe)
+            else:
+                return pieces
+            await asyncio.sleep(wait)
 
     async def lookup(
         self,
@@ -152,6 +190,7 @@ class _Http:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self.stream = connections.stream
 
     async def ask(self, question: Question, patience: Patience) -> Answer:
         answer = await self._connections.ask(question, patience)

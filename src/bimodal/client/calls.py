@@ -68,6 +68,10 @@ class Words:
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[None]:
         yield Question("GET", "/lookup")  # which the channel refuses, naming HTTP
 
+    def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
+        """See Client.stream."""
+        raise UsageError("streams are asked over HTTP; give the client the http:// address of the same port")
+
     def models(self) -> Conversation[list[str]]:
         """The names of the models that the server has."""
         answer = yield _question("RepositoryIndex", message("inference.RepositoryIndexRequest")(ready=True))

@@ -6,12 +6,17 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from typing import cast
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar, cast
 
 from bimodal.client.address import Address
+from bimodal.client.failure import failure
 from bimodal.client.patience import Cut, Patience
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
+
+HIGH = 1 << 18  # bytes of a stream that wait for their reader
+T = TypeVar("T")
 
 
 class Connection(asyncio.Protocol):
@@ -19,7 +24,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.reading = Reading()
-        self.used = False
+        self.used = self._streams = self._paused = False
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -30,7 +35,7 @@ class Connection(asyncio.Protocol):
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None:
+        if self._waiter is None and not self._streams:
             self.close()  # bytes that nobody asked for
             return
         try:
@@ -38,7 +43,12 @@ class Connection(asyncio.Protocol):
         except Cut as error:
             self._settle(error)
             return
+        if self._streams and sum(map(len, self.reading.pieces)) > HIGH and self._transport is not None:
+            self._paused = True  # a reader that is slow holds the model up
+            self._transport.pause_reading()
         if self.reading.done:
+            self._streams, self.used = False, True
+        if self.reading.done or self._streams:
             self._settle(None)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -68,6 +78,32 @@ class Connection(asyncio.Protocol):
         await self._waiter
         self.used = True
         return self.reading.answer
+
+    async def begin(self, request: bytes) -> None:
+        """Send a request, wait for the head of its answer, whose pieces then stand in `reading`. Raises Cut."""
+        if self._transport is None:
+            raise Cut("the connection ended", sent=False)
+        self.reading.begin()
+        self._streams = True
+        self._transport.write(request)
+        while not (self.reading.headed or self.reading.done):
+            await self.more()
+
+    async def more(self) -> None:
+        """Wait until more of the answer is there. Raises Cut."""
+        if self._transport is None:
+            raise Cut("the connection ended", begun=self.reading.begun, stale=self.used)
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def taken(self) -> bytes:
+        """The pieces that are there, which are read on from now."""
+        given = b"".join(self.reading.pieces)
+        self.reading.pieces.clear()
+        if self._paused and self._transport is not None:
+            self._transport.resume_reading()
+        self._paused = False
+        return given
 
     def close(self) -> None:
         if self._transport is not None:
@@ -103,6 +139,35 @@ class Connections:
             return answer
         finally:
             self._give(connection, keep=keep)
+
+    async def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
+        """One try of an answer in pieces: first nothing, once its head is good. Closing it closes the connection.
+        Raises Cut, DeadlineExceeded, and the error that is answered.
+        """
+        connection = await self._within(patience, self._take())
+        keep = False
+        try:
+            await self._within(patience, connection.begin(self._written.request(question, patience.left)))
+            reading = connection.reading
+            if reading.status >= 400:
+                while not reading.done:
+                    await self._within(patience, connection.more())
+                raise failure(reading.answer)
+            yield b""
+            while reading.pieces or not reading.done:
+                if not reading.pieces:
+                    await self._within(patience, connection.more())
+                yield connection.taken()
+            keep = reading.keep and connection.open
+        finally:
+            self._give(connection, keep=keep)
+
+    async def _within(self, patience: Patience, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(patience.left):
+                return await work
+        except TimeoutError:
+            raise patience.late() from None
 
     async def _take(self) -> Connection:
         loop = asyncio.get_running_loop()

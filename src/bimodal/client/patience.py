@@ -51,10 +51,10 @@ class Patience:
         """Seconds to wait before another try. Raises what is to be told where there is none."""
         if isinstance(error, Cut):
             if error.begun or (error.sent and not safe):
-                raise self._broken(error) from error
+                raise self.broken(error) from error
             if error.stale:
                 return 0.0  # no fault of the server: a fresh connection decides
-            failed: BimodalError = self._broken(error)
+            failed: BimodalError = self.broken(error)
         elif isinstance(error, Overloaded | Unavailable) and safe:
             failed = error
         else:
@@ -67,7 +67,8 @@ class Patience:
             raise failed from error
         return wait
 
-    def _broken(self, cut: Cut) -> ServerUnreachable:
+    def broken(self, cut: Cut) -> ServerUnreachable:
+        """What a connection's end means to the caller."""
         if cut.begun:
             return ServerUnreachable(f"the server at {self.place} ended its answer in the middle")
         if cut.sent:

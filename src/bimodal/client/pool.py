@@ -7,10 +7,11 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import monotonic
 
 from bimodal.client.address import Address
+from bimodal.client.failure import failure
 from bimodal.client.patience import Cut, Patience
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
@@ -50,6 +51,15 @@ class Connection:
             raise Cut(str(error), begun=reading.begun, stale=self.used) from error
         self.used = True
         return reading
+
+    def next(self, patience: Patience) -> None:
+        """Read more of an answer that has begun. Raises Cut, DeadlineExceeded."""
+        try:
+            self.more(patience)
+        except TimeoutError:
+            raise patience.late() from None
+        except OSError as error:
+            raise Cut(str(error), begun=True) from error
 
     def _send(self, request: bytes, patience: Patience) -> None:
         self._socket.settimeout(patience.left)
@@ -112,6 +122,29 @@ class Pool:
             reading = connection.ask(request, patience)
             keep = reading.keep
             return reading.answer
+        finally:
+            self.give(connection, keep=keep)
+
+    def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
+        """One try of an answer in pieces: first nothing, once its head is good. Closing it closes the connection.
+        Raises Cut, DeadlineExceeded, and the error that is answered.
+        """
+        connection = self.take(patience, safe=question.safe)
+        pieces: list[bytes] = []
+        keep = False
+        try:
+            reading = connection.ask(self._written.request(question, patience.left), patience, pieces.append)
+            if reading.status >= 400:
+                while not reading.done:
+                    connection.next(patience)
+                raise failure(Answer(reading.status, reading.headers, b"".join(pieces)))
+            yield b""
+            while pieces or not reading.done:
+                if not pieces:
+                    connection.next(patience)
+                given, pieces[:] = b"".join(pieces), []
+                yield given
+            keep = reading.keep
         finally:
             self.give(connection, keep=keep)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -52,6 +52,10 @@ class Channel:
             raise _failure(error, patience) from None
         return _answer(question, body)
 
+    def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
+        _require(question)
+        yield b""
+
     def _method(self, question: Question) -> Any:
         found = self._methods.get(question.path)
         if found is None:
@@ -79,6 +83,10 @@ class AsyncChannel:
         except grpc.RpcError as error:
             raise _failure(error, patience) from None
         return _answer(question, body)
+
+    async def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
+        _require(question)
+        yield b""
 
     def _method(self, question: Question) -> Any:
         if self._channel is None:

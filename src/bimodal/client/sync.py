@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, trust
+from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.patience import Cut, Patience
 from bimodal.client.pool import Pool
@@ -26,6 +28,9 @@ class Way(Protocol):
 
     def ask(self, question: Question, patience: Patience) -> Answer:
         """One try. Raises Cut, and the error that is answered."""
+
+    def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
+        """One try of an answer in pieces, of which the first is empty."""
 
     def close(self) -> None: ...
 
@@ -91,6 +96,42 @@ class Client:
         """
         options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
         return self._talk(self._words.predict(data, model, options), timeout)
+
+    def stream(
+        self,
+        row: Any,
+        *,
+        model: str | None = None,
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Generator[dict[str, Any]]:
+        """The answer to one row (a dict, or a list of values) in pieces, each a dict of the outputs that it holds, as
+        Model.stream gives them. Closing the generator stops the model. timeout: seconds for the whole answer.
+
+        HTTP only. It is tried again only before the first byte of the answer.
+        """
+        patience = Patience(timeout or self._timeout, self._retries, self._place)
+        question = self._words.streaming(row, model, outputs)
+        events = Events(self._place)
+        with closing(self._begun(question, patience)) as pieces:
+            try:
+                for piece in pieces:
+                    yield from events.feed(piece)
+            except Cut as cut:
+                raise patience.broken(cut) from cut
+            events.finish()
+
+    def _begun(self, question: Question, patience: Patience) -> Generator[bytes]:
+        """An answer whose head is there."""
+        while True:
+            pieces = self._way.stream(question, patience)
+            try:
+                next(pieces)
+            except (Cut, Overloaded, Unavailable) as error:
+                wait = patience.again(error, safe=question.safe)
+            else:
+                return pieces
+            time.sleep(wait)
 
     def lookup(
         self,
@@ -170,6 +211,7 @@ class _Http:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.stream = pool.stream
         self.close = pool.close
 
     def ask(self, question: Question, patience: Patience) -> Answer:

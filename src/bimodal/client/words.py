@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from bimodal.client import arrays
+from bimodal.client.events import ACCEPT
 from bimodal.client.question import Conversation, Question
 from bimodal.errors import InputError, UsageError
 from bimodal.formats.library import library
@@ -36,6 +37,15 @@ class Words:
         body = {**body_of(data), **{name: value for name, value in options.items() if value is not None}}
         answer = yield Question("POST", path, encoded(body))
         return shaped(msgspec.json.decode(answer.body), data)
+
+    def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
+        """See Client.stream."""
+        if has_infinity(row):
+            raise InputError("infinity cannot be told in JSON")
+        body: dict[str, Any] = {"rows": [row]} if isinstance(row, Mapping) else {"input": row}
+        if outputs is not None:
+            body["outputs"] = list(outputs)
+        return Question("POST", f"{_place(model)}/predict", encoded(body), headers=ACCEPT)
 
     def _table(self, path: str, data: Any, options: Mapping[str, Any]) -> Conversation[Any]:
         table = library("bimodal.table")  # Arrow is loaded only where a table is sent

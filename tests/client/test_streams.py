@@ -1,0 +1,140 @@
+"""Answers in pieces: what both clients see of a model that streams, and what the model sees of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bimodal import AsyncClient, Client, serve
+from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ServerUnreachable, UsageError
+from bimodal.realtime.server import Server
+from tests.client.flaky import Act, Flaky, answer, hang_up
+from tests.talkative import TALK
+
+Ask = Callable[..., list[Any]]
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+END = b'event: end\ndata: {"pieces":1}\n\n'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("streams")
+    (folder / "talk.py").write_text(TALK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with serve(f"{folder}/talk.py:Talk", port=0) as server:
+        yield server
+
+
+def plainly(url: str, row: Any, most: int = 1000, **options: Any) -> list[Any]:
+    """The pieces that a Client gives, no more than `most`."""
+    taken: list[Any] = []
+    with Client(url) as client, closing(client.stream(row, **options)) as pieces:
+        for piece in pieces:
+            taken.append(piece)
+            if len(taken) == most:
+                break
+    return taken
+
+
+def in_a_loop(url: str, row: Any, most: int = 1000, **options: Any) -> list[Any]:
+    """The same of an AsyncClient."""
+
+    async def run() -> list[Any]:
+        taken: list[Any] = []
+        async with AsyncClient(url) as client, aclosing(client.stream(row, **options)) as pieces:
+            async for piece in pieces:
+                taken.append(piece)
+                if len(taken) == most:
+                    break
+        return taken
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("ask", [plainly, in_a_loop])
+
+
+def chunks(*pieces: bytes, whole: bool = True) -> Act:
+    """Events in chunks as they are given; whole: the answer has its end."""
+
+    def act(connection: Any) -> bool:
+        connection.sendall(HEAD)
+        for piece in pieces:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            time.sleep(0.01)
+        connection.sendall(b"0\r\n\r\n" if whole else b"")
+        return whole
+
+    return act
+
+
+@both
+def test_the_pieces_come_in_their_order(server: Server, ask: Ask) -> None:
+    pieces = ask(server.url, {"prompt": "hello", "count": 3})
+    assert pieces == [{"text": f"hello {step};", "step": step} for step in range(3)]
+    assert ask(server.url, {"prompt": "hello", "count": 2}, outputs=["step"]) == [{"step": 0}, {"step": 1}]
+
+
+@both
+def test_leaving_stops_the_model(server: Server, folder: Path, ask: Ask) -> None:
+    (folder / "slow.closed").unlink(missing_ok=True)
+    assert len(ask(server.url, {"prompt": "slow", "count": 400}, most=2)) == 2
+    until = time.monotonic() + 20
+    while not (folder / "slow.closed").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert int((folder / "slow.closed").read_text()) < 399
+
+
+@both
+def test_much_comes_whole(server: Server, ask: Ask) -> None:
+    pieces = ask(server.url, {"prompt": "wide", "count": 40})
+    assert [len(each["text"]) for each in pieces] == [100_000] * 40
+
+
+@both
+def test_errors_are_the_models_before_the_first_piece_and_after(server: Server, ask: Ask) -> None:
+    with pytest.raises(InputError) as caught:
+        ask(server.url, {"prompt": "hello", "count": "many"})
+    assert (caught.value.row, caught.value.column) == (1, "count")
+    with pytest.raises(BimodalError) as failed:
+        ask(server.url, {"prompt": "fail", "count": 5})
+    assert failed.value.code == "model_failed"
+    with pytest.raises(UsageError, match="asked over HTTP"):
+        ask(server.url.replace("http", "grpc"), {"prompt": "hello", "count": 1})
+
+
+@both
+def test_a_stream_is_asked_for_again_only_before_its_first_byte(ask: Ask) -> None:
+    good = chunks(b'data: {"a":1}\n', b"\n" + END)
+    with Flaky(hang_up, good) as server:
+        assert ask(server.url, [1]) == [{"a": 1}]
+        assert len(server.requests) == 2
+        assert b"accept: text/event-stream" in server.requests[0]
+    for broken in (chunks(b'data: {"a":1}\n\n', whole=False), chunks(b'data: {"a":1}\n\n'), chunks(whole=False)):
+        with Flaky(broken) as server:
+            with pytest.raises(ServerUnreachable, match="in the middle"):
+                ask(server.url, [1])
+            assert len(server.requests) == 1
+    with Flaky(
+        answer("429 Too Many Requests", b'{"error":"full","code":"overloaded"}', "retry-after: 0"), good
+    ) as server:
+        assert ask(server.url, [1]) == [{"a": 1}]
+
+
+@both
+def test_the_timeout_is_for_the_whole_answer(ask: Ask) -> None:
+    many = chunks(*[b'data: {"a":1}\n\n'] * 200)
+    began = time.monotonic()
+    with Flaky(many) as server, pytest.raises(DeadlineExceeded):
+        ask(server.url, [1], timeout=0.3)
+    assert time.monotonic() - began < 1.5
