@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from base64 import b64decode, b64encode
-from binascii import Error as NoBase64
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from math import inf
 from struct import Struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bimodal.errors import InputError, TooLarge
-from bimodal.realtime.calls import Cancel, Messages, Metadata, Methods, Status, Streaming, Unary
+from bimodal.realtime.answer_grpc import BARE, HEAD, TAIL, Beginning, beginnings, failed, metadata_block, tail_frame
+from bimodal.realtime.calls import Cancel, Messages, Metadata, Status, Streaming, Unary
 from bimodal.realtime.http2 import fields
-from bimodal.realtime.http2.compression import ACCEPTED, CODINGS, LEAST, MOST, deflate, inflate
-from bimodal.realtime.http2.frames import END_HEADERS, FRAME_BYTES, HEADERS
+from bimodal.realtime.http2.compression import CODINGS, LEAST, MOST, deflate, inflate
+from bimodal.realtime.http2.frames import FRAME_BYTES
 from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.opening_grpc import Opening, Refused
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, new_id
 
 if TYPE_CHECKING:
@@ -35,21 +33,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bimodal.realtime")
 
-CONTENT_TYPE = b"application/grpc"
 WAITING = 65_536  # bytes of answers that wait, up to which a stream is ready for more
 PREFIX = 5  # bytes ahead of each message: whether it is compressed, and its length
 
 _OPEN, _STARTED, _DONE, _GONE = range(4)  # states of a Call
 
-_HEAD = fields.status(200) + fields.field(b"content-type", CONTENT_TYPE)
-_TAIL = fields.field(b"grpc-status", b"0")
-_TAIL_FRAME = bytes((0, 0, len(_TAIL), 1, 5))  # the same, with END_STREAM
-_back = Struct(f">5sI{len(_TAIL)}s").pack
 _prefix = Struct(">BI").pack
-_type = re.compile(rb"application/grpc(\+proto)?(;.*)?").fullmatch
-_timeout = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
-_UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_escaped = re.compile(rb"[^ -$&-~]")
 
 
 class NoMethods:
@@ -57,158 +46,6 @@ class NoMethods:
 
     unary: Mapping[str, Unary] = MappingProxyType({})
     streaming: Mapping[str, Streaming] = MappingProxyType({})
-
-
-def is_call(head: Head) -> bool:
-    """Whether a request is gRPC."""
-    return head.headers.get(b"content-type", b"").startswith(CONTENT_TYPE) and head.method == b"POST"
-
-
-class Refused(Exception):
-    """A call that the wire itself refuses."""
-
-    def __init__(self, status: Status, message: str, metadata: Metadata = ()) -> None:
-        super().__init__(message)
-        self.status = status
-        self.metadata = metadata
-
-
-class Plan:
-    """What the head of a call asks for. Equal heads share one. coding: of its messages. answers: of ours. echo: the
-    field of the caller's request id. bare: neither changes our answers.
-    """
-
-    __slots__ = (
-        "answers",
-        "bare",
-        "coding",
-        "echo",
-        "media",
-        "metadata",
-        "path",
-        "refused",
-        "streaming",
-        "timeout",
-        "unary",
-    )
-
-    def __init__(self, head: Head) -> None:
-        self.path = head.target.decode("ascii", "replace")
-        self.metadata: Mapping[bytes, bytes] = head.headers
-        self.unary: Unary | None = None
-        self.streaming: Streaming | None = None
-        self.timeout = inf
-        self.coding = b"identity"
-        self.answers: bytes | None = None
-        self.echo = fields.field(REQUEST_ID, head.request_id) if head.request_id is not None else b""
-        self.media = bool(_type(head.headers[b"content-type"]))
-        self.refused: Refused | None = None
-        self.bare = False
-
-    @classmethod
-    def of(cls, head: Head, methods: Methods, limits: Limits) -> Plan:
-        plan = cls(head)
-        try:
-            plan._read(head, methods, limits)
-        except Refused as refused:
-            plan.refused = refused
-        plan.bare = not plan.echo and plan.answers is None
-        return plan
-
-    def _read(self, head: Head, methods: Methods, limits: Limits) -> None:
-        if head.count > limits.header_fields:
-            raise Refused(Status.RESOURCE_EXHAUSTED, f"more than {limits.header_fields} fields of metadata")
-        self.unary, self.streaming = methods.unary.get(self.path), methods.streaming.get(self.path)
-        if self.unary is None and self.streaming is None:
-            raise Refused(Status.UNIMPLEMENTED, "no such method; the reflection service lists them all")
-        self.timeout = _seconds(head.headers.get(b"grpc-timeout"))
-        self.coding = head.headers.get(b"grpc-encoding", b"identity")
-        if self.coding in CODINGS:
-            accepted = head.headers.get(b"grpc-accept-encoding", b"").replace(b" ", b"").split(b",")
-            self.answers = self.coding if self.coding in accepted else None
-        elif self.coding != b"identity":
-            told = ((b"grpc-accept-encoding", ACCEPTED),)
-            raise Refused(Status.UNIMPLEMENTED, "messages are compressed in a way that is not understood here", told)
-        self.metadata = _metadata(head.headers)
-
-
-def _seconds(timeout: bytes | None) -> float:
-    if timeout is None:
-        return inf
-    found = _timeout(timeout)
-    if found is None:
-        raise Refused(Status.INTERNAL, "grpc-timeout is up to eight digits and one of H, M, S, m, u, n")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def _metadata(headers: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
-    """The headers, with the values of names that end in -bin as bytes (several: joined with a comma)."""
-    if not any(name.endswith(b"-bin") for name in headers):
-        return headers
-    return {name: _binary(value) if name.endswith(b"-bin") else value for name, value in headers.items()}
-
-
-def _binary(value: bytes) -> bytes:
-    try:
-        return b",".join([_unbase64(each.strip(b" =")) for each in value.split(b",")])
-    except NoBase64:
-        raise Refused(Status.INTERNAL, "metadata whose name ends in -bin is no base64") from None
-
-
-def _unbase64(text: bytes) -> bytes:
-    """With padding or without."""
-    return b64decode(text + b"=" * (-len(text) % 4), validate=True)
-
-
-def metadata_block(metadata: Metadata) -> bytes:
-    """Raises ValueError for a value with a line end in it."""
-    return fields.block(
-        [(name, b64encode(value).rstrip(b"=") if name.endswith(b"-bin") else value) for name, value in metadata]
-    )
-
-
-class _Beginning:
-    """What an answer begins with: the answers of one batch share their metadata, and so all of this.
-
-    block: of the head. frame: what stands before it in its frame, up to the number of the stream. pack: makes bytes of
-    frame, stream, block, then of the head of DATA (its length in two parts, zeros for kind and flags, the stream) and
-    the prefix of the message (zero, its length).
-    """
-
-    __slots__ = ("block", "frame", "metadata", "pack")
-
-    def __init__(self, metadata: Metadata) -> None:
-        """Raises ValueError for metadata that cannot be sent."""
-        self.metadata = metadata
-        self.block = _HEAD + metadata_block(metadata)
-        size = len(self.block)
-        self.frame = bytes((size >> 16, size >> 8 & 0xFF, size & 0xFF, HEADERS, END_HEADERS))
-        self.pack = _packing(size)
-
-
-@lru_cache(256)
-def _packing(size: int) -> Callable[..., bytes]:
-    return Struct(f">5sI{size}sBHHIBI").pack
-
-
-_BARE = _Beginning(())
-
-
-class _Beginnings:
-    """The one made last."""
-
-    last = _BARE
-
-    def of(self, metadata: Metadata) -> _Beginning:
-        if not metadata:
-            return _BARE
-        last = self.last
-        if metadata is not last.metadata:
-            last = self.last = _Beginning(metadata)
-        return last
-
-
-_beginnings = _Beginnings()
 
 
 class Call(Stream):
@@ -225,17 +62,17 @@ class Call(Stream):
         "link",
         "metadata",
         "moment",
+        "opening",
         "path",
-        "plan",
         "received",
     )
 
-    def __init__(self, connection: Connection, number: int, head: Head, plan: Plan, link: Link) -> None:
+    def __init__(self, connection: Connection, number: int, head: Head, opening: Opening, link: Link) -> None:
         super().__init__(connection, number, head)
         self.link = link
-        self.plan = plan
-        self.path = plan.path
-        self.metadata = plan.metadata
+        self.opening = opening
+        self.path = opening.path
+        self.metadata = opening.metadata
         self.received = connection.now
         self.deadline = inf
         self.moment: set[Timed] | None = None
@@ -249,17 +86,17 @@ class Call(Stream):
     # What the connection calls
 
     def begin(self) -> None:
-        plan, link = self.plan, self.link
-        if plan.refused is not None or not plan.media:
+        opening, link = self.opening, self.link
+        if opening.refused is not None or not opening.media:
             return self._refuse()
         if self.connection.unsent > link.links.limits.body_bytes:
             return self.fail(Status.RESOURCE_EXHAUSTED, "too many answers wait for their reader")
-        if plan.timeout < inf:
-            self.deadline = self.received + plan.timeout
+        if opening.timeout < inf:
+            self.deadline = self.received + opening.timeout
             link.links.deadlines.add(self)
-        if plan.streaming is not None:
+        if opening.streaming is not None:
             try:
-                self._messages = plan.streaming(self)
+                self._messages = opening.streaming(self)
             except Exception:
                 self._break()
         return None
@@ -319,16 +156,16 @@ class Call(Stream):
         if self._state != _OPEN:
             return None
         connection = self.connection
-        plan = self.plan
+        opening = self.opening
         size = len(message)
         whole = size + PREFIX
         try:
-            begin = _beginnings.of(metadata)
+            begin = beginnings.of(metadata)
         except ValueError:
             log.exception("the metadata of an answer cannot be sent")
             return self.fail(Status.INTERNAL, INTERNAL)
         if (
-            plan.bare
+            opening.bare
             and whole <= self.window
             and whole <= connection.window
             and whole <= connection.frame_bytes
@@ -340,7 +177,7 @@ class Call(Stream):
             connection.window -= whole
             number = self.id
             front = begin.pack(begin.frame, number, begin.block, whole >> 16, whole & 0xFFFF, 0, number, 0, size)
-            connection.put(front + message + _back(_TAIL_FRAME, number, _TAIL))
+            connection.put(front + message + tail_frame(number))
             connection.close_sending(self)
             if self.moment is not None:
                 self.moment.discard(self)
@@ -352,12 +189,12 @@ class Call(Stream):
         if self._state >= _DONE:
             return
         try:
-            block = _failed(status, message) + metadata_block(metadata)
+            block = failed(status, message) + metadata_block(metadata)
         except ValueError:
             log.exception("the metadata of a call cannot be sent")
-            block = _failed(Status.INTERNAL, INTERNAL)
+            block = failed(Status.INTERNAL, INTERNAL)
         if self._state == _OPEN:
-            block = _HEAD + self.plan.echo + block
+            block = HEAD + self.opening.echo + block
         self._state = _DONE
         self._cancel = None
         self.send_block(block, ends=True)
@@ -374,7 +211,7 @@ class Call(Stream):
             self._start()
         if self._state == _STARTED:
             self._state = _DONE
-            self.send_block(_TAIL, ends=True)
+            self.send_block(TAIL, ends=True)
             self._leave()
 
     async def ready(self) -> None:
@@ -437,10 +274,10 @@ class Call(Stream):
         """The message, decompressed. Raises Refused."""
         if not compressed:
             return message
-        if self.plan.coding not in CODINGS:
+        if self.opening.coding not in CODINGS:
             raise Refused(Status.INTERNAL, "a compressed message, and no grpc-encoding that says how")
         try:
-            return inflate(message, self.plan.coding, self.link.links.limits.body_bytes)
+            return inflate(message, self.opening.coding, self.link.links.limits.body_bytes)
         except TooLarge as error:
             raise Refused(Status.RESOURCE_EXHAUSTED, error.message) from None
         except InputError as error:
@@ -449,7 +286,7 @@ class Call(Stream):
     # Methods, whose exceptions end here
 
     def _call(self, message: bytes) -> None:
-        unary = self.plan.unary
+        unary = self.opening.unary
         assert unary is not None, "a method is unary or takes messages"
         try:
             cancel = unary(self, message)
@@ -492,24 +329,24 @@ class Call(Stream):
 
     # Answers
 
-    def _answer(self, message: bytes, begin: _Beginning) -> None:
+    def _answer(self, message: bytes, begin: Beginning) -> None:
         """Respond, whatever it takes."""
         self._start(begin)
         self._state = _DONE
         self._send(message)
-        self.send_block(_TAIL, ends=True)
+        self.send_block(TAIL, ends=True)
         self._leave()
 
-    def _start(self, begin: _Beginning = _BARE) -> None:
-        plan = self.plan
-        block = begin.block + plan.echo
-        if plan.answers is not None:
-            block += fields.field(b"grpc-encoding", plan.answers)
+    def _start(self, begin: Beginning = BARE) -> None:
+        opening = self.opening
+        block = begin.block + opening.echo
+        if opening.answers is not None:
+            block += fields.field(b"grpc-encoding", opening.answers)
         self._state = _STARTED
         self.send_block(block)
 
     def _send(self, message: bytes) -> None:
-        coding = self.plan.answers
+        coding = self.opening.answers
         if coding is not None and LEAST <= len(message) <= MOST:
             message = deflate(message, coding)
             self.send(_prefix(1, len(message)) + message)
@@ -518,8 +355,8 @@ class Call(Stream):
 
     def _refuse(self) -> None:
         """What the head asks for is not to be had."""
-        refused = self.plan.refused
-        if not self.plan.media:
+        refused = self.opening.refused
+        if not self.opening.media:
             self._state = _DONE
             told = "a call has the content type application/grpc or application/grpc+proto"
             block = fields.status(415) + fields.block(((b"grpc-status", b"13"), (b"grpc-message", told.encode())))
@@ -540,9 +377,3 @@ class Call(Stream):
         if self.held is not None:
             self.link.listener.bodies -= len(self.held)
             self.held = None
-
-
-def _failed(status: Status, message: str) -> bytes:
-    """The trailers of a failure; the message is percent-encoded."""
-    text = _escaped.sub(lambda found: b"%%%02X" % found[0][0], message.encode("utf-8"))
-    return fields.field(b"grpc-status", b"%d" % status) + fields.field(b"grpc-message", text)

@@ -25,11 +25,11 @@ _HOP_BY_HOP = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"tr
 class Head:
     """What a request says ahead of its body. Equal header blocks share one, so nobody changes it.
 
-    target: raw, with the query. length: what content-length says, or NO_LENGTH. count: fields. plan: what its taker has
-    made of it, once.
+    target: raw, with the query. length: what content-length says, or NO_LENGTH. count: fields. opening: what its taker
+    has made of it, once.
     """
 
-    __slots__ = ("count", "headers", "length", "method", "plan", "request_id", "target")
+    __slots__ = ("count", "headers", "length", "method", "opening", "request_id", "target")
 
     def __init__(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes], length: int, count: int) -> None:
         self.method = method
@@ -38,7 +38,7 @@ class Head:
         self.length = length
         self.count = count
         self.request_id = given_id(headers)
-        self.plan: Any = None
+        self.opening: Any = None
 
 
 def malformed(sentence: str) -> StreamFault:

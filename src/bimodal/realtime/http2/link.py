@@ -10,13 +10,14 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from bimodal.realtime.grpc import Call, Plan, is_call
+from bimodal.realtime.grpc import Call
 from bimodal.realtime.http2.connection import Connection
 from bimodal.realtime.http2.deadlines import Deadlines
 from bimodal.realtime.http2.frames import Code, ConnectionFault
 from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.requests import Exchange
 from bimodal.realtime.http2.stream import Stream
+from bimodal.realtime.opening_grpc import Opening, is_call
 
 if TYPE_CHECKING:
     from bimodal.realtime.http import Listener
@@ -46,11 +47,11 @@ class Links:
 
     def make(self, link: Link, connection: Connection, number: int, head: Head) -> Stream:
         """The stream of a request: a call where it is gRPC, else one for the app."""
-        plan = head.plan
-        if plan is None:
-            plan = head.plan = Plan.of(head, self.listener.methods, self.limits) if is_call(head) else False
-        if plan:
-            return Call(connection, number, head, plan, link)
+        opening = head.opening
+        if opening is None:
+            opening = head.opening = Opening.of(head, self.listener.methods, self.limits) if is_call(head) else False
+        if opening:
+            return Call(connection, number, head, opening, link)
         return Exchange(connection, number, head, link)
 
     def _flush(self) -> None:
