@@ -13,6 +13,7 @@ from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.realtime import contracts, inference_paths
 from bimodal.realtime.failure import STATUS
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.protocols import generate
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
 from bimodal.signature import Signature
@@ -51,6 +52,7 @@ def document(served: Sequence[Served], limits: Limits, more: Mapping[str, Any]) 
         }
         row = None if each.signature.open else values(example(each.signature))
         paths |= inference_paths.paths(each, row, failures())
+        paths |= generate.paths(each)
         paths |= contracts.paths(each, row, failures(), first=number == 0)
     paths |= _others(served)
     return {
@@ -138,6 +140,8 @@ ERROR: Json = {
 
 def schema(field: Field) -> Json:
     """JSON Schema of one value."""
+    if field.nested:
+        return {}
     kind: Any = NUMBERS.get(field.type, {"bool": "boolean", "string": "string", "timestamp": "string"}.get(field.type))
     made: Json = {} if kind is None else {"type": [kind, "null"] if field.nullable else kind}
     if field.type == "timestamp":

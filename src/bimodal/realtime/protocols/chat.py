@@ -125,6 +125,34 @@ def extend(extension: Extension) -> None:
         respond(Response(200, msgspec.json.encode(_listed(service, since))))
 
     extension.routes["GET", "/v1/models"] = models
+    extension.paths.update(_paths())
+
+
+def _paths() -> dict[str, Any]:
+    """The part of /openapi.json."""
+    listed = "The models that stream text, and the names of all"
+    return {
+        "/v1/chat/completions": {"post": _operation("What a model says next in a conversation", "messages")},
+        "/v1/completions": {"post": _operation("What a model says to a text", "prompt")},
+        "/v1/models": {"get": {"tags": ["chat"], "summary": listed, "responses": {"200": {"description": listed}}}},
+    }
+
+
+def _operation(summary: str, needed: str) -> dict[str, Any]:
+    """Of the requests and answers of OpenAI's protocol, which has its own description."""
+    body = {
+        "type": "object",
+        "required": ["model", needed],
+        "properties": {"model": {"type": "string"}, "stream": {"type": "boolean"}},
+    }
+    told = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "tags": ["chat"],
+        "summary": summary,
+        "description": "OpenAI's shape: https://platform.openai.com/docs/api-reference",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": "A completion, or its chunks.", "content": told}},
+    }
 
 
 def _listed(service: Service, since: int) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Open Inference's extension for text: `/v2/models/{m}/generate` (JSON) and `/generate_stream` (events).
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/generate_rest.yaml, with its
-statuses: 422 what the request says wrongly, 424 the model failed, 429 it is busy, 500 all else. Beside `text_output` stand the
-model's other outputs, by their names.
+statuses: 422 what the request says wrongly, 424 the model failed, 429 it is busy, 500 all else. Beside `text_output`
+stand the model's other outputs, by their names.
 """
 
 from __future__ import annotations
 
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -114,6 +115,27 @@ def failed(error: Exception, request: Request) -> Response:
     response = failure(error, request.headers)
     response.status = next((number for known, number in STATUS if isinstance(error, known)), response.status)
     return response
+
+
+def paths(served: Served) -> dict[str, Any]:
+    """The part of /openapi.json, of a model that streams text."""
+    if not served.model.streams or Speaker.of(served.signature) is None:
+        return {}
+    name = served.model.name
+    body = {
+        "type": "object",
+        "required": ["text_input"],
+        "properties": {"text_input": {"type": "string"}, "parameters": {"type": "object"}},
+    }
+    asked = {"required": True, "content": {"application/json": {"schema": body}}}
+    told = {}
+    for last, content in (("generate", "application/json"), ("generate_stream", "text/event-stream")):
+        answer = {"200": {"description": "The text.", "content": {content: {}}}}
+        summary = f"Text of {name}" if last == "generate" else f"The same in events, of {name}"
+        told[f"/v2/models/{quote(name)}/{last}"] = {
+            "post": {"tags": ["open inference"], "summary": summary, "requestBody": asked, "responses": answer}
+        }
+    return told
 
 
 def doors(served: Served, service: Service, metrics: Metrics) -> Doors:
