@@ -85,3 +85,8 @@ def test_metadata_says_that_a_request_may_have_several_answers(caller: Caller) -
     (name,) = caller.desk.wired.service.served
     config = caller.ask("ModelConfig", service_pb2.ModelConfigRequest(name=name)).config
     assert config.model_transaction_policy.decoupled
+
+
+def test_one_response_holds_the_whole_answer(caller: Caller) -> None:
+    answer = told(caller.infer(asked(caller, "a", 3)))
+    assert answer["text"] == ["a 0;a 1;a 2;"]
