@@ -90,6 +90,8 @@ class Caller:
 
     async def _ask(self, due: float) -> None:
         try:
+            while self._free and self._free[-1][0].at_eof():  # unused for so long that the server closed it
+                self._free.pop()[1].close()
             link = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
             status, told = await asyncio.wait_for(_exchange(link, self._request), 20)
             self._free.append(link)
@@ -180,7 +182,7 @@ async def load(port: int, name: str) -> int:
 
 
 async def measure(
-    port: int, folder: Path, kind: str, reloads: int, broken: int, steady: float, share: float
+    port: int, folder: Path, kind: str, reloads: int, broken: int, steady: float, share: float, pause: float
 ) -> Figures:
     rate = share * await peak(port, "/models/m/predict", 3.0)
     undisturbed, disturbed = Caller(port, "/models/m/predict"), Caller(port, "/models/m/predict")
@@ -201,6 +203,7 @@ async def measure(
             raise AssertionError(f"reload {number}: {status}")
         figures.refused += bad
         good |= set() if bad else {1.0 + number}
+        await asyncio.sleep(pause)
     figures.seconds = time.monotonic() - begun
     over.set()
     await running
@@ -212,7 +215,14 @@ async def measure(
 
 
 def run(
-    kind: str, reloads: int, broken: int, *, workers: int = 2, steady: float = 10.0, share: float = SHARE
+    kind: str,
+    reloads: int,
+    broken: int,
+    *,
+    workers: int = 2,
+    steady: float = 10.0,
+    share: float = SHARE,
+    pause: float = 0.0,
 ) -> Figures:
     """All of it, against `bimodal serve` in a process of its own."""
     with tempfile.TemporaryDirectory() as place:
@@ -224,7 +234,7 @@ def run(
             assert server.stdout is not None
             port = int(server.stdout.readline().rsplit(b":", 1)[1])
             try:
-                return asyncio.run(measure(port, folder, kind, reloads, broken, steady, share))
+                return asyncio.run(measure(port, folder, kind, reloads, broken, steady, share, pause))
             finally:
                 server.terminate()
 
@@ -237,8 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steady", type=float, default=10.0, help="seconds without a reload")
     parser.add_argument("--share", type=float, default=SHARE, help="of the peak")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds between two reloads")
     told = parser.parse_args(arguments)
-    figures = run(told.kind, told.reloads, told.broken, workers=told.workers, steady=told.steady, share=told.share)
+    options = {name: getattr(told, name) for name in ("workers", "steady", "share", "pause")}
+    figures = run(told.kind, told.reloads, told.broken, **options)
     print(figures.told())
     for each in (*figures.steady.failed, *figures.reloading.failed)[:5]:
         print(each)
