@@ -17,7 +17,7 @@ from conformance.environment import environment, variables
 
 Row = Mapping[str, Any]
 Body = Callable[[str, Row], Any]  # of the case's name and a row of its bodies
-PATIENCE = 120.0  # seconds to the first answer
+PATIENCE = 240.0  # seconds to the first answer
 TYPES = {"FP64": "np", "BYTES": "str"}  # how MLServer reads them
 
 

@@ -88,7 +88,7 @@ def measured(rival: Rival, case: Case, asked: argparse.Namespace, *, batch: bool
         print(f"  {told}", file=sys.stderr, flush=True)
     except (SystemExit, OSError) as error:
         print(error, file=sys.stderr)
-        return Figures(title, batch, seen, str(error).splitlines()[0][:200])
+        return Figures(title, batch, seen, "failed, see above")
     return Figures(title, batch, seen)
 
 
