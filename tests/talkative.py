@@ -54,6 +54,9 @@ class Later:
 class Chat:
     def chat(self, messages, max_tokens: int = 16, **options):
         said = messages[-1]["content"]
+        if said == "options":
+            yield str(sorted(options))
+            return
         if said == "die":
             ctypes.string_at(0)
         if said == "fail":

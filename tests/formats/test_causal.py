@@ -81,6 +81,7 @@ def test_a_seed_gives_the_same_text_whatever_is_generated_beside_it(loaded: Load
         each.join()
     assert beside == alone
     assert any(pieces(loaded, **asked, seed=seed) != alone for seed in (8, 9, 10))
+    assert pieces(loaded, **{**asked, "temperature": None}, seed=5) != pieces(loaded, text="abc", max_tokens=16)
     cold = pieces(loaded, **{**asked, "temperature": 0})
     assert cold == pieces(loaded, text="abc", max_tokens=16)
 

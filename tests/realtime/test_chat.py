@@ -98,6 +98,15 @@ def test_a_bare_prompt_is_completed(client: openai.OpenAI) -> None:
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [each.id for each in client.models.list()] == ["Chat", "Later"]
+    assert client.models.retrieve("Chat").object == "model"
+
+
+def test_the_same_model_takes_tensors_without_the_options(server: Server) -> None:
+    tensor = {"name": "messages", "shape": [1], "datatype": "BYTES", "data": ['[{"role": "user", "content": "a b"}]']}
+    answer = httpx.post(f"{server.url}/v2/models/Chat/infer", json={"inputs": [tensor]})
+    assert answer.status_code == 200, answer.text
+    told = {each["name"]: each["data"] for each in answer.json()["outputs"]}
+    assert (told["text"], told["completion_tokens"]) == (["a b "], [2])
 
 
 def test_errors_are_those_that_the_client_knows(client: openai.OpenAI) -> None:

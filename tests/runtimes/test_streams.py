@@ -170,6 +170,8 @@ def test_a_chat_takes_messages_and_the_options_that_are_given(folder: Path) -> N
         ]
         assert list(chat.stream({"messages": hello}))[:2] == [{"text": "well "}, {"text": "met "}]
         (answer,) = chat.predict([{"messages": hello, "max_tokens": 2}])
+        asked = {"messages": [{"role": "user", "content": "options"}], "seed": 3}
+        assert list(chat.stream(asked)) == [{"text": "['seed']"}]
     assert answer == {"text": "well met ", "finish_reason": "length", "prompt_tokens": 1, "completion_tokens": 2}
 
 

@@ -104,7 +104,8 @@ def plain(each: Field, value: Any) -> Any:
             return msgspec.json.decode(value)
         except (msgspec.DecodeError, RecursionError):
             raise ModelFailed("text that is no JSON where JSON is needed", column=each.name) from None
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    told = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return None if each.nullable and told != told else told  # NaN stands for null in a column of floats
 
 
 def awaited(pieces: AsyncIterator[Any]) -> Generator[Any]:

@@ -8,6 +8,7 @@ tensor [n, columns] by position. A tensor `NAME:validity` (BOOL) beside a tensor
 from __future__ import annotations
 
 import binascii
+import math
 from base64 import b64decode
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import InputError, Problem
-from bimodal.field import INTEGERS, Field, listed
+from bimodal.field import INTEGERS, Field, column_of, listed
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.protocols import classification, columns, tensors
 from bimodal.realtime.protocols.rows import too_many
 from bimodal.realtime.service import Served
-from bimodal.rows import Array, Rows
+from bimodal.rows import Array, Column, Rows
 from bimodal.signature import EMPTY, Signature, require
 
 DATATYPES = {  # how a field travels
@@ -254,14 +255,26 @@ def _by_name(signature: Signature, found: Mapping[str, Tensor], validity: Mappin
         parts = [(each, whole[:, at], unlike, _unit(only)) for at, each in enumerate(signature.inputs)]
     else:
         spare = signature.spare(list(found))
-        require([each.missing(spare) for each in signature.inputs if each.name not in found])
+        require([each.missing(spare) for each in signature.inputs if each.name not in found and not each.optional])
         parts = [
             (each, _squeezed(each, found[each.name]), validity.get(each.name), _unit(found[each.name]))
             for each in signature.inputs
+            if each.name in found
         ]
     verdicts = [(each.name, columns.column(each, values, missing, unit)) for each, values, missing, unit in parts]
     require(columns.merged([problems for _, (_, problems) in verdicts]))
-    return Rows({name: column for name, (column, _) in verdicts if column is not None})
+    given = {name: column for name, (column, _) in verdicts if column is not None}
+    return Rows({**given, **_left_out(signature, given)})
+
+
+def _left_out(signature: Signature, given: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns that may be left out, and are: of nulls."""
+    count = len(next(iter(given.values()), ()))
+    return {
+        each.name: column_of(each, [math.nan if each.dtype.kind == "f" else None] * count)
+        for each in signature.inputs
+        if each.optional and each.name not in given
+    }
 
 
 def _squeezed(wanted: Field, tensor: Tensor) -> Array:

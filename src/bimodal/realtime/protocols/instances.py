@@ -233,11 +233,16 @@ def doors(served: Served, service: Service, metrics: Metrics) -> Doors:
 
 
 def status(served: Served, *, ready: bool) -> dict[str, Any]:
-    """What KServe V1 (name, ready) and TensorFlow Serving (model_version_status) tell of a model, in one object."""
+    """What KServe V1 (name, ready), TensorFlow Serving (model_version_status) and OpenAI (id, object, created,
+    owned_by) tell of a model, in one object."""
     state = "AVAILABLE" if ready else "UNLOADING"
     good = {"error_code": "OK", "error_message": ""}
     return {
         "name": served.model.name,
         "ready": ready,
+        "id": served.model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "bimodal",
         "model_version_status": [{"version": served.model.version, "state": state, "status": good}],
     }
