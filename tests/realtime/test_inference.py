@@ -5,6 +5,7 @@ the frame.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -258,3 +259,17 @@ def test_statistics_count_requests_rows_and_calls() -> None:
     sizes = {each["batch_size"]: each["compute_infer"]["count"] for each in one["batch_stats"]}
     assert sizes == {2: 3, 7: 1, 128: 1}
     assert one["last_inference"] > 1.7e12
+
+
+def test_statistics_are_of_all_workers(tmp_path: Path) -> None:
+    path = str(tmp_path / "counters")
+    desks = [Desk(onnx(), metrics=path, workers=2, worker=worker) for worker in (0, 1)]
+    for desk, times in zip(desks, (2, 3), strict=True):
+        for _ in range(times):
+            desk.answer(iris(), INFER)
+    told_ = [told(desk.get("/v2/models/inline/stats"))["model_stats"][0] for desk in desks]
+    for desk in desks:
+        desk.close()
+    assert told_[0] == told_[1]
+    assert (told_[0]["inference_count"], told_[0]["execution_count"]) == (10, 5)
+    assert told_[0]["batch_stats"][0]["compute_infer"]["count"] == 5

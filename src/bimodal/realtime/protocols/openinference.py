@@ -31,8 +31,16 @@ from bimodal.signature import Signature
 __all__ = ["DATATYPES", "InferDoor", "metadata", "told"]
 
 WHOLE = frozenset(("binary_data_output", "content_type"))  # parameters of a request that the whole door looks at
+CHOICES = 64  # of outputs whose keys are remembered
 Cancel = Callable[[], None]
 _Column = tuple[bytes, bytes, int, list[Any]]  # a tensor up to its number of rows, from there to its data; width; data
+
+
+class Plain(msgspec.Struct):
+    """An output that is asked for as it is."""
+
+    name: str
+    parameters: None = None
 
 
 class InferDoor:
@@ -50,6 +58,7 @@ class InferDoor:
         signature = served.signature
         names = tuple(each.name for each in signature.outputs)
         self._key: Key = (names, served.threshold)
+        self._keys: dict[tuple[str, ...], Key] = {}
         self._vector = signature.vector if not signature.named else None
         self._gather = _gather(signature)
         self._decode = msgspec.json.Decoder(_typed(signature)).decode
@@ -102,7 +111,9 @@ class InferDoor:
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
-        told = None if self._special(request) else self._quickly(request.body)
+        headers = request.headers
+        special = binary.LENGTH in headers or b"content-encoding" in headers
+        told = None if special else self._quickly(request.body)
         values = None if told is None else self._values(told)
         if told is None or values is None:
             return self._whole.work(request, respond)
@@ -110,10 +121,13 @@ class InferDoor:
         if not 0 < count <= self._limits.rows:
             return self._whole.work(request, respond)
         most = self._deadline
-        if choice.TIMEOUT in request.headers:
-            most = choice.seconds(request.headers, most)
+        if choice.TIMEOUT in headers:
+            most = choice.seconds(headers, most)
         key, deadline, rank = self._key, start + most, RANK
-        if told.outputs is not None or told.parameters is not None:
+        if told.parameters is None:
+            if told.outputs is not None:
+                key = self._known(told.outputs)
+        else:
             terms.stateless(told.parameters)
             key = terms.chosen(self.served, told.parameters, told.outputs)
             deadline, rank = terms.deadline(told.parameters, start, most), terms.rank(told.parameters)
@@ -122,13 +136,18 @@ class InferDoor:
         now = monotonic()
         return Work(self, request, respond, self._gather, values, count, key, deadline, now, now - start, told.id, rank)
 
-    def _special(self, request: Request) -> bool:
-        return b"content-encoding" in request.headers or binary.LENGTH in request.headers
+    def _known(self, wanted: Sequence[Any]) -> Key:
+        """The key of outputs alone, made once for each choice of them."""
+        names = tuple([each.name for each in wanted])
+        key = self._keys.get(names)
+        if key is None:
+            key = terms.chosen(self.served, None, wanted)
+            if len(self._keys) < CHOICES:
+                self._keys[names] = key
+        return key
 
     def _quickly(self, data: bytes) -> Any:
-        """The body by the generated type, or None where it needs the whole door: also where parameters of tensors or of
-        outputs have a say.
-        """
+        """The body by the generated type, or None where it needs the whole door."""
         if not data.isascii() or not body.shallow(data, self._limits.depth):
             return None
         try:
@@ -137,12 +156,6 @@ class InferDoor:
             return None
         if told.parameters is not None and not WHOLE.isdisjoint(told.parameters):
             return None
-        for each in told.inputs:
-            if each.parameters is not None:
-                return None
-        for each in told.outputs or ():
-            if each.parameters is not None:
-                return None
         return told
 
     def _values(self, told: Any) -> list[Any] | None:
@@ -169,7 +182,9 @@ def _gather(signature: Signature) -> gather.Gather:
 
 
 def _typed(signature: Signature) -> type[Any]:
-    """The request with data of the model's own type, for the fast path."""
+    """The request with data of the model's own type, for the fast path. Parameters of tensors and of outputs have no
+    place in it: those who have some go to the whole door.
+    """
     data: Any = list[Any]
     if not signature.named and signature.vector is not None:
         number: Any = int if signature.vector.type in INTEGERS else float
@@ -184,7 +199,7 @@ def _typed(signature: Signature) -> type[Any]:
             ("shape", list[int]),
             ("datatype", str),
             ("data", data),
-            ("parameters", dict[str, Parameter] | None, None),
+            ("parameters", None, None),
         ],
     )
     made: type[Any] = msgspec.defstruct(
@@ -192,7 +207,7 @@ def _typed(signature: Signature) -> type[Any]:
         [
             ("inputs", list[tensor]),
             ("id", str | None, None),
-            ("outputs", list[binary.Output] | None, None),
+            ("outputs", list[Plain] | None, None),
             ("parameters", dict[str, Parameter] | None, None),
         ],
     )
