@@ -243,7 +243,7 @@ def test_the_owner_of_a_run_that_gives_no_sign_is_told(desk: Desk) -> None:
         asked, now = opened.run("nightly", now=True, wait=False), opened.clock()
         opened.store.claim("worker 7 on host", now - 15, TTL, run=asked.id)
     for words in (("history",), ("show", asked.id)):
-        assert "worker 7 on host, was last seen 1" in desk.command("jobs", *words).stdout
+        assert "worker 7 on host, was last seen " in desk.command("jobs", *words).stdout
 
 
 def test_the_functions_are_seen_by_whoever_looks_around() -> None:
