@@ -15,10 +15,10 @@ from hpack import Decoder, Encoder
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bimodal.realtime.http2 import connection as ours
 from bimodal.realtime.http2 import frames
 from bimodal.realtime.http2.fields import KNOWN, Reader, block, status
 from bimodal.realtime.http2.frames import GOAWAY, PING, Code, ConnectionFault, frame
+from bimodal.realtime.http2.sending import STREAM_ROOM
 from bimodal.realtime.limits import Limits
 from tests.realtime.frames import GET, POST, Kept, Said, Side, data, headers, parted, quiet
 
@@ -305,7 +305,7 @@ def test_what_arrives_is_granted_anew_unless_its_taker_pauses() -> None:
     assert {each.stream for each in said} <= {0}
     stream.resume()
     assert [(each.kind, each.stream) for each in side.told()] == [(frames.WINDOW_UPDATE, 1)]
-    assert stream.room == ours.STREAM_ROOM
+    assert stream.room == STREAM_ROOM
 
 
 def test_a_long_header_block_is_cut_into_frames() -> None:

@@ -40,45 +40,35 @@ from bimodal.realtime.http2.frames import (
     window_update,
 )
 from bimodal.realtime.http2.heads import Head, check_trailers, head
+from bimodal.realtime.http2.sending import STREAM_ROOM, Sending
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
 
 ROOM = 4 * 2**20  # bytes of DATA that a connection takes before it must grant more
-STREAM_ROOM = 2**20  # the same for a stream
 CONTINUATIONS = 32  # frames that a header block may go on in
 RESETS = (500, 100)  # streams that a peer may end before their time: at once, and a second
 NUISANCES = (2000, 500)  # frames that are of no use by themselves
-_RESETS_KEPT = 1024  # ids of streams that we ended, whose frames may still be on their way
 _SKIPS_KEPT = 64
 _DRAIN = b"draining"
 
 Make = Callable[["Connection", int, Head], Stream]
 
 
-class Connection:
+class Connection(Sending):
     """make: the stream of a request. stirred: called when there is something to send where there was nothing.
 
-    window: bytes of DATA that the peer takes on all streams together; peer_window: on a new one. room: bytes that we
-    take. answered: streams that we have finished. unsent: bytes of DATA that wait for windows. now: the time of what is
-    being received. last: the highest stream the peer has opened.
+    room: bytes of DATA that we take. last: the highest stream the peer has opened.
     """
 
     def __init__(
         self,
         make: Make,
         limits: Limits,
-        stirred: Callable[[Connection], None] = lambda _: None,
+        stirred: Callable[[Sending], None] = lambda _: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self.streams: dict[int, Stream] = {}
-        self.out: list[bytes] = []
-        self.window = self.peer_window = WINDOW
-        self.frame_bytes = FRAME_BYTES
+        super().__init__(stirred, clock)
         self.room = ROOM
-        self.stream_room = STREAM_ROOM
-        self.useful = 0
-        self.unsent = 0
-        self.now = clock()
         self.last = 0
         self.fault: ConnectionFault | None = None
         self.leaving = False  # we take no more streams
@@ -88,18 +78,13 @@ class Connection:
         self.partial = 0.0  # when a frame or header block began that is not whole; 0 where there is none
         self._make = make
         self._limits = limits
-        self._stirred = stirred
-        self._clock = clock
         self._reader: Reader[Head] = Reader(head, limits.header_bytes)
         self._take: Callable[[bytes], int] = self._take_preface
         self._rest = b""
-        self._shrink = b""  # goes ahead of our next header block
         self._block: list[bytes] = []  # of a HEADERS that goes on in CONTINUATIONs
         self._block_flags = 0
         self._block_stream = 0
-        self._resets: dict[int, None] = {}  # streams that we ended, and their peers may not know it yet
         self._skipped: list[range] = []  # numbers that were passed over
-        self._held: dict[int, Stream] = {}  # streams with DATA that waits, in the order of their turns
         self._reset_budget = Budget(*RESETS, clock)
         self._nuisance_budget = Budget(*NUISANCES, clock)
         self._draining = False
@@ -166,83 +151,6 @@ class Connection:
     def ping(self) -> None:
         """Ask whether the peer is there: it adds to `pongs`."""
         self.put(frame(frames.PING, 0, 0, b"present?"))
-
-    # What streams call
-
-    def put(self, data: bytes) -> None:
-        """To be sent."""
-        if not self.out:
-            self._stirred(self)
-        self.out.append(data)
-
-    def header_frames(self, stream: int, block: bytes, flags: int) -> bytes:
-        """The frames of a header block."""
-        if self._shrink:
-            block, self._shrink = self._shrink + block, b""
-        most = self.frame_bytes
-        if len(block) <= most:
-            return frame(HEADERS, flags, stream, block)
-        *pieces, last = [block[start : start + most] for start in range(0, len(block), most)]
-        first = frame(HEADERS, flags & ~END_HEADERS, stream, pieces[0])
-        between = [frame(CONTINUATION, 0, stream, piece) for piece in pieces[1:]]
-        return b"".join([first, *between, frame(CONTINUATION, END_HEADERS, stream, last)])
-
-    @property
-    def plain(self) -> bool:
-        """Whether a header block goes out just as it is, in a frame of its own."""
-        return not self._shrink
-
-    def close_sending(self, stream: Stream) -> None:
-        """Our last frame of a stream is sent. A peer that still sends may take its time to notice (`dismiss`)."""
-        stream.sending = False
-        self.useful += 1
-        if stream.receiving:
-            stream.moved = self._clock()
-        else:
-            self.streams.pop(stream.id, None)
-
-    def dismiss(self, stream: Stream) -> None:
-        """Tell a peer that still sends what nobody will read that it need not (section 8.1)."""
-        self.put(rst_stream(stream.id, Code.NO_ERROR))
-        self.drop(stream, by_us=True)
-
-    def drop(self, stream: Stream, *, by_us: bool = False) -> None:
-        """A stream is over: nothing of it is sent any more. by_us: the peer may not know it yet."""
-        stream.receiving = stream.sending = False
-        if stream.unsent:
-            self.release(stream, stream.unsent)
-            stream.unsent = 0
-        stream.waiting = None
-        self._held.pop(stream.id, None)
-        self.streams.pop(stream.id, None)
-        if by_us:
-            self._remember(stream.id)
-
-    def _remember(self, number: int) -> None:
-        """We ended this stream, and its peer may not know it yet."""
-        self._resets[number] = None
-        if len(self._resets) > _RESETS_KEPT:
-            del self._resets[next(iter(self._resets))]
-
-    def hold(self, stream: Stream, size: int) -> None:
-        """DATA of a stream waits."""
-        if stream.id not in self._held:
-            stream.moved = self._clock()
-            self._held[stream.id] = stream
-        self.unsent += size
-        self._pump()
-
-    def release(self, stream: Stream, size: int) -> None:
-        """So much of it waits no longer."""
-        self.unsent -= size
-        stream.moved = self.now
-
-    def refill(self, stream: Stream) -> None:
-        """Grant a stream what it has used up."""
-        if stream.owed and stream.receiving and stream.sending and not stream.paused:
-            self.put(window_update(stream.id, stream.owed))
-            stream.room += stream.owed
-            stream.owed = 0
 
     # Frames
 
@@ -313,7 +221,7 @@ class Connection:
         self.put(rst_stream(number, fault.code))
         stream = self.streams.get(number)
         if stream is None:
-            self._remember(number)
+            self.remember(number)
             return
         self.drop(stream, by_us=True)
         stream.lose()
@@ -365,7 +273,7 @@ class Connection:
         self._check_opened(stream_id, "DATA")
         self._spend(self._nuisance_budget)
         self._count(len(payload))  # it counts all the same (section 5.1)
-        if stream_id <= self.last and stream_id not in self._resets:
+        if stream_id <= self.last and stream_id not in self.resets:
             raise ConnectionFault(Code.STREAM_CLOSED, "DATA of a stream that is closed")
 
     def _count(self, size: int) -> None:
@@ -428,7 +336,7 @@ class Connection:
             self._spend(self._nuisance_budget)  # it was opened after we said goodbye: it is the peer's to try elsewhere
         elif any(stream_id in each for each in self._skipped):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "the number of a stream is lower than that of an earlier one")
-        elif stream_id not in self._resets:
+        elif stream_id not in self.resets:
             raise ConnectionFault(Code.STREAM_CLOSED, "HEADERS of a stream that is closed")
 
     def _note(self, stream_id: int) -> None:
@@ -488,22 +396,13 @@ class Connection:
             return
         for setting, value in frames.read_settings(payload):
             if setting == frames.HEADER_TABLE_SIZE and value < TABLE_BYTES:
-                self._shrink = SHRINK
+                self.shrink = SHRINK
             elif setting == frames.MAX_FRAME_SIZE:
                 self.frame_bytes = value
             elif setting == frames.INITIAL_WINDOW_SIZE:
-                self._change_windows(value)
+                self.change_windows(value)
         self.put(frame(SETTINGS, ACK, 0))
-        self._pump()
-
-    def _change_windows(self, value: int) -> None:
-        """The window of streams, also of those that are open (section 6.9.2): it may become negative."""
-        change = value - self.peer_window
-        self.peer_window = value
-        for stream in self.streams.values():
-            stream.window += change
-            if stream.window > MOST_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31 - 1")
+        self.pump()
 
     def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
         raise ConnectionFault(Code.PROTOCOL_ERROR, "a client cannot push")
@@ -537,7 +436,7 @@ class Connection:
             self.window += size
             if self.window > MOST_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31 - 1")
-            self._pump()
+            self.pump()
             return
         self._check_opened(stream_id, "WINDOW_UPDATE")
         if not size:
@@ -547,30 +446,13 @@ class Connection:
             stream.window += size
             if stream.window > MOST_WINDOW:
                 raise StreamFault(Code.FLOW_CONTROL_ERROR, "a window over 2^31 - 1")
-            self._pump()
+            self.pump()
 
     def _check_opened(self, stream_id: int, kind: str) -> None:
         if not stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"{kind} that belongs to no stream")
         if not stream_id & 1 or (stream_id > self.last and not self.leaving):
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"{kind} of a stream that was never opened")
-
-    # What waits for windows
-
-    def _pump(self) -> None:
-        """Send what the windows have room for, a frame of each stream in turn."""
-        held = self._held
-        stuck = 0
-        while held and stuck < len(held) and self.window > 0:
-            first, stream = next(iter(held.items()))
-            del held[first]
-            moved = stream.pump()
-            stuck = 0 if moved else stuck + 1
-            if moved:
-                self.useful += 1  # a reader updates its windows as it takes what is sent
-                stream.progressed()
-            if stream.waiting:
-                held[first] = stream
 
 
 _HANDLERS: dict[int, Callable[[Connection, int, int, bytes], None]] = {

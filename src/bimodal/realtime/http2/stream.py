@@ -1,7 +1,7 @@
 """One stream of a connection: what has arrived and may still arrive, what is sent and waits to be sent.
 
-Subclasses take what arrives. The rules of sections 5.1 (states) and 5.2 (flow control) are kept here and in
-`connection.py`.
+Subclasses take what arrives. The rules of sections 5.1 (states) and 5.2 (flow control) are kept here, in
+`sending.py` and in `connection.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bimodal.realtime.http2.frames import DATA, END_HEADERS, END_STREAM, Code, f
 from bimodal.realtime.http2.heads import Head
 
 if TYPE_CHECKING:
-    from bimodal.realtime.http2.connection import Connection
+    from bimodal.realtime.http2.sending import Sending
 
 
 class Stream:
@@ -42,7 +42,7 @@ class Stream:
         "window",
     )
 
-    def __init__(self, connection: Connection, number: int, head: Head) -> None:
+    def __init__(self, connection: Sending, number: int, head: Head) -> None:
         self.connection = connection
         self.id = number
         self.head = head
