@@ -148,7 +148,7 @@ class Keeper:
         for name in sorted(found):
             if any(each.path for each in found[name]) or name in self._stock.held:
                 try:
-                    self._carry_out(partial(self._stock.plan, {name: found[name]}, aliases, strict=False), name)
+                    self._make(self._stock.plan({name: found[name]}, aliases, strict=False))
                 except BimodalError as error:
                     log.error("%s: %s", name, error)
         self._tell()
@@ -180,17 +180,22 @@ class Keeper:
         """Make a change, and tell how it stands meanwhile and afterwards. together: all workers load at once."""
         self._tell(dict.fromkeys(names, state))
         try:
-            plan = make()
-            if plan.come or plan.gone or plan.aliases != self._stock.aliases:
-                self._workers.reload(Reload(next(self._numbers), plan, self._stock, together=together))
-            self._stock.settle(plan)
-            for (name, version), reason in plan.failed.items():
-                log.error("%s %s cannot be served: %s", name, version, reason)
+            self._make(make(), together=together)
         except Refused as error:
             self._stock.failed[error.key] = error.reason
             raise
         finally:
             self._tell()
+
+    def _make(self, plan: Plan, *, together: bool = False) -> None:
+        """Have all workers make a change, where it is one."""
+        if plan.come or plan.gone or plan.aliases != self._stock.aliases:
+            self._workers.reload(Reload(next(self._numbers), plan, self._stock, together=together))
+        known = self._stock.failed
+        for (name, version), reason in plan.failed.items():
+            if known.get((name, version)) != reason:
+                log.error("%s %s cannot be served: %s", name, version, reason)
+        self._stock.settle(plan)
 
     def _tell(self, doing: Mapping[str, str] | None = None) -> None:
         """All workers know of every version that is not served, and why."""
@@ -200,8 +205,9 @@ class Keeper:
             held = {each.found.version for each in self._stock.held.get(name, ())}
             for each in versions:
                 reason = self._stock.failed.get((name, each.version), each.reason)
-                if name in (doing or {}) and each.path is not None and each.version not in held:
-                    states[name, each.version] = ((doing or {})[name], "")
+                does = (doing or {}).get(name)
+                if each.path is not None and does == (UNLOADING if each.version in held else LOADING):
+                    states[name, each.version] = (does, "")
                 elif each.version in held:
                     if reason:
                         states[name, each.version] = (READY, reason)

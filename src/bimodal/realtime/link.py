@@ -67,7 +67,7 @@ class Link:
                 known = self._states.get((each.name, each.version), (UNAVAILABLE, each.reason or NOT_LOADED))
                 told[each.name, each.version] = entry(each.name, each.version, *known)
             elif self._states.get((each.name, each.version)):
-                told[same[0]] = {**told[same[0]], "reason": self._states[each.name, each.version][1]}
+                told[same[0]] = entry(*same[0], *self._states[each.name, each.version])
         return [told[key] for key in sorted(told)]
 
     def _found(self) -> list[Found]:
