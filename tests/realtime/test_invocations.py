@@ -73,6 +73,7 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "records": ("mixed", {"dataframe_records": RECORDS}),
     "records with another column": ("mixed", {"dataframe_records": [{**each, "id": "7"} for each in RECORDS]}),
     "inputs": ("mixed", {"inputs": {name: FRAME[name].tolist() for name in MIXED}}),
+    "vectors as records": ("inline", {"dataframe_records": [dict(zip("abcd", row, strict=True)) for row in FLOWERS]}),
     "vectors as instances": ("inline", {"instances": FLOWERS}),
     "vectors as inputs": ("inline", {"inputs": FLOWERS}),
     "integers": ("inline", {"inputs": [[5, 3, 1, 0], [6, 3, 5, 2]]}),
@@ -100,6 +101,19 @@ def test_mlflow_refuses_what_is_refused(desk: Desk, peers: dict[str, TestClient]
     for body in bodies:
         assert peers["mixed"].post("/invocations", json=body).status_code == 400
         assert desk.error(body, path="/invocations")["code"] == "invalid_input"
+
+
+def test_records_of_a_model_of_vectors_are_taken_in_the_order_of_the_first(desk: Desk) -> None:
+    first, second = [dict(zip("abcd", row, strict=True)) for row in FLOWERS[1::3]]
+    turned = {name: second[name] for name in "dcba"}
+    path = "/models/inline/invocations"
+    assert desk.answer({"dataframe_records": [first, turned]}, path) == desk.answer(
+        {"dataframe_records": [first, second]}, path
+    )
+    assert (
+        "4 features are needed, 3 were given"
+        in desk.error({"dataframe_records": [{name: second[name] for name in "abc"}]}, path=path)["error"]
+    )
 
 
 def test_instances_by_name_and_by_position_are_rows(desk: Desk) -> None:

@@ -112,9 +112,11 @@ class _Vectors(Typed):
         )
         kinds: dict[str, Any] = dict.fromkeys(("instances", "inputs", "rows"), rows)
         kinds |= {"input": list[number | list[number]], "dataframe_split": split}
+        kinds["dataframe_records"] = list[dict[str, number]]
         super().__init__([name for name in shapes if name in kinds], kinds)
         self._gather = quick.gather
         self._one = field.shape[0] == 1
+        self._name = field.name
 
     def _read(self, shape: str, value: Any) -> Read | None:
         rows = value
@@ -122,6 +124,11 @@ class _Vectors(Typed):
             rows = value.data
             if value.columns is not None and any(len(row) != len(value.columns) for row in rows):
                 return None
+        elif shape == "dataframe_records":
+            names = list(rows[0]) if rows else []
+            if self._name in names or any(list(row) != names for row in rows):
+                return None
+            rows = [list(row.values()) for row in rows]
         elif shape == "input" and rows and type(rows[0]) is not list:
             if self._one and len(rows) > 1:
                 return None
