@@ -158,9 +158,12 @@ def test_a_message_known_by_its_beginning_says_what_its_parsing_says(
     chance = random.Random(7)
     first = request("inline", {"input": ("FP64", IRIS[:2])}).SerializeToString()
     other = request("inline", {"input": ("FP64", IRIS[:2])}, raw=False).SerializeToString()
-    caller.together("ModelInfer", [first, other])
-    sent = [damaged(chance.choice((first, other)), chance) for _ in range(2_000)]
-    known = caller.together("ModelInfer", sent)
+    named = [request("inline", {"input": ("FP64", IRIS[:2])}, id=each).SerializeToString() for each in ("7", "é" * 9)]
+    caller.together("ModelInfer", [first, other, *named])
+    sent = [damaged(chance.choice((first, other, *named)), chance) for _ in range(4_000)]
+    turns = [sent[at : at + TOGETHER] for at in range(0, len(sent), TOGETHER)]
+    known = [answer for turn in turns for answer in caller.together("ModelInfer", turn)]
     monkeypatch.setattr(Heads, "find", lambda self, data: None)
-    for data, one, another in zip(sent, known, caller.together("ModelInfer", sent), strict=True):
+    parsed = [answer for turn in turns for answer in caller.together("ModelInfer", turn)]
+    for data, one, another in zip(sent, known, parsed, strict=True):
         assert str(one) == str(another), data.hex()

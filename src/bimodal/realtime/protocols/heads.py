@@ -1,4 +1,5 @@
-"""Requests that differ from an earlier one in nothing but the values of their one tensor are not parsed again.
+"""Requests that differ from an earlier one in nothing but their id and the values of their one tensor are not parsed
+again.
 
 A ModelInferRequest is kept as what stands ahead of its values, with what it says. It is kept only where the values are
 the message's end: where writing the parsed message again gives the same bytes, nothing unknown was in it, and the field
@@ -14,6 +15,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 KEPT = 512  # heads
 LONGEST = 512  # bytes of a head
+_MODEL, _VERSION, _ID = b"\x0a\x12\x1a"  # tags
 SPLITS = 4  # lengths of values that are tried for one length of a message
 
 
@@ -36,8 +38,21 @@ class Heads:
         self._heads: dict[bytes, Head] = {}
         self._sizes: dict[int, tuple[int, ...]] = {}
 
-    def find(self, data: bytes) -> Head | None:
-        """What a message says, if one that began alike was kept."""
+    def find(self, data: bytes) -> tuple[Head, str] | None:
+        """What a message says, and its id, if one that began alike was kept."""
+        head = self._found(data)
+        if head is not None:
+            return head, ""
+        parts = without_id(data) if self._heads else None
+        if parts is None:
+            return None
+        head = self._found(parts[0])
+        try:
+            return None if head is None else (head, parts[1].decode())
+        except UnicodeDecodeError:
+            return None
+
+    def _found(self, data: bytes) -> Head | None:
         length = len(data)
         for size in self._sizes.get(length, ()):
             head = self._heads.get(data[: length - size])
@@ -46,9 +61,15 @@ class Heads:
         return None
 
     def keep(self, data: bytes, request: Any, head: Head) -> None:
-        """Remember a request whose one tensor was taken as it stands."""
+        """Remember a request whose one tensor was taken as it stands. The request loses its id."""
+        if request.id:
+            parts = without_id(data)
+            if parts is None:
+                return
+            data = parts[0]
+            request.ClearField("id")
         begin = len(data) - head.size
-        if begin > LONGEST or len(self._heads) >= KEPT or request.id or request.outputs:
+        if begin > LONGEST or len(self._heads) >= KEPT or request.outputs:
             return
         if request.SerializeToString() != data or not _plain(request, head):
             return
@@ -58,6 +79,25 @@ class Heads:
                 return
             self._sizes[len(data)] = (*sizes, head.size)
         self._heads[data[:begin]] = head
+
+
+def without_id(data: bytes) -> tuple[bytes, bytes] | None:
+    """A message without its id, and the id, where it stands behind the names of model and version, each of less than
+    128 bytes; None where it does not.
+    """
+    at, end = 0, len(data)
+    for tag in (_MODEL, _VERSION, _ID):
+        if at + 1 >= end or data[at + 1] > 127:
+            return None
+        if data[at] != tag:
+            if tag == _VERSION:
+                continue
+            return None
+        stop = at + 2 + data[at + 1]
+        if tag == _ID:
+            return (data[:at] + data[stop:], data[at + 2 : stop]) if stop <= end else None
+        at = stop
+    return None
 
 
 def _plain(request: Any, head: Head) -> bool:

@@ -89,10 +89,11 @@ class Inference:
         door: InferDoor | None = None
         try:
             work = None
-            head = self._heads.find(data)
-            if head is not None:
+            known = self._heads.find(data)
+            if known is not None:
+                head, name = known
                 door = self._service.find(head.model, head.version or None).door(InferDoor)
-                work = door.again(head, data, reply, start, deadline)
+                work = door.again(head, name, data, reply, start, deadline)
             if work is None:
                 request = parsed(Request, data)
                 door = self.door(request)
@@ -156,16 +157,16 @@ class InferDoor:
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
-    def again(self, head: Head, data: bytes, reply: Reply, start: float, deadline: float) -> Work | None:
-        """A request that differs from an earlier one in its values alone; None where it must be looked at anew (the
-        model may have become another).
+    def again(self, head: Head, name: str, data: bytes, reply: Reply, start: float, deadline: float) -> Work | None:
+        """A request that differs from an earlier one in its values and its id alone; None where it must be looked at
+        anew (the model may have become another).
         """
         kind = self._gathers.get(head.datatype)
         if kind is None or head.count > self._limits.rows or self._width not in (head.width, -1):
             return None
         key = (*self._key, head.width) if self.served.ragged else self._key
         values = [data[-head.size :], head.width]
-        form = RAW if head.raw else TYPED
+        form = (RAW if head.raw else TYPED) if not name else Form(name, head.raw)
         return self._work(data, reply, kind, values, head.count, key, start, deadline, form)
 
     def taken(self, request: Any, data: bytes, reply: Reply, start: float, deadline: float) -> tuple[Work, Head | None]:

@@ -7,7 +7,6 @@ The encoding is protobuf's: https://protobuf.dev/programming-guides/encoding/. T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
@@ -23,7 +22,8 @@ from bimodal.rows import Array
 
 PACKED = {"FP64": 7, "FP32": 6}  # the contents whose bytes are the raw ones
 KEPT = 1024  # beginnings of answers that are remembered
-Frame = tuple[bytes, bytes, list[bytes]]  # the tensors; what is before them too; what is ahead of each one's bytes
+# Of answers: the tensors; what is before them too; what is ahead of each one's bytes; each tensor without its values.
+Frame = tuple[bytes, bytes, list[bytes], list[bytes]]
 _length = Struct("<I").pack
 _Contents = message("inference.InferTensorContents")
 
@@ -114,12 +114,13 @@ class Answers:
 
     def response(self, columns: Columns, start: int, stop: int, name: str, *, raw: bool) -> bytes:
         """The ModelInferResponse of some rows. name: the request's id."""
-        if not raw and columns.typed:
-            told = [self._typed(each, start, stop) for each in columns.columns]
-            return b"".join([self._start, field(3, name.encode()) if name else b"", *told])
         frame = columns.frame
         if frame is None or columns.framed != stop - start:
             frame = self._frame(columns, stop - start)
+        if not raw and columns.typed:
+            pairs = zip(columns.columns, frame[3], strict=True)
+            told = [field(5, tensor + field(5, each.contents(start, stop))) for each, tensor in pairs]
+            return b"".join([self._start, field(3, name.encode()) if name else b"", *told])
         parts = [self._start, field(3, name.encode()), frame[0]] if name else [frame[1]]
         for each, head in zip(columns.columns, frame[2], strict=True):
             data = each.raw(start, stop)
@@ -131,16 +132,14 @@ class Answers:
         key = (columns.kind, count)
         frame = self._kept.get(key)
         if frame is None:
-            tensors = _tensors(columns.columns, count)
+            each_tensor = [_tensor(each, count) for each in columns.columns]
+            tensors = b"".join([field(5, each) for each in each_tensor])
             heads = [b"" if each.data is None else _head(each.raw(0, count)) for each in columns.columns]
-            frame = (tensors, self._start + tensors, heads)
+            frame = (tensors, self._start + tensors, heads, each_tensor)
             if len(self._kept) < KEPT:
                 self._kept[key] = frame
         columns.frame, columns.framed = frame, count
         return frame
-
-    def _typed(self, column: Column, start: int, stop: int) -> bytes:
-        return field(5, _tensor(column, stop - start) + field(5, column.contents(start, stop)))
 
 
 def _head(data: bytes) -> bytes:
@@ -153,10 +152,6 @@ def _has_null(array: Array) -> bool:
     if array.dtype.kind == "M":
         return bool(np.isnat(array).any())
     return array.dtype == object and any(each is None for each in array.reshape(-1).tolist())
-
-
-def _tensors(columns: Sequence[Column], count: int) -> bytes:
-    return b"".join([field(5, _tensor(each, count)) for each in columns])
 
 
 def _tensor(column: Column, count: int) -> bytes:
