@@ -341,7 +341,7 @@ def plainly_good(each: Field, column: Array) -> bool:
         return False
     if each.type in FLOATS:
         # one pass: NaN and infinity fail the comparison as a large number does
-        bounded = np.abs(column) < EXACT
+        bounded = np.abs(column) < (math.inf if column.dtype == np.float16 else EXACT)
         if bounded.all():
             return True
         return each.nullable and bool((bounded | np.isnan(column)).all())

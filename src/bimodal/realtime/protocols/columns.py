@@ -109,7 +109,7 @@ def _bounded(field: Field, values: Array) -> bool:
     """Whether all are plain numbers, told without an array between: NaN and infinity fail the comparisons."""
     if values.dtype.kind != "f" or field.closed or not values.size:
         return False
-    return bool(values.min() > -EXACT and values.max() < EXACT)
+    return bool(float(values.min()) > -EXACT and float(values.max()) < EXACT)  # a float16 cannot be compared with it
 
 
 def _fits(field: Field, values: Array) -> bool:
