@@ -81,9 +81,10 @@ class Signature:
         """One row that the model takes, as JSON would carry it: an object for named columns, else a list (or one
         value).
         """
-        values = [each.filler if each.example is None else each.example for each in self.inputs]
+        shown = [each for each in self.inputs if each.example is not None or not each.optional]
+        values = [_shown(each) for each in shown]
         if self.named:
-            return dict(zip([each.name for each in self.inputs], values, strict=True))
+            return dict(zip([each.name for each in shown], values, strict=True))
         if len(values) == 1:
             return values[0].tolist() if isinstance(values[0], np.ndarray) else values[0]
         return values
@@ -283,6 +284,13 @@ class Signature:
                 return None
             columns[each.name] = column
         return Rows(columns, len(rows))
+
+
+def _shown(each: Field) -> Any:
+    """The example of a column."""
+    if each.nested and isinstance(each.example, str):
+        return msgspec.json.decode(each.example)
+    return each.filler if each.example is None else each.example
 
 
 def _size(value: Any) -> tuple[int, ...]:

@@ -109,6 +109,21 @@ def test_the_same_model_takes_tensors_without_the_options(server: Server) -> Non
     assert (told["text"], told["completion_tokens"]) == (["a b "], [2])
 
 
+def test_the_example_of_the_api_page_is_a_conversation(server: Server) -> None:
+    told = httpx.get(f"{server.url}/models/Chat").json()
+    assert told["example"] == {"rows": [{"messages": [{"role": "user", "content": "Hello"}]}]}
+    answer = httpx.post(f"{server.url}/models/Chat/predict", json=told["example"])
+    assert answer.json()["text"] == ["Hello "]
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    for kind, media in paths["/models/Chat/predict"]["post"]["requestBody"]["content"].items():
+        if isinstance(media.get("example"), str):
+            again = httpx.post(
+                f"{server.url}/models/Chat/predict", content=media["example"], headers={"content-type": kind}
+            )
+            assert again.status_code == 200, (kind, again.text)
+    assert "/v2/models/Chat/generate" in paths
+
+
 def test_errors_are_those_that_the_client_knows(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="did you mean 'Chat'"):
         client.chat.completions.create(model="Chatt", messages=HELLO)

@@ -133,12 +133,16 @@ def _infer(served: Served, row: Any, failures: Json) -> Json:
 def _example(signature: Signature, row: Any) -> Json:
     inputs: list[Json] = []
     for field in signature.inputs:
+        if isinstance(row, dict) and field.name not in row:  # it may be left out
+            continue
         value = row[field.name] if isinstance(row, dict) else row if len(signature.inputs) == 1 else row[len(inputs)]
         inputs.append(_tensor(field, value))
     return {"inputs": inputs}
 
 
 def _tensor(field: Field, value: Any) -> Json:
+    if field.nested:
+        value = msgspec.json.encode(value).decode()
     shape, flat = [1], value
     while isinstance(flat, list) and flat:
         shape.append(len(flat))

@@ -283,7 +283,7 @@ def _csv(signature: Signature) -> str:
 
 
 def _cell(value: object) -> str:
-    text = str(value)
+    text = msgspec.json.encode(value).decode() if isinstance(value, dict | list) else str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 
