@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -61,16 +62,20 @@ def and_leave(act: Act) -> Act:
 
 
 class Flaky:
-    """Use it in a `with` block. requests: the heads that came, each with its body; connections: how many were made."""
+    """Use it in a `with` block. requests: the heads that came, each with its body; connections: how many were made.
+    context: for TLS.
+    """
 
-    def __init__(self, *acts: Act) -> None:
+    def __init__(self, *acts: Act, context: ssl.SSLContext | None = None) -> None:
         self._acts: Sequence[Act] = acts
+        self._context = context
         self.requests: list[bytes] = []
         self.connections = 0
         self.open = self.most = 0
         self._lock = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.port = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -95,10 +100,13 @@ class Flaky:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             try:
+                if self._context is not None:
+                    connection = self._context.wrap_socket(connection, server_side=True)
                 while self._acted(connection):
                     pass
             except OSError:
                 pass  # the caller left
+            connection.close()
         with self._lock:
             self.open -= 1
 

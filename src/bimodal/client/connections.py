@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from bimodal.client.address import Address
@@ -131,7 +131,7 @@ class Connections:
             raise patience.late() from None
 
     async def _ask(self, question: Question, patience: Patience) -> Answer:
-        connection = await self._take()
+        connection = await self._take(patience)
         keep = False
         try:
             answer = await connection.ask(self._written.request(question, patience.left))
@@ -144,32 +144,32 @@ class Connections:
         """One try of an answer in pieces: first nothing, once its head is good. Closing it closes the connection.
         Raises Cut, DeadlineExceeded, and the error that is answered.
         """
-        connection = await self._within(patience, self._take())
+        connection = await self._within(patience, lambda: self._take(patience))
         keep = False
         try:
-            await self._within(patience, connection.begin(self._written.request(question, patience.left)))
+            await self._within(patience, lambda: connection.begin(self._written.request(question, patience.left)))
             reading = connection.reading
             if reading.status >= 400:
                 while not reading.done:
-                    await self._within(patience, connection.more())
+                    await self._within(patience, connection.more)
                 raise failure(reading.answer)
             yield b""
             while reading.pieces or not reading.done:
                 if not reading.pieces:
-                    await self._within(patience, connection.more())
+                    await self._within(patience, connection.more)
                 yield connection.taken()
             keep = reading.keep and connection.open
         finally:
             self._give(connection, keep=keep)
 
-    async def _within(self, patience: Patience, work: Coroutine[Any, Any, T]) -> T:
+    async def _within(self, patience: Patience, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             async with asyncio.timeout(patience.left):
-                return await work
+                return await work()
         except TimeoutError:
             raise patience.late() from None
 
-    async def _take(self) -> Connection:
+    async def _take(self, patience: Patience) -> Connection:
         loop = asyncio.get_running_loop()
         while True:
             while self._idle:
@@ -192,6 +192,9 @@ class Connections:
             host, port = self._address.host, self._address.port
             name = host if self._context is not None else None
             _, made = await loop.create_connection(Connection, host, port, ssl=self._context, server_hostname=name)
+        except ssl.SSLCertVerificationError as error:
+            self._leave()
+            raise patience.distrusted(error) from error
         except OSError as error:
             self._leave()
             raise Cut(str(error), sent=False) from error

@@ -7,6 +7,7 @@ the answer, and refusals for want of room (429, 503), where the question is safe
 from __future__ import annotations
 
 import random
+import ssl
 from time import monotonic
 
 from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
@@ -46,6 +47,13 @@ class Patience:
 
     def late(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"the server at {self.place} did not answer within {self.timeout:g} s")
+
+    def distrusted(self, error: ssl.SSLCertVerificationError) -> ServerUnreachable:
+        """The server's certificate is not good, which no further try will mend."""
+        return ServerUnreachable(
+            f"the certificate of the server at {self.place} is not trusted ({error.verify_message}); "
+            "verify=PATH names the authorities that are"
+        )
 
     def again(self, error: Cut | BimodalError, *, safe: bool) -> float:
         """Seconds to wait before another try. Raises what is to be told where there is none."""

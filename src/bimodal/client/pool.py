@@ -28,9 +28,11 @@ class Connection:
         try:
             made = socket.create_connection((address.host, address.port), timeout=patience.left)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket = made if context is None else context.wrap_socket(made, server_hostname=address.host)
+            self._socket = made if context is None else _secured(made, context, address.host)
         except TimeoutError:
             raise patience.late() from None
+        except ssl.SSLCertVerificationError as error:
+            raise patience.distrusted(error) from error
         except OSError as error:
             raise Cut(str(error), sent=False) from error
         self._reading = Reading()
@@ -98,6 +100,14 @@ class Connection:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.close()
+
+
+def _secured(made: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(made, server_hostname=host)
+    except BaseException:
+        made.close()
+        raise
 
 
 class Pool:
