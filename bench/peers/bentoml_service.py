@@ -25,5 +25,5 @@ class Predictor:
     else:
 
         @bentoml.api(**OPTIONS)
-        def predict(self, rows: pd.DataFrame) -> np.ndarray:
-            return self.model.predict(rows)
+        def predict(self, rows: list[dict]) -> list[int]:  # a batchable API of frames gave no answer
+            return self.model.predict(pd.DataFrame(rows)).tolist()
