@@ -56,7 +56,7 @@ class Media:
         return door(request, respond)
 
     def stream(self, request: Request, writer: Writer) -> Intake | None:
-        """The taker of the lines, where they are lines; of a body to be answered in events, where those are asked for."""
+        """The taker of lines; or of a body that is to be answered in events, where those are asked for."""
         if wants_events(request):
             return self._events.stream(request, writer)
         if kind(request) != NDJSON or b"content-encoding" in request.headers:
