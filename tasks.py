@@ -30,7 +30,19 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
 }
 SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile")  # most tests wait for processes of their own: three files at a time
 TIMED = ("realtime", "batch", "postgres", "start", "exact_trees", "exact_pipeline")
-COMPARISONS = (*TIMED, "package", "jobs", "advise", "lookup", "grpc", "streaming", "peers", "lone", "client", "contracts")
+COMPARISONS = (
+    *TIMED,
+    "package",
+    "jobs",
+    "advise",
+    "lookup",
+    "grpc",
+    "streaming",
+    "peers",
+    "lone",
+    "client",
+    "contracts",
+)
 
 
 def tool(module: str, *options: str) -> list[str]:
