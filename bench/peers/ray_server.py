@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "110")  # a core of its own is little for its many processes
-os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # one core is little for its many processes
 os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
 
 import joblib
@@ -37,15 +36,27 @@ class Predictor:
         return {"prediction": [await self.together(row)] if BATCH else self.labels([row])}
 
 
+def begin() -> None:
+    """Ray's own processes, which it gives half a minute to come up: more often where the core is busy."""
+    for attempt in range(4):
+        try:
+            ray.init(
+                num_cpus=1,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                object_store_memory=100_000_000,
+            )
+        except Exception:  # what Ray raises has no closer type
+            ray.shutdown()
+            if attempt == 3:
+                raise
+        else:
+            return
+
+
 if __name__ == "__main__":
-    ray.init(
-        num_cpus=1,
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        object_store_memory=100_000_000,
-        _temp_dir=os.environ.get("RAY_FOLDER"),
-    )
+    begin()
     serve.start(
         http_options={"host": "127.0.0.1", "port": int(sys.argv[1])}, logging_config={"enable_access_log": False}
     )
