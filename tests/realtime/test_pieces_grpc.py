@@ -71,7 +71,7 @@ def test_a_caller_who_leaves_stops_the_model_and_one_who_does_not_read_lets_it_w
         assert len(call.written) == 1  # what is next waits for the reader
         assert served.streams.open == 1
         messages.abort()
-        for _ in range(100):
+        for _ in range(1_000):
             await asyncio.sleep(0.01)
             if not served.streams.open:
                 break
