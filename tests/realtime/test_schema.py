@@ -30,7 +30,7 @@ CHOSEN = [
     checks.response_schema_conformance,
     checks.response_headers_conformance,
 ]
-SHORT = 8  # requests of each operation and kind
+SHORT = 5  # requests of each operation and kind
 
 
 @pytest.fixture(scope="module")

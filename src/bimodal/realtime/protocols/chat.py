@@ -140,6 +140,10 @@ def _paths() -> dict[str, Any]:
 
 def _operation(summary: str, needed: str) -> dict[str, Any]:
     """Of the requests and answers of OpenAI's protocol, which has its own description."""
+    refused = {
+        "description": "Refused; `error` has message, type, param and code.",
+        "content": {"application/json": {}},
+    }
     body = {
         "type": "object",
         "required": ["model", needed],
@@ -151,7 +155,10 @@ def _operation(summary: str, needed: str) -> dict[str, Any]:
         "summary": summary,
         "description": "OpenAI's shape: https://platform.openai.com/docs/api-reference",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": "A completion, or its chunks.", "content": told}},
+        "responses": {
+            "200": {"description": "A completion, or its chunks.", "content": told},
+            **dict.fromkeys(("400", "404", "405", "413", "415", "429", "500", "503", "504"), refused),
+        },
     }
 
 
