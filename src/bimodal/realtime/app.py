@@ -150,7 +150,10 @@ class Cors:
         if self._allowed(request):
             fields = [
                 (b"access-control-allow-methods", ", ".join(methods).encode()),
-                (b"access-control-allow-headers", b"content-type, x-request-id, x-request-timeout-ms"),
+                (
+                    b"access-control-allow-headers",
+                    b"content-type, x-request-id, x-request-timeout-ms, inference-header-content-length",
+                ),
                 (b"access-control-max-age", b"600"),
             ]
         respond(Response(204, b"", headers=tuple(fields)))
@@ -177,7 +180,10 @@ class Cors:
     def _fields(self, request: Request) -> tuple[tuple[bytes, bytes], ...]:
         return (
             (b"access-control-allow-origin", b"*" if self._any else request.headers[b"origin"]),
-            (b"access-control-expose-headers", b"server-timing, x-request-id, x-model, retry-after"),
+            (
+                b"access-control-expose-headers",
+                b"server-timing, x-request-id, x-model, retry-after, inference-header-content-length",
+            ),
             (b"vary", b"origin"),
         )
 
