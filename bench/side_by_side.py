@@ -4,7 +4,7 @@
     python tasks.py bench peers --with fastapi,mlserver      these and Bimodal
     python tasks.py bench peers --only mixed --seconds 1     linear or mixed; shorter loads
 
-Environments are made where they are missing, below --environments (~/.cache/bimodal-bench without it): 4.5 GB for all.
+Environments are made where they are missing, below --environments (~/.cache/bimodal-bench without it): 4 GB for all.
 Needs wrk and taskset (Debian: apt-get install wrk). Servers take turns, one at a time; each answers every row, checked
 against the library, before and after its load. Bimodal runs first and last: the
 ratios are those of its mean.
