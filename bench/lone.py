@@ -2,8 +2,8 @@
 
     python tasks.py bench lone
 
-"Without" is the same batcher held to one row a batch, which goes at once; a batch waits for the end of the loop's turn, to see
-who else came in it. Both take turns, now this one first and now the other; medians of the rounds' medians.
+"Without" is the same batcher held to one row a batch, which goes at once; a batch waits for the end of the loop's turn,
+to see who else came in it. Both take turns, now this one first and now the other; medians of the rounds' medians.
 """
 
 from __future__ import annotations
