@@ -114,7 +114,9 @@ def test_health_turns_when_the_server_drains() -> None:
 
 def test_a_stopped_model_refuses_with_retry_after() -> None:
     desk = Desk(onnx())
-    desk.run(desk.wired.service.first.batcher.stop)
+    first = desk.wired.service.first
+    assert first is not None
+    desk.run(first.batcher.stop)
     response = desk.ask("/predict", {"input": ROW})
     assert response.status == 503
     assert int(dict(response.headers)[b"retry-after"]) >= 1

@@ -13,6 +13,7 @@ import pytest
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import Response
 from bimodal.realtime.head import parse
+from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import Refusal
 from tests.realtime.wire import HOST, LOOPS, Client, Running, serving
@@ -473,6 +474,7 @@ class TestStreams:
         client.get("/flood")
         time.sleep(0.3)
         (connection,) = server.listener.connections
+        assert isinstance(connection, Connection)
         assert connection._transport.get_write_buffer_size() < 1_000_000
         assert len(client.answer().body) == 400 * 50_000
 

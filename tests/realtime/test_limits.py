@@ -10,6 +10,7 @@ import pytest
 
 from bimodal.errors import UsageError
 from bimodal.realtime.exchange import Response
+from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
 from tests.realtime.test_http import wait_for
 from tests.realtime.wire import HOST, Running, serving
@@ -249,6 +250,7 @@ class TestBackPressure:
             time.sleep(0.1)
             assert len(server.app.requests) < 10
             (connection,) = server.listener.connections
+            assert isinstance(connection, Connection)
             assert not connection._transport.is_reading()
 
     def test_an_app_may_stop_the_body_and_let_it_go_on(self) -> None:
@@ -277,6 +279,7 @@ class TestBackPressure:
 
 def one_exchange(server: Running):  # type: ignore[no-untyped-def]  # what a wire's writer is, is its own business
     (connection,) = server.listener.connections
+    assert isinstance(connection, Connection)
     return connection.queue[0]
 
 
