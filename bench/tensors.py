@@ -71,7 +71,7 @@ class Told:
         model.warm_up()
         self.model = model
         self._runner = asyncio.Runner()
-        self._runner.get_loop()
+        self._loop = self._runner.get_loop()
         self._app = wire([model], Limits()).app
 
     def __enter__(self) -> Told:
@@ -89,7 +89,7 @@ class Told:
             self._app(Request("POST", path, "", headers, body, monotonic()), answer.set_result)
             return await answer
 
-        return self._runner.run(answered())
+        return self._loop.run_until_complete(answered())  # `run` of the runner sets signals at each call
 
 
 def compare(told: Told, pipeline: Any, given: Any, frame: pd.DataFrame, calls: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ ARROW_TYPES = {
     "timestamp": pa.string(),
     **dict.fromkeys(INTEGERS, pa.string()),
 }
+SMALL = 1 << 16  # values that are copied more quickly than their columns are looked at one by one
 JSON = {b"bimodal": b"json"}  # what marks a text column that holds JSON
 NO_FEATURE = re.compile(r"^(unnamed.*|index|key|name|date|time|target|label|y|class)$|(^|_)(id|uuid|key|date|name)$")
 INTEGER_TEXT = re.compile(r"[+-]?\d+")
@@ -61,11 +64,9 @@ class Binding:
         """
         _refuse_unknown(names, [*(features or ()), *(rename or ()), *([target] if target else ())])
         _refuse_strange(signature, rename or {})
-        twice = {name for name in names if list(names).count(name) > 1}
-        if twice:
-            raise InputError(
-                f"two columns are called {sorted(twice)[0]!r}; rename one of them", column=sorted(twice)[0]
-            )
+        if len(set(names)) < len(names):
+            twice = min(name for name, times in Counter(names).items() if times > 1)
+            raise InputError(f"two columns are called {twice!r}; rename one of them", column=twice)
         free = [name for name in names if name != target]
         if features is not None:
             chosen, mapping = _positions(signature, list(features), list(features)), None
@@ -76,7 +77,8 @@ class Binding:
             mapping = f"columns are taken by position: {', '.join(chosen)}" if not signature.open else None
         if features is None and any(each.optional for each in signature.inputs):
             signature = _given(signature, chosen, rename or {})
-        return cls(signature, tuple(chosen), tuple(name for name in names if name not in set(chosen)), mapping)
+        fed = set(chosen)
+        return cls(signature, tuple(chosen), tuple(name for name in names if name not in fed), mapping)
 
     def field(self, place: int) -> Field:
         """What the model needs in the feature column at this place."""
@@ -109,6 +111,9 @@ class Binding:
         number's column is read as a number before it is judged.
         """
         good = np.ones(table.num_rows, bool)
+        at_once = self._at_once(table)
+        if at_once is not None:
+            return at_once, good, []
         faults: Faults = []
         columns: dict[str, Column] = {}
         for place, name in enumerate(self.features):
@@ -120,6 +125,39 @@ class Binding:
         rows = self._inputs(columns)
         problems = sorted(_spread(faults, first_row), key=lambda problem: problem.row or 0)
         return (rows if good.all() else rows.take(good)), good, problems
+
+    @cached_property
+    def _plain(self) -> tuple[Field, float] | None:
+        """What all features need, and between which bounds a value needs no further look; None where they differ, or
+        where they are more than numbers.
+        """
+        fields = [self._scalar(place) for place in range(len(self.features))]
+        kinds = {None if each is None or each.closed or each.type not in FLOATS else each.type for each in fields}
+        if len(kinds) != 1 or fields[0] is None or None in kinds:
+            return None
+        return fields[0], min(EXACT, *[each.bound for each in fields if each is not None])
+
+    def _at_once(self, table: pa.Table) -> Rows | None:
+        """A table of good plain numbers of one type, judged as one array; None where its columns need looking at."""
+        vector = self.signature.vector
+        size = table.num_rows * len(self.features)
+        if self._plain is None or not size or (vector is None and size > SMALL):
+            return None
+        batches = (table if table.column_names == list(self.features) else table.select(self.features)).to_batches()
+        kinds = set(batches[0].schema.types)
+        if len(batches) > 1 or len(kinds) > 1 or not kinds.issubset(_PLAIN):
+            return None
+        try:
+            values = np.asarray(batches[0].to_tensor(row_major=False))
+        except pa.ArrowTypeError:  # there are nulls
+            return None
+        each, most = self._plain
+        if not (values.min() > -most and values.max() < most):  # NaN fails the comparisons
+            return None
+        values = values.astype(each.dtype, copy=False)
+        if vector is not None:
+            return Rows({vector.name: np.ascontiguousarray(values)}, len(values))
+        return Rows({each.name: values[:, place] for place, each in enumerate(self.signature.inputs)}, len(values))
 
     def _inputs(self, columns: Mapping[str, Column]) -> Rows:
         vector = self.signature.vector
