@@ -106,6 +106,13 @@ class Field:
         held = float(np.finfo(self.type).max) if self.type in FLOATS and self.type != "float64" else math.inf
         return held if self.most is None else min(held, self.most)
 
+    @cached_property
+    def ordinary(self) -> float:
+        """Numbers of a smaller magnitude need no further look. The field's own type can hold it, so that a column of it
+        can be compared with it.
+        """
+        return min(self.bound, EXACT)
+
     def beyond(self) -> Problem:
         return Problem(
             "out_of_range", f"a number beyond {self.bound:.2g}, the largest that the model takes", column=self.name
@@ -198,7 +205,10 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
             return (None, field.infinite()) if field.finite else (float(value), None)
         return (None, field.beyond()) if abs(float(value)) > field.bound else (float(value), None)
     if isinstance(value, int | np.integer | np.bool_):
-        return (None, field.inexact()) if abs(int(value)) > EXACT else (float(value), None)
+        size = abs(int(value))
+        if size > EXACT:
+            return None, field.inexact()
+        return (None, field.beyond()) if size > field.bound else (float(value), None)
     if _is_null(value):
         return (math.nan, None) if field.nullable else (None, field.null())
     if type(value).__name__ == "Decimal":
@@ -341,7 +351,7 @@ def plainly_good(each: Field, column: Array) -> bool:
         return False
     if each.type in FLOATS:
         # one pass: NaN and infinity fail the comparison as a large number does
-        bounded = np.abs(column) < (math.inf if column.dtype == np.float16 else EXACT)
+        bounded = np.abs(column) < each.ordinary
         if bounded.all():
             return True
         return each.nullable and bool((bounded | np.isnan(column)).all())

@@ -135,7 +135,7 @@ class Binding:
         kinds = {None if each is None or each.closed or each.type not in FLOATS else each.type for each in fields}
         if len(kinds) != 1 or fields[0] is None or None in kinds:
             return None
-        return fields[0], min(EXACT, *[each.bound for each in fields if each is not None])
+        return fields[0], min(each.ordinary for each in fields if each is not None)
 
     def _at_once(self, table: pa.Table) -> Rows | None:
         """A table of good plain numbers of one type, judged as one array; None where its columns need looking at."""
@@ -143,7 +143,7 @@ class Binding:
         size = table.num_rows * len(self.features)
         if self._plain is None or not size or (vector is None and size > SMALL):
             return None
-        batches = (table if table.column_names == list(self.features) else table.select(self.features)).to_batches()
+        batches = (table if table.schema.names == list(self.features) else table.select(self.features)).to_batches()
         kinds = set(batches[0].schema.types)
         if len(batches) > 1 or len(kinds) > 1 or not kinds.issubset(_PLAIN):
             return None
@@ -240,8 +240,8 @@ def _plainly(each: Field | None, column: pa.ChunkedArray) -> Array | None:
     if column.num_chunks != 1 or column.null_count or not len(column):
         return None
     values = column.chunk(0).to_numpy()
-    most = min(each.bound, EXACT)
-    return values.astype(each.dtype, copy=False) if values.min() > -most and values.max() < most else None
+    plain = values.min() > -each.ordinary and values.max() < each.ordinary
+    return values.astype(each.dtype, copy=False) if plain else None
 
 
 def _take(each: Field, column: pa.ChunkedArray, faults: Faults, *, text: bool) -> Column:
@@ -288,6 +288,9 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     elif pa.types.is_integer(kind):
         values = np.asarray(array.fill_null(0)) if array.null_count else array.to_numpy(zero_copy_only=False)
         _fault(faults, (values > EXACT) | ((values < -EXACT) if values.dtype.kind == "i" else False), each.inexact())
+        if each.bound < EXACT:
+            _fault(faults, (values > each.bound) | (values < -each.bound), each.beyond())
+            values = np.clip(values.astype(np.float64), -each.bound, each.bound)
         floats = values.astype(each.dtype)
         floats[null] = np.nan
         return floats
@@ -295,6 +298,8 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
         _fault(faults, ~null, each.wrong(_kind(kind)))
         return np.full(len(array), np.nan, each.dtype)
     values = array.to_numpy(zero_copy_only=False)
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # a float16 cannot be compared with what it cannot hold
     if each.finite:
         _fault(faults, np.isinf(values), each.infinite())
     if each.bound != math.inf:

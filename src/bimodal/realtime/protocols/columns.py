@@ -28,6 +28,8 @@ def column(field: Field, values: Array, missing: Array | None = None, unit: str 
     values: an array [n, …] of numbers, booleans or objects (str, bytes, None, numbers). missing: bool [n], the rows
     that have no value. unit: of a timestamp that is given as a number.
     """
+    if missing is None and values.dtype == field.dtype and _fits(field, values) and _bounded(field, values):
+        return np.ascontiguousarray(values), []
     values = _readable(field, values, unit)
     if missing is not None and missing.any():
         values = _blanked(values, missing)
@@ -109,7 +111,8 @@ def _bounded(field: Field, values: Array) -> bool:
     """Whether all are plain numbers, told without an array between: NaN and infinity fail the comparisons."""
     if values.dtype.kind != "f" or field.closed or not values.size:
         return False
-    return bool(float(values.min()) > -EXACT and float(values.max()) < EXACT)  # a float16 cannot be compared with it
+    least, most = np.minimum.reduce(values, axis=None), np.maximum.reduce(values, axis=None)
+    return bool(least > -field.ordinary and most < field.ordinary)
 
 
 def _fits(field: Field, values: Array) -> bool:
@@ -128,6 +131,8 @@ def _floats(field: Field, values: Array) -> Array | None:
 def _integers(field: Field, values: Array) -> Array | None:
     """Whole numbers in the range of the field."""
     if values.dtype.kind == "f":
+        if values.dtype == np.float16:
+            values = values.astype(np.float32)  # a float16 cannot be compared with what it cannot hold
         if not (np.abs(values) < EXACT).all():
             return None
         whole = values.astype(np.int64)

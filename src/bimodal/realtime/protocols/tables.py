@@ -50,6 +50,7 @@ class TableDoor:
         self.kind = kind
         self.content_type = kind
         self._limits = served.limits
+        self._last: tuple[tuple[str, ...], Binding] | None = None  # callers send the same columns again and again
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         try:
@@ -80,11 +81,12 @@ class TableDoor:
         asked = choice.of_query(request.query)
         key = self.served.choose(asked.outputs, asked.threshold)
         table, sheet = self._table(request.body)
-        names = table.column_names
+        names = table.schema.names
         binding = self._bound(names, sheet)
         rows, _, problems = binding.rows(table, text=sheet is not None)
         require(problems)
-        kept = asked.kept([name for name in names if name not in binding.features], key[0])
+        fed = set(binding.features)
+        kept = asked.kept([name for name in names if name not in fed], key[0])
         beside = None
         if kept:
             beside = table.select(kept) if sheet is None else sheet.texts(kept)
@@ -112,13 +114,17 @@ class TableDoor:
     def _bound(self, names: Sequence[str], sheet: Sheet | None) -> Binding:
         """The features among the columns; an index that was written into a CSV is none."""
         signature = self.served.signature
-        if sheet is not None and sheet.index not in [each.name for each in signature.inputs]:
+        if sheet is None:
+            if self._last is None or self._last[0] != tuple(names):
+                self._last = tuple(names), Binding.bind(signature, names)
+            return self._last[1]
+        if sheet.index not in [each.name for each in signature.inputs]:
             names = [name for name in names if name != sheet.index]
         by_place = names if signature.named and self.header is False else None  # said to have none: by position
         try:
             return Binding.bind(signature, names, features=by_place)
         except InputError as error:
-            if sheet is not None and not sheet.dialect.header and self.header is None:
+            if not sheet.dialect.header and self.header is None:
                 error.message = f"{error.message}; the first row {HEADLESS}"
             raise
 
