@@ -33,13 +33,13 @@ from bimodal.batch.databases.books import (
     Run,
 )
 from bimodal.batch.databases.contract import CommitUnknown, Database, Mode, Query, Session, TableName, Unfit
+from bimodal.batch.databases.fitting import Fit, taken
 from bimodal.batch.databases.refused import Refused
 from bimodal.batch.marks import Begun, Beside, Mark, Published
 from bimodal.batch.sinks.contract import Encoded, Sink
 from bimodal.batch.sinks.durable import sync_folder, writable
 from bimodal.batch.sources.contract import Source
-from bimodal.errors import OutputExists, OutputHeld, SinkError, UsageError
-from bimodal.field import listed
+from bimodal.errors import OutputHeld, SinkError, UsageError
 
 POLLED = 0.2  # seconds between two tries for the lock
 TRIES = 6  # of one transaction, where the connection is lost each time
@@ -50,13 +50,6 @@ Result = TypeVar("Result")
 
 AGAIN = "an interrupted run had not written its first chunk: a database keeps whole chunks alone, so it begins anew"
 WHOLE = ("create", "replace")  # the modes that leave in a table what the run wrote, and nothing else
-
-
-def _taken(target: TableName) -> str:
-    return (
-        f"the table {target} is there already; --mode append adds rows to it, --mode replace puts the result in its "
-        "place, --mode upsert --key … updates its rows"
-    )
 
 
 class _DoneMeanwhileError(Exception):
@@ -227,7 +220,7 @@ class TableSink(Sink):
 
     def taken(self) -> str:
         changed = self._look(self._changed)
-        return _taken(self._target) + (f"; {changed}" if changed else "")
+        return taken(self._target) + (f"; {changed}" if changed else "")
 
     def see_input(self, source: Source) -> tuple[str, ...]:
         if source.database is None or self.mode.word == "upsert" or self._unmade or not self._beside_it(source):
@@ -295,6 +288,10 @@ class TableSink(Sink):
         known = re.sub(r"[^0-9a-z]", "", run.lower())[:12]
         return TableName(f"bimodal_{known}", self._target.schema)
 
+    @property
+    def _fit(self) -> Fit:
+        return Fit(self.database, self._target, self.mode)
+
     # -- whether it will go -----------------------------------------------------------------------------------------
 
     def check(self, schema: pa.Schema | None = None) -> tuple[str, ...]:
@@ -326,122 +323,7 @@ class TableSink(Sink):
             reason = lacking.removeprefix(f"{self.database.name}: ")
             raise SinkError(f"{self.name} cannot be written: {reason}")
         self._see_books(session)
-        there = self.database.columns(session, self._target)
-        notes: list[str] = []
-        if there is not None and self.mode.word == "create":
-            notes.append(_taken(self._target))
-        if there is None and self.mode.word == "append":
-            notes.append(f"there is no table {self._target} yet: it will be created")
-        if (
-            there is not None
-            and self.mode.word == "replace"
-            and (lost := self.database.left_behind(session, self._target))
-        ):
-            notes.append(f"the table {self._target} has {lost}, which the one that takes its place will not have")
-        if self.mode.word == "upsert":
-            self._check_key(session, there, schema)
-        if schema is not None:
-            types = self._types_of(schema)
-            if there is not None and self.mode.word == "replace":
-                mine = {self._folded(name) for name in types}
-                gone = [name for name in there if self._folded(name) not in mine]
-                if gone:
-                    column = "column" if len(gone) == 1 else "columns"
-                    notes.append(f"the table {self._target} loses the {column} {listed(gone)}: the output has none")
-            if there is not None and self.mode.word in ("append", "upsert"):
-                notes += self._compared(session, types, self._there(session, types) or {})
-        return tuple(notes)
-
-    def _types_of(self, schema: pa.Schema) -> dict[str, str]:
-        types: dict[str, str] = {}
-        seen: dict[str, str] = {}
-        for each in schema:
-            self.database.quote(each.name)
-            other = seen.setdefault(self._folded(each.name), each.name)
-            if each.name in types:
-                raise SinkError(f"the output has two columns called {each.name!r}", column=each.name)
-            if other != each.name:
-                raise SinkError(
-                    f"the output has the columns {other!r} and {each.name!r}, which are one in {self.kind}; leave one "
-                    "out with --keep, or name it otherwise in a --query (AS)",
-                    column=each.name,
-                )
-            types[each.name] = self.database.type_of(each)
-        return types
-
-    def _folded(self, name: str) -> str:
-        return re.sub("[A-Z]", lambda found: found[0].lower(), name) if self.database.folds else name
-
-    def _there(self, session: Session, types: Mapping[str, str]) -> dict[str, str] | None:
-        """The target's columns, spelled as the output's where they are the same."""
-        found = self.database.columns(session, self._target)
-        mine = {self._folded(name): name for name in types}
-        return None if found is None else {mine.get(self._folded(name), name): kind for name, kind in found.items()}
-
-    def _check_key(self, session: Session, there: Mapping[str, str] | None, schema: pa.Schema | None) -> None:
-        key = self.mode.key
-        if not key:
-            raise SinkError(f"--mode upsert needs the columns that tell rows apart: --key {'id' if not key else ''}")
-        for name in key:
-            if schema is not None and name not in schema.names:
-                raise SinkError(
-                    f"the output has no column {name!r} to be the key; --keep {name} carries it along, if the input "
-                    "has it",
-                    column=name,
-                )
-        if there is None:
-            raise SinkError(
-                f"there is no table {self._target} to update; --mode create makes it, then: "
-                f"{self.database.index(self._target, key)}"
-            )
-        if not self.database.unique(session, self._target, key):
-            raise SinkError(
-                f"rows of {self._target} cannot be told apart by {listed(list(key))}: an upsert needs a unique index; "
-                f"make it with: {self.database.index(self._target, key)}",
-                column=key[0],
-            )
-
-    def _compared(self, session: Session, types: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-        """What the output and the target do not have in common: sentences, or a SinkError if it cannot work."""
-        computed = {self._folded(name) for name in self.database.computed(session, self._target)}
-        for name, have in types.items():
-            want = there.get(name)
-            if self._folded(name) in computed:
-                raise SinkError(
-                    f"the table {self._target} makes the values of its column {name!r} itself and takes none; leave it "
-                    "out with --keep, or drop what generates it there",
-                    column=name,
-                )
-            if want is None:
-                raise SinkError(
-                    f"the table {self._target} has no column {name!r}: ALTER TABLE {self.database.spell(self._target)} "
-                    f"ADD COLUMN {self.database.quote(name)} {have}, or choose other columns with --keep",
-                    column=name,
-                )
-            if not self.database.convertible(session, have, want):
-                raise SinkError(
-                    f"the column {name!r} is {have} in the output and {want} in the table {self._target}, which does "
-                    f"not go together; leave it out with --keep, read it as {want} with a --query (CAST), or give the "
-                    f"table's column the type {have}",
-                    column=name,
-                )
-        left = [name for name in there if name not in types]
-        for name in self.database.required(session, self._target):
-            if name in left:
-                raise SinkError(
-                    f"the table {self._target} needs a value in its column {name!r}, and the output has no such "
-                    "column; --keep may carry it along, or give the column a default",
-                    column=name,
-                )
-        notes = [
-            f"the column {name!r} is {have} in the output and {there[name]} in the table {self._target}; it is "
-            "converted, and a value that would change is an error"
-            for name, have in types.items()
-            if self.database.differs(self.database.quote(name), have, there[name]) is not None
-        ]
-        if left:
-            notes.append(f"the table {self._target} keeps its own values in {listed(left)}")
-        return notes
+        return tuple(self._fit.notes(session, schema))
 
     # -- the chunks -------------------------------------------------------------------------------------------------
 
@@ -464,12 +346,12 @@ class TableSink(Sink):
             self._take(pa.ipc.read_schema(pa.py_buffer(begun.schema)))
 
     def _take(self, schema: pa.Schema) -> None:
-        self._schema, self._types = schema, self._types_of(schema)
+        self._schema, self._types = schema, self._fit.types_of(schema)
 
     def settle(self, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
         if self._schema is not None:
             return
-        types, run = self._types_of(schema), self._known()
+        types, run = self._fit.types_of(schema), self._known()
         staging = self.database.spell(self._staging(run))
         columns = ", ".join(f"{self.database.quote(name)} {kind}" for name, kind in types.items())
         settled = schema.serialize().to_pybytes()
@@ -569,13 +451,14 @@ class TableSink(Sink):
         last = self._look(lambda session: self._books.begun(session, self._row(session)).last)
         told = {**report, "rejects": self.show_rejects() or None}
         told.setdefault("end", None if last is None else last.cursor)
-        self._look(self._fits)
+        self._look(lambda session: self._fit.see(session, self._types, self._schema, self._staging(run)))
         try:
             self._publish_once(run, told)
         except SinkError as error:
             if self.mode.word not in ("append", "upsert") or self._look(self._is_done):
                 raise
-            raise self._look(partial(self._blamed, error=error)) from error
+            staging = self._staging(run)
+            raise self._look(partial(self._fit.blamed, types=self._types, staging=staging, error=error)) from error
         return told
 
     def _is_done(self, session: Session) -> bool:
@@ -593,64 +476,6 @@ class TableSink(Sink):
         if self.mode.word in ("create", "replace"):
             return True
         return self.mode.word == "append" and self.database.columns(session, self._target) is None
-
-    def _fits(self, session: Session) -> None:
-        """What can be seen before anything is changed: the target is as it should be, and so are the rows."""
-        there = self._there(session, self._types)
-        if there is not None and self.mode.word == "create":
-            raise OutputExists(_taken(self._target))
-        if self.mode.word == "upsert":
-            self._check_key(session, there, self._schema)
-            self._see_keys(session)
-        if there is None or self.mode.word not in ("append", "upsert"):
-            return
-        self._compared(session, self._types, there)
-        staging = self.database.spell(self._staging(self._known()))
-        for name, have in self._types.items():
-            differs = self.database.differs(self.database.quote(name), have, there[name])
-            query = f"SELECT CASE WHEN EXISTS (SELECT 1 FROM {staging} WHERE {differs}) THEN 1 ELSE 0 END"  # noqa: S608 - names quoted
-            try:
-                changed = differs is not None and session.query(query)[0][0]
-            except SinkError as error:
-                raise self._blamed(session, error) from error
-            if changed:
-                raise SinkError(
-                    f"the column {name!r} is {there[name]} in the table {self._target}, which cannot hold all values "
-                    f"of the output ({have}) as they are; change the column's type, then run the same command again",
-                    column=name,
-                )
-
-    def _blamed(self, session: Session, error: SinkError) -> SinkError:
-        """A value that cannot be converted, with its row and column; another error as it is."""
-        staging = self._staging(self._known())
-        for name, expression in self._values(session).items() if error.column is None else ():
-            row = self.database.failing(session, staging, expression)
-            if row is not None:
-                reason = error.message.rpartition(": ")[2]
-                told = f"row {row:,} of the output, column {name!r}, does not fit the table {self._target}: {reason}"
-                return SinkError(
-                    f"{told}; see to that value in the input, or change the column's type", row=row, column=name
-                )
-        return error
-
-    def _see_keys(self, session: Session) -> None:
-        """No key twice in the output, none that is null."""
-        staging = self.database.spell(self._staging(self._known()))
-        names = [self.database.quote(name) for name in self.mode.key]
-        key, told = ", ".join(names), listed(list(self.mode.key))
-        nulls = " OR ".join(f"{name} IS NULL" for name in names)
-        twice = f"SELECT 1 FROM {staging} GROUP BY {key} HAVING COUNT(*) > 1"  # noqa: S608 - names quoted
-        missing = f"SELECT 1 FROM {staging} WHERE {nulls}"  # noqa: S608 - names quoted
-        for what, inner, remedy in (
-            ("a row has no", missing, "leave out the rows where it is null (a --query with IS NOT NULL)"),
-            ("more than one row has the same", twice, "see to it that the input has each key once"),
-        ):
-            if session.query(f"SELECT CASE WHEN EXISTS ({inner}) THEN 1 ELSE 0 END")[0][0]:
-                raise SinkError(
-                    f"the output cannot update {self._target}: {what} key ({told}); choose other --key columns, or "
-                    + remedy,
-                    column=self.mode.key[0],
-                )
 
     def _publish(self, session: Session, told: Mapping[str, Any]) -> None:
         """All of it, within a transaction."""
@@ -674,16 +499,8 @@ class TableSink(Sink):
             return self.database.replace(session, self._target, staging)
         return [self.database.rename(staging, self._target.name)]
 
-    def _values(self, session: Session) -> dict[str, str]:
-        """For each column of the output the expression that makes it the target's."""
-        there = self._there(session, self._types) or {}
-        return {
-            name: self.database.converted(self.database.quote(name), have, there[name])
-            for name, have in self._types.items()
-        }
-
     def _merged(self, session: Session, staging: TableName) -> list[str]:
-        values = self._values(session)
+        values = self._fit.values(session, self._types)
         if self.mode.word == "upsert":
             return self.database.upsert(self._target, staging, values, self.mode.key)
         return [self.database.insert(self._target, staging, values)]
