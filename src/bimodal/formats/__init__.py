@@ -11,6 +11,7 @@ from bimodal.formats.listed import Listed
 
 FILES: tuple[Listed, ...] = (
     Listed("python", "Python"),
+    Listed("gguf", "Gguf"),
     Listed("onnx", "Onnx", inline=True),
     Listed("torch", "Torch"),
     Listed("keras", "Keras"),

@@ -21,7 +21,7 @@ def is_causal(kinds: list[Any]) -> bool:
 def runtime(torch: Any, transformers: Any, tokenizer: Any, model: Any) -> tuple[Generating, Signature, dict[str, Any]]:
     """The runtime, what it takes and gives, and what to tell of it."""
     template = getattr(tokenizer, "chat_template", None) is not None
-    signature = Signature(_inputs(template=template), ANSWER)
+    signature = Signature(inputs(template=template), ANSWER)
     places = getattr(model.config, "max_position_embeddings", None)
     limits = [each for each in (tokenizer.model_max_length, places) if each is not None and 0 < each <= LONGEST]
     room = min(limits, default=None)
@@ -29,7 +29,8 @@ def runtime(torch: Any, transformers: Any, tokenizer: Any, model: Any) -> tuple[
     return Generating(torch, transformers, tokenizer, model, room, signature), signature, facts
 
 
-def _inputs(*, template: bool) -> tuple[Field, ...]:
+def inputs(*, template: bool) -> tuple[Field, ...]:
+    """What a model that generates text takes: one text, or a conversation where it has a template for them."""
     text = Field("text", "string", example="Once upon a time")
     if not template:
         return (text, *OPTIONS)

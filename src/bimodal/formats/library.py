@@ -17,6 +17,7 @@ INSTALL = {
     "torch": "bimodal[torch]",
     "keras": "bimodal[keras]",
     "transformers": "bimodal[huggingface]",
+    "llama_cpp": "bimodal[gguf]",
     "joblib": "bimodal[sklearn]",
     "pandas": "bimodal[sklearn]",
     "sklearn": "bimodal[sklearn]",
@@ -33,6 +34,7 @@ INSTALL = {
     "sqlalchemy": "bimodal[sql]",
 }
 CALLED = {
+    "llama_cpp": "llama-cpp-python",
     "sklearn": "scikit-learn",
     "imblearn": "imbalanced-learn",
     "skopt": "scikit-optimize",
