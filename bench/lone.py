@@ -3,7 +3,8 @@
     python tasks.py bench lone
 
 "Without" is the same batcher held to one row a batch, which goes at once; a batch waits for the end of the loop's turn,
-to see who else came in it. Both take turns, now this one first and now the other; medians of the rounds' medians.
+to see who else came in it, unless the wire tells that nobody can (the request is `alone`: its connection is the only
+one, and brought nothing else). Both take turns, now this one first and now the other; medians of the rounds' medians.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--requests", type=int, default=2000, help="in each round")
     asked = options.parse_args()
-    print("| model | with batching, µs | without, µs | ratio |\n| --- | ---: | ---: | ---: |")
+    print("| model | alone, µs | not known to be, µs | without batching, µs | first / last |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for case in (models.linear(), models.mixed()):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the server's own loop
             runner.run(compare(case, asked.requests))
@@ -40,25 +42,27 @@ async def compare(case: Case, requests: int) -> None:
     """One line of the table."""
     model = load(case.model, runtime="exact")
     try:
-        ways = {most: held(wire([model], Limits()), model.name, most) for most in (1, None)}
-        seen: dict[int | None, list[float]] = {most: [] for most in ways}
+        wired = wire([model], Limits())
+        one = held(wire([model], Limits()), model.name)
+        ways = {"alone": (wired, True), "in company": (wired, False), "without": (one, False)}
+        seen: dict[str, list[float]] = {way: [] for way in ways}
         for turn in range(ROUNDS):
-            for most, wired in list(ways.items())[:: 1 if turn % 2 else -1]:
-                seen[most].append(median(await times(wired, case, requests)))
-        together, alone = (1e6 * median(seen[most]) for most in (None, 1))
-        print(f"| {case.name} | {together:.1f} | {alone:.1f} | {together / alone:.2f} |", flush=True)
+            for way, (asked, alone) in list(ways.items())[:: 1 if turn % 2 else -1]:
+                seen[way].append(median(await times(asked, case, requests, alone=alone)))
+        told = [1e6 * median(seen[way]) for way in ways]
+        print(f"| {case.name} | {' | '.join(f'{each:.1f}' for each in told)} | {told[0] / told[2]:.2f} |", flush=True)
     finally:
         model.close()
 
 
-def held(wired: Wired, name: str, most: int | None) -> Wired:
-    """The app, its batches held to so many rows."""
-    if most is not None:
-        wired.service.find(name).batcher._most = most  # no user has a use for a setting of this
+def held(wired: Wired, name: str) -> Wired:
+    """The app, its batches held to one row."""
+    batcher = wired.service.find(name).batcher
+    batcher._most = batcher._full = 1  # no user has a use for a setting of this
     return wired
 
 
-async def times(wired: Wired, case: Case, requests: int) -> Iterable[float]:
+async def times(wired: Wired, case: Case, requests: int, *, alone: bool) -> Iterable[float]:
     """Seconds of each request, one after the other."""
     loop = asyncio.get_running_loop()
     seen = []
@@ -66,7 +70,7 @@ async def times(wired: Wired, case: Case, requests: int) -> Iterable[float]:
         answered: asyncio.Future[Response] = loop.create_future()
         body = case.bodies[number % len(case.bodies)]
         start = perf_counter()
-        request = Request("POST", "/predict", "", {b"content-type": b"application/json"}, body, monotonic())
+        request = Request("POST", "/predict", "", {b"content-type": b"application/json"}, body, monotonic(), alone)
         wired.app(request, answered.set_result)
         response = await answered
         seen.append(perf_counter() - start)

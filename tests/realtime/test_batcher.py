@@ -61,6 +61,22 @@ def test_a_lone_request_never_waits_for_company(inline: bool) -> None:
     asyncio.run(run())
 
 
+def test_a_request_that_is_known_to_be_alone_is_answered_at_once() -> None:
+    async def run() -> None:
+        fake, window = Fake(), Window()
+        queue = batcher(fake, window)
+        queue.submit(window.work("a", 1.0))
+        alone = window.work("b", 2.0)
+        alone.alone = True
+        queue.submit(alone)
+        assert fake.calls == [[1, 2]]  # before the turn has ended, and with who came earlier in it
+        assert window.answers == {"a": [10], "b": [20]}
+        await turns()
+        assert fake.calls == [[1, 2]]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("inline", [True, False])
 def test_every_waiter_gets_an_error_when_rows_are_lost(inline: bool) -> None:
     async def run() -> None:

@@ -68,6 +68,30 @@ class TestAnswers:
             time.sleep(0.001)
         assert client.answer().body == body
 
+    def test_a_request_is_alone_where_nothing_else_can_come_in_its_turn(self, server: Running, client: Client) -> None:
+        def alone() -> list[bool]:
+            told = [each.alone for each in server.app.requests]
+            server.app.requests.clear()
+            return told
+
+        client.post("/echo", b"x").answer()
+        client.send(b"POST /echo HTTP/1.1\r\n", HOST, b"content-length: 4\r\n\r\nin")
+        time.sleep(0.02)
+        client.send(b" 2")
+        client.answer()
+        assert alone() == [True, True]
+        client.send(b"POST /echo HTTP/1.1\r\n%bcontent-length: 1\r\n\r\nx" % HOST * 3)
+        for _ in range(3):
+            client.answer()
+        assert alone()[0] is False  # more had come with it
+        with server.connect() as other:
+            other.post("/echo", b"x").answer()
+            client.post("/echo", b"x").answer()
+            assert alone() == [False, False]
+        wait_for(lambda: len(server.listener.connections) == 1)
+        client.post("/echo", b"x").answer()
+        assert alone() == [True]
+
     def test_pipelined_answers_come_in_the_order_of_the_requests(self, client: Client) -> None:
         slow_first = [0.08, 0.0, 0.04, 0.0, 0.02]
         lines = [f"GET /later{delay}?{number} HTTP/1.1\r\n".encode() for number, delay in enumerate(slow_first)]

@@ -1,8 +1,9 @@
 """Requests predicted together: natural batching, without a timer.
 
 What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
-end of that turn. A model that must not run on the loop is called beside it, one call at a time; while it is busy
-requests gather, and the next call takes all that fit the largest batch within the latency goal.
+end of that turn, or at once where the wire knows that nothing else can come in it. A model that must not run on the
+loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
+largest batch within the latency goal.
 
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
@@ -81,6 +82,7 @@ class Work(msgspec.Struct, eq=False):
     parse: float = 0.0
     extra: Any = None
     rank: int = RANK
+    alone: bool = False  # no other can come in this turn
     settled: bool = False
     queue: Batcher | None = None  # where it waits
 
@@ -138,7 +140,8 @@ class Batcher:
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def submit(self, work: Work) -> None:
-        """Take a work; it is settled at the end of this turn of the loop or later. Raises Overloaded, Unavailable."""
+        """Take a work; it is settled at the end of this turn of the loop or later; one that is alone, or fills a batch,
+        at once where the model runs on the loop. Raises Overloaded, Unavailable."""
         if self.stopped:
             raise Unavailable("the server is shutting down")
         if self.waiting_rows:
@@ -147,12 +150,12 @@ class Batcher:
             self.admission.admit(ahead, self._run_until - now, work.deadline - now, self._full)
         works = self._turn.get(work.key)
         if works is None:
-            if not self._turn:
+            if not self._turn and not work.alone:
                 asyncio.get_running_loop().call_soon(self._end_turn)
             self._turn[work.key] = works = []
         works.append(work)
         self._turn_rows += work.count
-        if self._turn_rows >= self._full:
+        if work.alone or self._turn_rows >= self._full:
             self._end_turn()
 
     def leave(self, work: Work) -> None:

@@ -23,6 +23,7 @@ class Request(msgspec.Struct, eq=False):
     headers: Mapping[bytes, bytes]
     body: bytes
     received: float  # time.monotonic() when the head was complete
+    alone: bool = False  # the wire knows that no other request can come in this turn of the loop
 
 
 class Response(msgspec.Struct):

@@ -258,6 +258,7 @@ class Connection(asyncio.Protocol):
             self._take = self._discard
         if length:
             request.body = data[end:stop]
+        request.alone = self._is_alone()
         exchange.call(self._app, request)
         return data[stop:]
 
@@ -312,8 +313,13 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         self._more = bool(rest)
         self._take = self._take_head if body.head.keep_alive else self._discard
+        body.request.alone = self._is_alone()
         body.finish(self._app)
         return rest
+
+    def _is_alone(self) -> bool:
+        """Whether the request taken last is all that can come in this turn."""
+        return not self._more and len(self.queue) == 1 and len(self.listener.connections) == 1
 
     def _discard(self, data: bytes) -> bytes:
         return b""

@@ -79,14 +79,19 @@ class InstancesDoor(RowsDoor):
                 if self._ragged:
                     key = (*key, len(read.values[0]))
                 now, extra = monotonic(), (read.shape, NOTHING)
-                return Work(
+                work = Work(
                     self, request, respond, read.gather, read.values, read.count, key, deadline, now, now - start, extra
                 )
+                work.alone = request.alone
+                return work
         rows, shape, asked, spare = self._read(data, choice.of_query(request.query))
         key = self.served.choose(asked.outputs, asked.threshold)
         extra = (shape, {name: spare[name] for name in asked.kept(list(spare), key[0])})
         now, key = monotonic(), self.served.lane(key, rows)
-        return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
+        parse, alone = now - start, request.alone
+        return Work(
+            self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, parse, extra, alone=alone
+        )
 
     # -- the full verdict -------------------------------------------------------------------------------------------
 

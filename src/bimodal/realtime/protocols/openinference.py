@@ -134,7 +134,10 @@ class InferDoor:
         if self.served.ragged:
             key = (*key, len(values[0]))
         now = monotonic()
-        return Work(self, request, respond, self._gather, values, count, key, deadline, now, now - start, told.id, rank)
+        parse, alone = now - start, request.alone
+        return Work(
+            self, request, respond, self._gather, values, count, key, deadline, now, parse, told.id, rank, alone
+        )
 
     def _known(self, wanted: Sequence[Any]) -> Key:
         """The key of outputs alone, made once for each choice of them."""

@@ -110,14 +110,18 @@ class RowsDoor:
                 if self._ragged:
                     key = (*key, len(values[0]))
                 now = monotonic()
-                return Work(self, request, respond, fast.gather, values, count, key, deadline, now, now - start)
+                parse, alone = now - start, request.alone
+                return Work(self, request, respond, fast.gather, values, count, key, deadline, now, parse, alone=alone)
         rows, asked, spare = self.judged(data, choice.of_query(request.query))
         key = self.served.choose(asked.outputs, asked.threshold)
         names = asked.kept(list(spare), key[0])
         extra = {name: spare[name] for name in names} or None
         now = monotonic()
         key = self.served.lane(key, rows)
-        return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
+        parse, alone = now - start, request.alone
+        return Work(
+            self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, parse, extra, alone=alone
+        )
 
     def judged(self, data: bytes, query: Choice = choice.NONE) -> tuple[Rows, Choice, Mapping[str, list[Any]]]:
         """The Rows of a body, what it asks for, and its columns that are no features. Raises InputError."""

@@ -93,7 +93,10 @@ class TableDoor:
         extra = (beside, sheet is None or sheet.dialect.header or not self.mirrors)
         key = self.served.lane(key, rows)
         now = monotonic()
-        return Work(self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, now - start, extra)
+        parse, alone = now - start, request.alone
+        return Work(
+            self, request, respond, gather.ready, [rows], rows.count, key, deadline, now, parse, extra, alone=alone
+        )
 
     def _table(self, body: bytes) -> tuple[pa.Table, Sheet | None]:
         """The table of a body; of a CSV, its Sheet too."""

@@ -61,6 +61,7 @@ class WholeDoor:
             now - start,
             reply,
             rank,
+            request.alone,
         )
 
     def recheck(self, work: Work) -> Rows:
