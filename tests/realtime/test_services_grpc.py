@@ -236,6 +236,11 @@ def test_statistics_count_what_was_predicted(caller: Caller) -> None:
         assert (stats.name, stats.inference_count, stats.execution_count) == ("inline", 5, 1)
         assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (2, 1)
         assert stats.inference_stats.success.ns > 0
+        assert 0 < stats.inference_stats.fail.ns < 60e9
+    caller.stream("ModelStreamInfer", [vectors([[1.0]])])
+    (later,) = caller.ask("ModelStatistics", service_pb2.ModelStatisticsRequest()).model_stats
+    assert later.inference_stats.fail.count == 2
+    assert stats.inference_stats.fail.ns < later.inference_stats.fail.ns < 60e9
 
 
 @pytest.mark.parametrize(("name", "ready"), [("inline", True), ("other", False)])

@@ -69,10 +69,10 @@ class Streams:
         self.open += 1
         return Pieces(self, _Streamed(self._model, rows, key, self._leave), span)
 
-    def failed(self, error: Exception) -> Exception:
-        """Count what has no answer, or no whole one."""
+    def failed(self, error: Exception, seconds: float = 0.0) -> Exception:
+        """Count what has no answer, or no whole one, so many seconds after it was asked for."""
         code = error.code if isinstance(error, BimodalError) else "internal"
-        self.ledger.refused(STREAM, status(error), code)
+        self.ledger.refused(STREAM, status(error), code, seconds)
         return error
 
     def _leave(self) -> None:
@@ -105,7 +105,8 @@ class Pieces(AsyncIterator[Rows]):
         self._streams = streams
         self._given = given
         self._span = span
-        self._deadline = monotonic() + span
+        self._began = monotonic()
+        self._deadline = self._began + span
         self._over = False
         self._release = streams.hold()
         streams.enter(self)
@@ -146,7 +147,7 @@ class Pieces(AsyncIterator[Rows]):
 
     def _failed(self, error: Exception) -> Exception:
         self.close()
-        return self._streams.failed(error)
+        return self._streams.failed(error, monotonic() - self._began)
 
 
 class _Streamed:

@@ -35,7 +35,9 @@ Cancel = Callable[[], None]
 
 
 class Reply(Protocol):
-    """Where an answer goes: the end of a call, or a place in a stream."""
+    """Where an answer goes: the end of a call, or a place in a stream. received: when it was asked for, monotonic."""
+
+    received: float
 
     def __call__(self, response: Response) -> None: ...
 
@@ -45,10 +47,11 @@ class Reply(Protocol):
 class Single:
     """The one answer of a call."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "received")
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.received = call.received
 
     def __call__(self, response: Response) -> None:
         self._call.respond(response.body, response.headers)
@@ -299,7 +302,7 @@ class InferDoor:
     def refuse(self, reply: Reply, error: BaseException) -> None:
         """Tell why there is no answer, and count it."""
         code = error.code if isinstance(error, BimodalError) else "internal"
-        self.served.ledger.refused(ROUTE, failure.status(error), code)
+        self.served.ledger.refused(ROUTE, failure.status(error), code, monotonic() - reply.received)
         reply.fail(error)
 
 

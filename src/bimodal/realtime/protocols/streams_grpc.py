@@ -54,7 +54,8 @@ class Place:
         self.told: bytes | None = None
         self.work: Work | None = None
         self.pieces: Pieces | None = None
-        self.until = monotonic() + stream.patience
+        self.received = monotonic()
+        self.until = self.received + stream.patience
         self.final = ASKS in data and _asks(data)
 
     def __call__(self, response: Response) -> None:
