@@ -40,6 +40,7 @@ COMPARISONS = (
     "streaming",
     "peers",
     "lone",
+    "tensors",
     "client",
     "contracts",
 )
