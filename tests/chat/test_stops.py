@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bimodal.chat.stops import Stops
+from bimodal.runtimes.stops import Stops
 
 texts = st.text("ab\n", max_size=12)
 

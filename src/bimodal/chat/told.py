@@ -8,9 +8,9 @@ from typing import Any
 
 from bimodal.chat.asked import Asked
 from bimodal.chat.speaker import Speaker
-from bimodal.chat.stops import Stops
 from bimodal.errors import BimodalError
 from bimodal.rows import Rows
+from bimodal.runtimes.stops import Stops
 
 KINDS = {429: "rate_limit_error", 404: "invalid_request_error"}
 INTERNAL = "something went wrong here; the server's log has the reason"

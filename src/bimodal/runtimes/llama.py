@@ -6,7 +6,9 @@ the beginning of the one before and had been computed in whole batches is not co
 
 from __future__ import annotations
 
+import codecs
 import ctypes
+import inspect
 import logging
 import os
 import queue
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +25,7 @@ from bimodal.errors import InputError
 from bimodal.rows import Rows
 from bimodal.runtimes.collected import collected
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.stops import Stops
 from bimodal.runtimes.yielding import Yielding
 from bimodal.signature import Signature
 
@@ -30,6 +34,7 @@ ROOM = 4096  # tokens, where the model was trained for more and nobody says: its
 USUAL = 256  # tokens of an answer, where the caller does not say
 SEED = 1  # of an answer for which the caller leaves all to the model: the same each time
 TRIED = 4  # tokens that are computed to see how fast a number of threads is
+GENERATE = {"temperature": "temp"}  # what `generate` calls otherwise than `create_completion`
 NEAR = 1.1  # times the shortest time that fewer threads may take
 
 
@@ -57,9 +62,8 @@ class Llamas(Runtime):
         self._llama_cpp = llama_cpp
         self.streams = options.streams
         self._free: queue.Queue[Any] = queue.Queue()
-        kind = counted(llama_cpp)
         for _ in range(options.streams):
-            self._free.put(kind(path, **_settings(llama_cpp, path, options)))
+            self._free.put(llama_cpp.Llama(path, **_settings(llama_cpp, path, options)))
         first = self._free.queue[0]
         self._threads = options.n_threads or _threads(llama_cpp, first, may_try=may_try)
         for each in self._free.queue:
@@ -94,16 +98,31 @@ class Llamas(Runtime):
     def _answer(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
         llama = self._free.get()  # one that a reader has just left may take a moment
         try:
-            asked = _asked(llama, record)
-            tokens = asked["prompt"]
-            asked["max_tokens"] = self._most(record, len(tokens))
-            yield {"prompt_tokens": len(tokens)}
-            llama.begin(tokens)
-            with closing(llama.create_completion(**asked)) as chunks:
-                for chunk in chunks:
-                    yield _piece(chunk["choices"][0], llama.count)
+            question = _question(llama, record)
+            most = self._most(record, len(question.tokens))
+            yield {"prompt_tokens": len(question.tokens)}
+            yield from self._said(llama, question, most)
         finally:
             self._free.put(llama)
+
+    def _said(self, llama: Any, question: Question, most: int) -> Iterator[dict[str, Any]]:
+        """The pieces: one a token, also where its text is still to come, so that a reader who left is noticed."""
+        over = partial(self._llama_cpp.llama_vocab_is_eog, self._llama_cpp.llama_model_get_vocab(llama.model))
+        words, stops = codecs.getincrementaldecoder("utf-8")("ignore"), Stops(question.stops)
+        reason, count = "stop", 0
+        with closing(begun(llama, question)) as tokens:
+            for token in tokens:
+                if over(token):
+                    break
+                count += 1
+                yield {"text": stops.feed(words.decode(llama.detokenize([token]))), "completion_tokens": count}
+                if stops.found:
+                    break
+                if count == most:
+                    reason = "length"
+                    break
+        rest = stops.feed(words.decode(b"", final=True)) + stops.rest()
+        yield {"text": rest, "completion_tokens": count, "finish_reason": reason}
 
     def _most(self, record: dict[str, Any], there: int) -> int:
         """How many tokens the answer may have. Raises InputError."""
@@ -172,37 +191,60 @@ def _threads(llama_cpp: Any, llama: Any, *, may_try: bool) -> int:
     return next(count for count in counts if times[count] <= min(times.values()) * NEAR)
 
 
-def _asked(llama: Any, record: dict[str, Any]) -> dict[str, Any]:
-    """What `create_completion` is asked for, the question as tokens. Raises InputError."""
+@dataclass(frozen=True)
+class Question:
+    """tokens: with the template around them. drawing: what `generate` is told. stops: texts that end the answer."""
+
+    tokens: list[int]
+    drawing: dict[str, Any]
+    seed: int
+    stops: tuple[str, ...] = ()
+
+
+def _question(llama: Any, record: dict[str, Any]) -> Question:
+    """As the library puts it itself. Raises InputError."""
     messages, text = record.get("messages"), record.get("text")
     if (messages is None) == (text is None):
         raise InputError("either text or messages must be given", column="text")
-    options = {"stream": True, **_drawing(record)}
+    drawn = _drawn(record)
+    seed = drawn.pop("seed")
     if text is not None:
-        return {"prompt": llama.tokenize(text.encode(), special=True), **options}
+        given = {GENERATE.get(name, name): value for name, value in drawn.items()}
+        return Question(llama.tokenize(text.encode(), special=True), given, seed)
     heard = Overheard(llama)
     try:
-        type(llama).create_chat_completion(heard, messages, **options)
+        type(llama).create_chat_completion(heard, messages, stream=True, **drawn)
     except Exception as error:  # the template is the model's own code, in a sandbox
         log.info("a template refused messages", exc_info=error)
         raise InputError(
             "the model's chat template does not take these messages: their roles, or their order", column="messages"
         ) from error
-    return heard.asked
+    asked = {GENERATE.get(name, name): value for name, value in heard.asked.items()}
+    known = inspect.signature(llama.generate).parameters
+    given = {name: value for name, value in asked.items() if name in known}
+    stops = asked.get("stop") or ()
+    return Question(asked["prompt"], given, seed, tuple(each for each in stops if each))
 
 
-def _drawing(record: dict[str, Any]) -> dict[str, Any]:
+def begun(llama: Any, question: Question) -> Generator[int]:
+    """The answer's tokens. What the last question left is forgotten, but for whole batches of one that begins alike."""
+    tokens, before = question.tokens, llama.__dict__.get("asked", ())
+    pairs = zip(before, tokens[:-1], strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    llama.n_tokens = min(llama.n_tokens, alike // llama.n_batch * llama.n_batch)
+    llama.asked = tuple(tokens)
+    llama.set_seed(question.seed)
+    made: Generator[int] = llama.generate(tokens, **question.drawing)
+    return made
+
+
+def _drawn(record: dict[str, Any]) -> dict[str, Any]:
     """How tokens are drawn: what the caller does not say is as llama-cpp-python has it; the seed is always said."""
     given = {name: record[name] for name in ("temperature", "top_p") if record.get(name) is not None}
     seed = record.get("seed")
     if seed is None:
         seed = secrets.randbits(32) if given else SEED
     return {**given, "seed": seed % 2**32}
-
-
-def _piece(choice: dict[str, Any], count: int) -> dict[str, Any]:
-    told = {"text": choice["text"], "completion_tokens": count}
-    return {**told, "finish_reason": choice["finish_reason"]} if choice["finish_reason"] else told
 
 
 class Overheard:
@@ -218,28 +260,3 @@ class Overheard:
     def create_completion(self, **asked: Any) -> Iterator[Any]:
         self.asked = asked
         return iter(())
-
-
-def counted(llama_cpp: Any) -> type:
-    """The library's Llama, which also counts an answer's tokens, and begins each as if it were the first."""
-
-    class Counted(llama_cpp.Llama):  # type: ignore[misc] # the library is optional
-        asked: Sequence[int] = ()  # the question before
-        count = 0
-        n_tokens: int
-
-        def begin(self, tokens: Sequence[int]) -> None:
-            """Forget what the last answer left, but for the whole batches of a question that begins alike."""
-            alike = sum(
-                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.asked, tokens[:-1], strict=False))
-            )
-            self.n_tokens = min(self.n_tokens, alike // self.n_batch * self.n_batch)
-            self.asked, self.count = tuple(tokens), 0
-
-        def generate(self, *arguments: Any, **named: Any) -> Generator[int]:
-            for token in super().generate(*arguments, **named):
-                if not llama_cpp.llama_vocab_is_eog(self._model.vocab, token):
-                    self.count += 1
-                yield token
-
-    return Counted
