@@ -25,6 +25,7 @@ from bimodal.golden import Golden
 from bimodal.realtime import keeper
 from bimodal.realtime.catalogue import ready
 from bimodal.realtime.once import answer_once
+from bimodal.realtime.protocols.description import REPOSITORY
 from bimodal.realtime.server import Server
 from bimodal.realtime.serving import prepare
 from bimodal.rows import Rows
@@ -227,6 +228,10 @@ def test_golden_rows_that_are_answered_otherwise_keep_a_model_from_serving(tmp_p
             ready(model, 0.0)
 
 
+def test_what_callers_may_do_is_announced(shop: Shop) -> None:
+    assert REPOSITORY in shop.client.get_server_metadata()["extensions"]
+
+
 def test_only_what_is_in_the_repository_can_be_named(shop: Shop) -> None:
     status, told = shop.load("scor")
     assert (status, told["code"]) == (404, "not_found")
@@ -333,6 +338,7 @@ def test_what_changes_in_a_folder_that_is_polled_is_served(tmp_path: Path, monke
         _wait(lambda: shop.answer("/models/score") == 1)
         status, told = shop.ask("/v2/repository/models/score/unload", {})
         assert (status, "take its folder out" in told["error"]) == (400, True)
+        assert REPOSITORY not in shop.client.get_server_metadata()["extensions"]
     finally:
         shop.close()
 
@@ -383,6 +389,8 @@ def test_a_server_without_a_repository_says_so(tmp_path: Path) -> None:
     path = f"{tmp_path / 'model.py'}:Times"
     told = answer_once([path], "POST", "/v2/repository/index", body, loading=loading)
     assert [(each["name"], each["state"]) for each in json.loads(told.body)] == [("Times", "READY")]
+    told = answer_once([path], "GET", "/v2", loading=loading)
+    assert REPOSITORY not in json.loads(told.body)["extensions"]
 
 
 def test_one_request_is_answered_from_a_repository(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from bimodal.errors import NotFound, Overloaded
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.calls import Status
 from bimodal.realtime.protocols import streams_grpc
+from bimodal.realtime.protocols.description import EXTENSIONS
 from tests.models import CASES, IRIS
 from tests.realtime.callers import SERVICE, Caller, FakeCall, Refused, request, told
 from tests.realtime.desk import Desk
@@ -220,6 +221,7 @@ def test_the_server_and_its_model_tell_of_themselves(caller: Caller) -> None:
     assert caller.ask("ServerReady", service_pb2.ServerReadyRequest()).ready
     server = caller.ask("ServerMetadata", service_pb2.ServerMetadataRequest())
     assert (server.name, server.version) == ("bimodal", bimodal.__version__)
+    assert list(server.extensions) == [each for each in EXTENSIONS if each != "model_repository"]
     model = caller.ask("ModelMetadata", service_pb2.ModelMetadataRequest(name="inline"))
     assert [(each.datatype, list(each.shape)) for each in model.inputs] == [("FP64", [-1, 4])]
     assert list(model.versions) == [onnx().version]
@@ -270,5 +272,5 @@ def test_the_repository_is_asked_as_over_http(caller: Caller, package: str, monk
     with pytest.raises(Refused) as refused:
         caller.ask(f"{package}/RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name="strange"))
     assert refused.value.status is Status.NOT_FOUND
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="bimodal serve FOLDER"):  # there is no repository
         caller.ask(f"{package}/RepositoryModelUnload", service_pb2.RepositoryModelUnloadRequest(model_name="inline"))

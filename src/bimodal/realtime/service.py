@@ -23,10 +23,12 @@ from bimodal.realtime.shelf import Shelf
 from bimodal.realtime.states import NO_REPOSITORY, READY, check_load, check_unload, entry
 from bimodal.realtime.streaming import Pieces, Streams
 from bimodal.rows import Rows
+from bimodal.settings import CONTROLS
 
 log = logging.getLogger("bimodal.realtime")
 
 T = TypeVar("T")
+_, EXPLICIT, _ = CONTROLS
 _LOOK = 0.1  # seconds between two looks whether the answers in pieces are over
 
 
@@ -207,10 +209,11 @@ class Service:
         threshold: float | None = None,
         target: float | None = None,
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
-        room: bool = False,
+        repository: str | None = None,
     ) -> None:
-        """defaults: of models that have outputs and a threshold of their own, by name. room: several models may have
-        one name, in different versions.
+        """defaults: of models that have outputs and a threshold of their own, by name. repository: how that of the
+        server is controlled (`settings.CONTROLS`), where it has one: several models may have one name, in different
+        versions.
         """
         self.limits = limits
         self.metrics = metrics
@@ -218,11 +221,12 @@ class Service:
         self.leaving: set[Callable[[], None]] = set()  # told when the server begins to drain: calls that are held open
         self.shelf = Shelf()
         self.control: Control | None = None
+        self.loads = repository == EXPLICIT  # whether callers may load and unload
         self.retiring: set[asyncio.Task[None]] = set()
         self._given = {"outputs": outputs, "threshold": threshold}
         self._target, self._defaults = target, defaults or {}
         twice = [name for name, times in Counter(each.name for each in models).items() if times > 1]
-        if twice and not room:
+        if twice and repository is None:
             raise UsageError(f"two models are called {twice[0]!r}; serve one of them under another name")
         self.shelf.change([self.made(model) for model in models])
 

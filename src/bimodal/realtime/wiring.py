@@ -28,7 +28,7 @@ from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
 from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
-from bimodal.realtime.protocols.description import EXTENSIONS, configuration, metadata
+from bimodal.realtime.protocols.description import configuration, extensions, metadata
 from bimodal.realtime.protocols.media import Media
 from bimodal.realtime.protocols.methods import methods
 from bimodal.realtime.protocols.openinference import InferDoor
@@ -117,7 +117,7 @@ def wire(
         threshold=threshold,
         target=queue_target,
         defaults=told.get("defaults"),
-        room=repository is not None,
+        repository=None if repository is None else str(repository["control"]),
     )
     service.shelf.change((), aliases=stock.get("aliases"), chosen=stock.get("defaults"))
     counters.describe(lambda: [_labels(each.model) for each in service.shelf])
@@ -241,8 +241,8 @@ PROVIDERS: tuple[Provider, ...] = (
 
 def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
     """What tells of the server and its models: pages, documents, lists. paths: more of /openapi.json."""
-    server = {"name": "bimodal", "version": __version__, "extensions": EXTENSIONS}
     service = catalogue.service
+    server = {"name": "bimodal", "version": __version__, "extensions": extensions(service)}
 
     @lru_cache(maxsize=1)
     def document(generation: int) -> bytes:

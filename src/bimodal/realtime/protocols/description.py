@@ -9,21 +9,27 @@ import msgspec
 from bimodal.field import Field
 from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY
 from bimodal.realtime.protocols.rows import plain
-from bimodal.realtime.service import Served
+from bimodal.realtime.service import Served, Service
 
 TABULAR = "bimodal_tabular"  # nulls, categories, timestamps: docs/openinference.md
+REPOSITORY = "model_repository"  # announced where callers may load and unload
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
     "generate",
     "model_configuration",
-    "model_repository",
+    REPOSITORY,
     "parameters",
     "schedule_policy",
     "statistics",
     TABULAR,
 )
 LABELS = 100  # categories of one column that the metadata lists
+
+
+def extensions(service: Service) -> list[str]:
+    """Those that the server announces."""
+    return [name for name in EXTENSIONS if service.loads or name != REPOSITORY]
 
 
 def metadata(served: Served) -> dict[str, Any]:

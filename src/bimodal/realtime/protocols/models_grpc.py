@@ -39,7 +39,7 @@ def methods(service: Service, metrics: Metrics) -> dict[str, Unary]:
         "ServerMetadata": lambda request: {
             "name": "bimodal",
             "version": __version__,
-            "extensions": description.EXTENSIONS,
+            "extensions": description.extensions(service),
         },
         "ModelMetadata": lambda request: metadata(find(request)),
         "ModelConfig": lambda request: {"config": configuration(find(request))},
