@@ -6,6 +6,8 @@ as it says, and never with a fault of the server.
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -71,11 +73,37 @@ def ask(operation: Any, mode: GenerationMode, count: int, session: requests.Sess
     def asked(case: Any) -> None:
         response = case.call(session=session)
         statuses[response.status_code] += 1
-        # a caller who waits for a microsecond is told 504, as the document says
-        assert response.status_code < 500 or response.status_code == 504, (case.as_curl_command(), response.text)
+        if response.status_code == 504:  # a caller who waits for a microsecond is told so, as the document says
+            assert wish(response.request) <= response.elapsed, (case.as_curl_command(), response.text)
+        else:
+            assert response.status_code < 500, (case.as_curl_command(), response.text)
         case.validate_response(response, checks=CHOSEN)
 
     asked()
+
+
+def wish(request: requests.PreparedRequest) -> float:
+    """Seconds within which a request wants its answer; infinity where it does not say."""
+    told = request.headers.get("x-request-timeout-ms")
+    wished = [] if told is None else [float(told) / 1e3]
+    sent: Any = request.body
+    try:
+        body = json.loads(sent or b"null")
+    except ValueError:
+        body = None
+    parameters = body.get("parameters") if isinstance(body, dict) else None
+    if isinstance(parameters, dict) and isinstance(parameters.get("timeout"), int) and parameters["timeout"] > 0:
+        wished.append(parameters["timeout"] / 1e6)
+    return min(wished, default=math.inf)
+
+
+def test_a_wish_is_read_from_header_and_body() -> None:
+    def wished(body: Any, **headers: str) -> float:
+        return wish(requests.Request("POST", "http://h/", json=body, headers=headers).prepare())
+
+    assert wished({"rows": []}) == wished([1]) == wished({"parameters": {"timeout": 0}}) == math.inf
+    assert wished({"parameters": {"timeout": 2}}) == 2e-6
+    assert wished({"parameters": {"timeout": 2}}, **{"X-Request-Timeout-Ms": "0.001"}) == 1e-6
 
 
 def test_answers_are_as_the_document_says(url: str) -> None:
