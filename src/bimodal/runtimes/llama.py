@@ -32,6 +32,8 @@ from bimodal.signature import Signature
 log = logging.getLogger("bimodal.model")
 ROOM = 4096  # tokens, where the model was trained for more and nobody says: its memory grows with them
 USUAL = 256  # tokens of an answer, where the caller does not say
+WAITING = 8  # answers that wait for the end of others before one more is refused
+WAIT = 1.0  # seconds between two signs of life of an answer that waits
 SEED = 1  # of an answer for which the caller leaves all to the model: the same each time
 TRIED = 4  # tokens that are computed to see how fast a number of threads is
 GENERATE = {"temperature": "temp"}  # what `generate` calls otherwise than `create_completion`
@@ -60,7 +62,8 @@ class Llamas(Runtime):
 
     def __init__(self, llama_cpp: Any, path: str, options: Options, *, may_try: bool) -> None:
         self._llama_cpp = llama_cpp
-        self.streams = options.streams
+        self._contexts = options.streams
+        self.streams = options.streams + WAITING
         self._free: queue.Queue[Any] = queue.Queue()
         for _ in range(options.streams):
             self._free.put(llama_cpp.Llama(path, **_settings(llama_cpp, path, options)))
@@ -80,7 +83,7 @@ class Llamas(Runtime):
             "tokens": self._room,
             "template": "tokenizer.chat_template" in told,
             "threads": self._threads,
-            "streams": self.streams,
+            "streams": self._contexts,
         }
 
     def promise(self, signature: Signature) -> None:
@@ -96,14 +99,22 @@ class Llamas(Runtime):
         return self._yielding.stream(rows, outputs)
 
     def _answer(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        llama = self._free.get()  # one that a reader has just left may take a moment
+        question = _question(self._first, record)
+        most = self._most(record, len(question.tokens))
+        yield {"prompt_tokens": len(question.tokens)}
+        while (llama := self._taken()) is None:
+            yield {"completion_tokens": 0}  # that its reader has left is noticed here
         try:
-            question = _question(llama, record)
-            most = self._most(record, len(question.tokens))
-            yield {"prompt_tokens": len(question.tokens)}
             yield from self._said(llama, question, most)
         finally:
             self._free.put(llama)
+
+    def _taken(self) -> Any | None:
+        """A context, once one is free; None where that takes longer than WAIT."""
+        try:
+            return self._free.get(timeout=WAIT)
+        except queue.Empty:
+            return None
 
     def _said(self, llama: Any, question: Question, most: int) -> Iterator[dict[str, Any]]:
         """The pieces: one a token, also where its text is still to come, so that a reader who left is noticed."""
