@@ -43,6 +43,19 @@ def test_what_is_recognised(tmp_path: Path) -> None:
     assert places["bad name"] == [None]
 
 
+def test_the_name_of_the_statistics_is_no_models(tmp_path: Path) -> None:
+    put(tmp_path / "stats" / "1", 1)
+    (found,) = Repository(tmp_path).look()["stats"]
+    assert (found.path, "/v2/models/stats is the statistics" in found.reason) == (None, True)
+    put(tmp_path / "score", 2)
+    with serve(tmp_path, port=0, workers=1, features=["x"]) as server:
+        assert server.models == ("score",)
+    written = tmp_path / "stats.py"
+    written.write_text((tmp_path / "score" / "model.py").read_text().replace("Times", "stats"))
+    with pytest.raises(UsageError, match="served under the name 'stats'"):
+        serve(f"{written}:stats", port=0, workers=1, features=["x"])
+
+
 def test_the_newest_and_those_with_an_alias_are_chosen(tmp_path: Path) -> None:
     for version in range(1, 6):
         put(tmp_path / "score" / str(version), 1)

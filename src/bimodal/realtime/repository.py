@@ -22,6 +22,7 @@ from pathlib import Path
 from bimodal import package as packages
 from bimodal.errors import NotFound, UsageError
 from bimodal.formats import FILES, FORMATS, PACKED
+from bimodal.realtime.states import STATISTICS, TAKEN
 
 ALIASES = "aliases.toml"
 DEFAULT = "default"  # the alias of the version that answers where none is named
@@ -129,6 +130,8 @@ def _versions(name: str, place: Path) -> list[Found]:
     """The versions of what stands at one place of the repository."""
     if not NAME.fullmatch(name):
         return [Found(name, "", place, None, "a name has letters, digits, _ - and . in it, and begins with no sign")]
+    if name == STATISTICS:
+        return [Found(name, "", place, None, TAKEN)]
     if place.is_file() or is_model(place):
         return [Found(name, "", place, place)]
     folders = [each for each in _entries(place) if each.is_dir()]

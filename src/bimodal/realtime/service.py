@@ -20,7 +20,7 @@ from bimodal.realtime.failure import failure, status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Ledger, Metrics
 from bimodal.realtime.shelf import Shelf
-from bimodal.realtime.states import NO_REPOSITORY, READY, check_load, check_unload, entry
+from bimodal.realtime.states import NO_REPOSITORY, READY, STATISTICS, TAKEN, check_load, check_unload, entry
 from bimodal.realtime.streaming import Pieces, Streams
 from bimodal.rows import Rows
 from bimodal.settings import CONTROLS
@@ -231,7 +231,9 @@ class Service:
         self.shelf.change([self.made(model) for model in models])
 
     def made(self, model: Model) -> Served:
-        """What a model is served as, before anybody finds it."""
+        """What a model is served as, before anybody finds it. Raises UsageError for a name that cannot be."""
+        if model.name == STATISTICS:
+            raise UsageError(TAKEN)
         chosen = self._defaults.get(model.name, self._given)
         return Served(model, self.limits, self.metrics.ledger(model.name), **chosen, target=self._target)
 

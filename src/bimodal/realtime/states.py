@@ -13,6 +13,11 @@ NO_REPOSITORY = (
     "this server has no repository, so models cannot be loaded or unloaded; start it with a folder of models: "
     "bimodal serve FOLDER"
 )
+STATISTICS = "stats"  # no model is called so: the protocol has the statistics of all models at /v2/models/stats
+TAKEN = (
+    f"no model can be served under the name {STATISTICS!r}: /v2/models/{STATISTICS} is the statistics of all models; "
+    "call its file or its folder otherwise, or name it in bimodal.toml"
+)
 
 
 def entry(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:

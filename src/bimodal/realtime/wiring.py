@@ -35,6 +35,7 @@ from bimodal.realtime.protocols.openinference import InferDoor
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.protocols.statistics import statistics
 from bimodal.realtime.service import Served, Service
+from bimodal.realtime.states import STATISTICS
 from bimodal.realtime.stock import ROOM
 
 
@@ -255,7 +256,7 @@ def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> 
     return {
         **pages.routes(metrics),
         ("GET", "/v2"): text(JSON, partial(msgspec.json.encode, server), metrics),
-        ("GET", "/v2/models/stats"): text(JSON, lambda: _counted(service), metrics),
+        ("GET", f"/v2/models/{STATISTICS}"): text(JSON, lambda: _counted(service), metrics),
         ("GET", "/openapi.json"): text(JSON, lambda: document(catalogue.generation), metrics),
         ("GET", "/models"): text(JSON, listed, metrics),
     }
