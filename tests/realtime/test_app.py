@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from bimodal.errors import UsageError
 from bimodal.model import load
+from bimodal.realtime import control
+from bimodal.realtime.control import States
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.link import Link
 from bimodal.realtime.wiring import wire
 from bimodal.table import from_stream, to_stream
 from tests.models import CASES, IRIS, customers
@@ -110,6 +116,34 @@ def test_health_turns_when_the_server_drains() -> None:
         assert desk.get(path).status == 503
     assert desk.get("/health/live").status == 200
     desk.close()
+
+
+def test_who_is_not_ready_says_why_and_when_to_ask_again(tmp_path: Path) -> None:
+    desk, ours, theirs = Desk(onnx()), *socket.socketpair()
+    with closing(desk), ours, theirs:
+        desk.wired.service.control = link = Link(ours, desk.wired.catalogue, {"path": tmp_path})
+
+        def told_of(*states: tuple[str, str, str, str], settled: bool) -> None:
+            link.take(control.line(States(list(states), settled, True)))
+
+        def reason() -> str:
+            answers = [desk.get(path) for path in ("/health/ready", "/ping")]
+            assert answers[0].body == answers[1].body
+            assert {each.status for each in answers} == {503}
+            assert {int(dict(each.headers)[b"retry-after"]) for each in answers} == {1}
+            return str(told(answers[0])["status"])
+
+        assert reason() == "loading"  # nothing is known yet
+        told_of(("other", "1", "LOADING", ""), settled=False)
+        assert reason() == "loading"
+        told_of(("other", "1", "UNAVAILABLE", "it cannot be loaded"), settled=False)
+        assert reason() == "a model is not there"
+        told_of(settled=True)
+        assert told(desk.get("/ping")) == {"status": "ready"}
+        told_of(("other", "2", "LOADING", ""), settled=True)  # beside one that serves
+        assert told(desk.get("/ping")) == {"status": "ready"}
+        desk.wired.service.drain()
+        assert reason() == "draining"
 
 
 def test_a_stopped_model_refuses_with_retry_after() -> None:

@@ -17,6 +17,7 @@ from bimodal.realtime.metrics import Metrics
 Cancel = Callable[[], None]
 Handler = Callable[[Request, Respond], Cancel | None]
 Streamer = Callable[[Request, Writer], Intake | None]
+AGAIN = ((b"retry-after", b"1"),)
 T = TypeVar("T")
 
 
@@ -214,12 +215,12 @@ def text(content_type: bytes, make: Callable[[], bytes], metrics: Metrics) -> Ha
 
 
 def state(check: Callable[[], bool], good: object, bad: object, metrics: Metrics) -> Handler:
-    """A health route: 200 or 503, with a small JSON."""
+    """A health route: 200, or 503 and when to ask again, with a small JSON."""
     bodies = {True: msgspec.json.encode(good), False: msgspec.json.encode(bad)}
 
     def handle(request: Request, respond: Respond) -> None:
         fine = check()
         metrics.other(200 if fine else 503)
-        respond(Response(200 if fine else 503, bodies[fine]))
+        respond(Response(200, bodies[True]) if fine else Response(503, bodies[False], headers=AGAIN))
 
     return handle

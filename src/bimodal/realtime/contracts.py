@@ -33,9 +33,18 @@ def ping() -> Json:
         "get": {
             "tags": ["contracts"],
             "summary": "Whether requests are taken (SageMaker, MLflow)",
-            "responses": {"200": {"description": "Ready.", "content": {JSON: {"example": {"status": "ready"}}}}},
+            "responses": {
+                "200": {"description": "Ready.", "content": {JSON: {"example": {"status": "ready"}}}},
+                "503": not_now({"status": "loading"}),
+            },
         }
     }
+
+
+def not_now(shown: Json) -> Json:
+    """The answer of a route of health: not now."""
+    again = {"description": "Seconds after which to ask again.", "schema": {"type": "integer"}}
+    return {"description": "Not now.", "headers": {"Retry-After": again}, "content": {JSON: {"example": shown}}}
 
 
 def _scoring(served: Served, row: Any, failures: Json) -> Json:

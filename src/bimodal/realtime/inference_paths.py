@@ -9,6 +9,7 @@ import msgspec
 
 from bimodal import __version__
 from bimodal.field import Field
+from bimodal.realtime.contracts import not_now
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.protocols.description import EXTENSIONS, configuration, metadata, told
 from bimodal.realtime.protocols.inference import DATATYPES
@@ -153,7 +154,7 @@ def _tensor(field: Field, value: Any) -> Json:
 def _state(text: str, shown: Json) -> Json:
     """A route whose status is the answer."""
     told = _get(text, shown)
-    told["responses"]["503"] = {"description": "Not now.", "content": {JSON: {"example": dict.fromkeys(shown, False)}}}
+    told["responses"]["503"] = not_now(dict.fromkeys(shown, False))
     return told
 
 

@@ -14,7 +14,7 @@ from bimodal.realtime import control
 from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.control import Ask, Done, Drop, Order, Prepare, Prepared, States, Switch, Switched
 from bimodal.realtime.repository import Found, Repository
-from bimodal.realtime.states import NO_REPOSITORY, READY, UNAVAILABLE, entry
+from bimodal.realtime.states import LOADING, NO_REPOSITORY, READY, UNAVAILABLE, entry
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -57,6 +57,11 @@ class Link:
             await answered
         finally:
             del self._asked[number]
+
+    @property
+    def loading(self) -> bool:
+        """Whether some model is about to be there: also before anything is known of them."""
+        return any(state == LOADING for state, _ in self._states.values()) or not (self.settled or self._states)
 
     def entries(self, served: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
         """What stands in the folder now, with what is known of it, and what is served though it is gone from there."""

@@ -297,7 +297,7 @@ def _others(served: Sequence[Served]) -> Json:
         **inference_paths.server(),
         "/ping": contracts.ping(),
         "/health/live": {"get": _get("Whether the server lives", "server", {"status": "live"})},
-        "/health/ready": {"get": _get("Whether requests are taken", "server", {"status": "ready"})},
+        "/health/ready": {"get": _ready()},
         "/metrics": {
             "get": {
                 "tags": ["server"],
@@ -306,6 +306,12 @@ def _others(served: Sequence[Served]) -> Json:
             }
         },
     }
+
+
+def _ready() -> Json:
+    told = _get("Whether requests are taken", "server", {"status": "ready"})
+    told["responses"]["503"] = contracts.not_now({"status": "loading"})
+    return told
 
 
 def _get(text: str, tag: str, shown: Any) -> Json:

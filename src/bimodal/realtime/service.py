@@ -37,6 +37,10 @@ class Control(Protocol):
 
     settled: bool  # whether all models that should be there are
 
+    @property
+    def loading(self) -> bool:
+        """Whether some model is about to be there."""
+
     async def ask(self, verb: str, name: str) -> None:
         """Have it done in all workers. Raises what keeps it from being done."""
 
@@ -256,6 +260,11 @@ class Service:
     def ready(self) -> bool:
         """Whether requests are taken, and all models that should be there are."""
         return self.taking and (self.control is None or self.control.settled)
+
+    @property
+    def loading(self) -> bool:
+        """Whether some model is about to be there."""
+        return self.control is not None and self.control.loading
 
     def find(self, name: str, version: str | None = None) -> Served:
         """The model in this version, or of this alias, or in its default version. Raises ModelNotFound naming the

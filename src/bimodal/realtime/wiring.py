@@ -185,11 +185,14 @@ def _paths(served: Served, service: Service) -> list[str]:
 
 def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
     live = state(lambda: True, {"status": "live"}, {"status": "live"}, metrics)
-    settled = state(lambda: service.ready, {"status": "ready"}, {"status": "a model is not there"}, metrics)
-    draining = state(lambda: service.ready, {"status": "ready"}, {"status": "draining"}, metrics)
+    states = {
+        reason: state(lambda: service.ready, {"status": "ready"}, {"status": reason}, metrics)
+        for reason in ("draining", "loading", "a model is not there")
+    }
 
     def ready(request: Request, respond: Respond) -> None:
-        (settled if service.taking else draining)(request, respond)
+        reason = "draining" if not service.taking else "loading" if service.loading else "a model is not there"
+        states[reason](request, respond)
 
     return {
         ("GET", "/health/live"): live,
