@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bimodal import AsyncClient, Client, serve
-from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ServerUnreachable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ModelFailed, ServerUnreachable, UsageError
 from bimodal.realtime.server import Server
 from tests.client.flaky import Act, Flaky, answer, hang_up
 from tests.talkative import TALK
@@ -111,6 +111,40 @@ def test_errors_are_the_models_before_the_first_piece_and_after(server: Server, 
     assert failed.value.code == "model_failed"
     with pytest.raises(UsageError, match="asked over HTTP"):
         ask(server.url.replace("http", "grpc"), {"prompt": "hello", "count": 1})
+
+
+def before_the_error(url: str, row: Any, taken: list[Any]) -> None:
+    with Client(url) as client, closing(client.stream(row)) as pieces:
+        taken.extend(pieces)
+
+
+def before_the_error_in_a_loop(url: str, row: Any, taken: list[Any]) -> None:
+    async def run() -> None:
+        async with AsyncClient(url) as client, aclosing(client.stream(row)) as pieces:
+            async for piece in pieces:
+                taken.append(piece)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("take", [before_the_error, before_the_error_in_a_loop])
+def test_what_came_before_an_error_is_handed_out(take: Callable[[str, Any, list[Any]], None]) -> None:
+    fault = b'event: error\ndata: {"error":"it failed","code":"model_failed"}\n\n'
+    events = b"".join(b'data: {"a":%d}\n\n' % number for number in range(3)) + fault
+
+    def at_once(connection: Any) -> bool:
+        connection.sendall(HEAD + b"%x\r\n%b\r\n0\r\n\r\n" % (len(events), events))
+        return True
+
+    def cut_at_once(connection: Any) -> bool:
+        connection.sendall(HEAD + b"%x\r\n%b" % (len(events), events.removesuffix(fault)))
+        return False
+
+    for act, error in ((at_once, ModelFailed), (cut_at_once, ServerUnreachable)):
+        taken: list[Any] = []
+        with Flaky(act) as server, pytest.raises(error):
+            take(server.url, [1], taken)
+        assert taken == [{"a": 0}, {"a": 1}, {"a": 2}]
 
 
 @both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,10 +21,15 @@ class Events:
         self._rest = b""
         self.ended = False
 
-    def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The pieces that are complete now. Raises the error that an event tells."""
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The pieces that are complete now; then, behind those that came before it, raises the error that an event
+        tells.
+        """
         *events, self._rest = (self._rest + data).split(b"\n\n")
-        return [piece for piece in map(self._piece, events) if piece is not None]
+        for event in events:
+            piece = self._piece(event)
+            if piece is not None:
+                yield piece
 
     def _piece(self, event: bytes) -> dict[str, Any] | None:
         fields = dict(line.split(b": ", 1) for line in event.split(b"\n") if b": " in line)
