@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-PROTOS = ROOT / "src" / "bimodal" / "realtime" / "protocols" / "proto"
+PROTOS = ROOT / "src" / "bimodal" / "messages" / "proto"
 PROGRAMS = {  # what the tests call beside Python: Debian's package, and the names under which it may be there already
     "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
     "chromium-driver": ("chromedriver",),

@@ -19,8 +19,8 @@ from bimodal.client.question import Answer, Conversation, Question
 from bimodal.client.words import is_table
 from bimodal.errors import ModelNotFound, UsageError
 from bimodal.field import Field
+from bimodal.messages.pool import message
 from bimodal.model import taken
-from bimodal.realtime.protocols.messages import message
 from bimodal.rows import Array, Rows
 from bimodal.signature import Signature
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from bimodal.errors import ModelNotFound, NotFound
 from bimodal.field import nearest
+from bimodal.messages.pool import message, services
 from bimodal.realtime import failure
 from bimodal.realtime.calls import Call, Streaming, Unary
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import statuses
-from bimodal.realtime.protocols.messages import message, services
 from bimodal.realtime.protocols.replies import unary
 from bimodal.realtime.protocols.tensor_messages import parsed
 from bimodal.realtime.service import Service

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 from bimodal.errors import Unavailable
+from bimodal.messages.pool import files, message, pool, services
 from bimodal.realtime.calls import Call, Status, Streaming
 from bimodal.realtime.protocols import statuses
-from bimodal.realtime.protocols.messages import files, message, pool, services
 from bimodal.realtime.protocols.tensor_messages import parsed
 from bimodal.realtime.service import Service
 

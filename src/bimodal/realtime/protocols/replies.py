@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from bimodal.messages.pool import message, pool
 from bimodal.realtime import failure
 from bimodal.realtime.calls import Call, Cancel, Unary
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import statuses
-from bimodal.realtime.protocols.messages import message, pool
 from bimodal.realtime.protocols.tensor_messages import parsed
 
 

@@ -14,12 +14,12 @@ from time import monotonic
 from typing import Any
 
 from bimodal.errors import BimodalError, Overloaded, Unavailable
+from bimodal.messages.pool import message
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.calls import Call
 from bimodal.realtime.exchange import Response
 from bimodal.realtime.protocols import statuses
 from bimodal.realtime.protocols.inference_grpc import Inference
-from bimodal.realtime.protocols.messages import message
 from bimodal.realtime.protocols.pieces_grpc import Pieces
 from bimodal.realtime.protocols.tensor_bytes import field
 from bimodal.realtime.protocols.tensor_messages import Request, fill, parsed

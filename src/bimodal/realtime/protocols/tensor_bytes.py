@@ -1,7 +1,7 @@
 """Answers of ModelInfer as bytes, without a message object: what all answers of a batch have in common is made once.
 
 The encoding is protobuf's: https://protobuf.dev/programming-guides/encoding/. The numbers of the fields are those of
-`proto/inference.proto`; the tests read the bytes with the public classes.
+`messages/proto/inference.proto`; the tests read the bytes with the public classes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from bimodal.messages.pool import message
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import DATATYPES, texts
-from bimodal.realtime.protocols.messages import message
 from bimodal.realtime.protocols.tensor_messages import CONTENTS, plain
 from bimodal.realtime.service import Served
 from bimodal.rows import Array

@@ -9,9 +9,9 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from bimodal.errors import InputError, MalformedInput
+from bimodal.messages.pool import message
 from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import Asked, Parameter, Tensor, Wanted
-from bimodal.realtime.protocols.messages import message
 from bimodal.rows import Array
 
 CONTENTS = {  # the field of InferTensorContents that has a datatype's values

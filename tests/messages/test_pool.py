@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2
 
-from bimodal.realtime.protocols import messages
+from bimodal.messages import pool as messages
 
 LEFT_OUT = ("SharedMemory", "Trace", "Log")  # of the public service: they belong to one machine or one server
 
@@ -88,7 +88,7 @@ def test_a_message_of_a_public_client_is_ours() -> None:
 def test_a_client_library_in_the_same_process_does_not_clash(order: tuple[str, str]) -> None:
     module = {
         "tritonclient.grpc": "import tritonclient.grpc, grpc_health.v1.health_pb2",
-        "bimodal": "from bimodal.realtime.protocols import messages; messages.message('inference.ModelInferRequest')",
+        "bimodal": "from bimodal.messages.pool import message; message('inference.ModelInferRequest')",
     }
     done = subprocess.run([sys.executable, "-c", "; ".join(module[each] for each in order)], check=False)
     assert done.returncode == 0
