@@ -12,9 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 from tests.forking.sitecustomize import Popen
 from tests.nursery import NAMED, nursery
+
+settings.register_profile("shared", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -79,10 +79,14 @@ class Lock:
             self._number = None
 
     def _try(self) -> bool:
-        self.folder.mkdir(exist_ok=True)
         try:
+            self.folder.mkdir(exist_ok=True)
             number = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:  # it was taken away in this moment: make it again
+            return False
+        except FileExistsError:  # the same, while it was looked at
+            if self.folder.exists():
+                raise
             return False
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

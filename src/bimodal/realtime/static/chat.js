@@ -9,7 +9,7 @@ let asking = null;
 function show(role, content) {
   const made = element("p", { class: `turn ${role}` }, content);
   said.append(made);
-  made.scrollIntoView({ block: "end" });
+  said.scrollTop = said.scrollHeight; // not scrollIntoView: it moves the page too, and the buttons with it
   return made;
 }
 
@@ -38,7 +38,7 @@ async function answer(turn) {
   for await (const event of events(response.body)) {
     if (event.error) throw new Error(event.error.message);
     turn.textContent += event.choices[0]?.delta.content ?? "";
-    turn.scrollIntoView({ block: "end" });
+    said.scrollTop = said.scrollHeight;
   }
 }
 
