@@ -28,7 +28,8 @@ PROGRAMS = {  # what the tests call beside Python: Debian's package, and the nam
     "mariadb-server": ("mariadbd", "mysqld"),
     "redis-server": ("redis-server",),
 }
-SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile")  # most tests wait for processes of their own: three files at a time
+# Most tests wait for processes of their own: three files at a time, in the order of tests/conftest.py.
+SIDE_BY_SIDE = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 TIMED = ("realtime", "batch", "postgres", "start", "exact_trees", "exact_pipeline")
 COMPARISONS = (
     *TIMED,

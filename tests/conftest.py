@@ -20,6 +20,19 @@ from tests.nursery import NAMED, nursery
 settings.register_profile("shared", deadline=None)  # how long an example takes says more of the machine than of us
 settings.load_profile("shared")
 
+LONGEST = ("test_docs", "test_runtimes", "jobs/", "crash/", "examples/", "batch/test_streams", "compile/", "formats/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that none of those who work side by side is left alone with one."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix() if item.path.is_relative_to(here) else ""
+        return next((place for place, begin in enumerate(LONGEST) if name.startswith(begin)), len(LONGEST))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _apart() -> Iterator[None]:
