@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import Signature
 from tests.models import CASES, customers
+from tests.talkative import TALK
 
 
 def company() -> Any:
@@ -71,6 +73,18 @@ def test_a_model_answers_alike_through_every_door(case: str, monkeypatch: pytest
     }  # fmt: skip
     assert {door.rule for door in found.doors[1:]} == {"bits" if case == "forest" else "rounding"}
     assert all(door.rows == found.rows for door in found.doors)
+
+
+def test_columns_that_may_be_left_out_and_are_go_through_no_door(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text(TALK)
+    sample = tmp_path / "sample.jsonl"
+    lines = [{"messages": [{"role": "user", "content": f"well met {number}"}]} for number in range(2)]
+    for told in (lines, [{**lines[0], "max_tokens": 1}, lines[1]]):
+        sample.write_text("".join(f"{json.dumps(each)}\n" for each in told))
+        found = verify(f"{tmp_path}/talk.py:Chat", sample=str(sample))
+        assert found.equal
+        assert (found.rows, found.refused) == (2, 0)
+        assert {door.rows for door in found.doors} == {2}
 
 
 def test_answers_that_depend_on_their_neighbours_are_found() -> None:

@@ -55,9 +55,11 @@ def write(rows: Rows, signature: Signature, place: Path) -> str:
 
 
 def table(rows: Rows, signature: Signature) -> pa.Table:
-    """Columns by name; a vector's places are columns of their own, in their order."""
+    """Columns by name, without those that may be left out and are; a vector's places are columns of their own, in their
+    order.
+    """
     columns: dict[str, pa.Array] = {}
-    for each in signature.inputs:
+    for each in (each for each in signature.inputs if each.name in rows):
         array = rows.array(each.name)
         if signature.vector is not None and array.ndim == 2:
             names = [f"x{place}" for place in range(array.shape[1])]

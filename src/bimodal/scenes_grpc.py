@@ -43,11 +43,11 @@ def over_grpc(model: Model, rows: Rows, outputs: Sequence[str], size: int, toget
 
 
 def request(name: str, rows: Rows, signature: Signature, outputs: Sequence[str], *, raw: bool) -> Any:
-    """A ModelInferRequest. Raises Unfit."""
+    """A ModelInferRequest, without the columns that may be left out and are. Raises Unfit."""
     made = Request(model_name=name)
     for each in outputs:
         made.outputs.add(name=each)
-    for field in signature.inputs:
+    for field in (field for field in signature.inputs if field.name in rows):
         for tensor in _tensors(field, rows.array(field.name)):
             values = np.asarray(tensor.values)
             placed = made.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=list(values.shape))

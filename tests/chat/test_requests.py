@@ -93,3 +93,11 @@ def test_other_files_are_predicted_as_ever(chat: Model, folder: Path) -> None:
     bimodal.predict_file(chat, folder / "plain.jsonl", folder / "plain.out.jsonl", progress="quiet")
     told = json.loads((folder / "plain.out.jsonl").read_text())
     assert told == {"id": 7, "text": "hi ", "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1}
+
+
+def test_a_line_may_lack_an_option_that_others_have(chat: Model, folder: Path) -> None:
+    lines = [{"messages": [{"role": "user", "content": "one two"}], **more} for more in ({"max_tokens": 1}, {})]
+    (folder / "some.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    bimodal.predict_file(chat, folder / "some.jsonl", folder / "some.out.jsonl", progress="quiet")
+    told = [json.loads(line)["text"] for line in (folder / "some.out.jsonl").read_text().splitlines()]
+    assert told == ["one ", "one two "]

@@ -54,10 +54,12 @@ class Columns:
             error.message = "; ".join(filter(None, (in_file(error, source, names, signature), source.hint)))
             raise
         kept = chosen(keep, source.columns, binding.features)
-        kinds = {name: read_as(binding.field(place), source.kind) for place, name in enumerate(binding.features)}
         strict = isinstance(keep, str) and keep in ("auto", "all")
         carried = kept if target is None or target in kept else (*kept, target)
-        reading = Reading(kinds, carried, MISSING if missing is None else tuple(missing), strict)
+        fields = {name: binding.field(place) for place, name in enumerate(binding.features)}
+        kinds = {name: read_as(each, source.kind) for name, each in fields.items()}
+        optional = frozenset(name for name, each in fields.items() if each.optional)
+        reading = Reading(kinds, carried, MISSING if missing is None else tuple(missing), strict, optional)
         notes = [binding.mapping] if binding.mapping else []
         if hidden and hidden in kept:
             notes.append(f"the nameless first column is taken for an index and carried along as {hidden!r}")

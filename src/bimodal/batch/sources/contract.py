@@ -41,13 +41,14 @@ class Reading:
     features: the columns that feed the model, and the type to read each as in a text file (None: as the source has it).
     kept: the columns that are carried to the output untouched, in output order; a feature may be among them.
     missing: the words that stand for a missing value in a feature of a text file. strict: a column that first appears
-    late is refused, not dropped.
+    late is refused, not dropped. optional: features that a row of JSON Lines may lack, and then are null.
     """
 
     features: Mapping[str, pa.DataType | None]
     kept: tuple[str, ...] = ()
     missing: tuple[str, ...] = MISSING
     strict: bool = True
+    optional: frozenset[str] = frozenset()
 
 
 def _given(chunk: Chunk) -> Callable[[], Chunk]:

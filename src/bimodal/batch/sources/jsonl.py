@@ -310,7 +310,7 @@ class Parser:
         """
         for name in {*self.reading.features, *self.reading.kept}:
             column = table.column(name)
-            missing = column.null_count and name in self.reading.features
+            missing = column.null_count and name in self.reading.features and name not in self.reading.optional
             if missing and len(_member(name).findall(data)) != table.num_rows:
                 return True
             if pa.types.is_floating(column.type):
@@ -347,7 +347,8 @@ class Parser:
             )
         if isinstance(record, list) and len(record) != len(self.columns):
             raise ValueError(f"{len(record)} values where {len(self.columns)} are needed")
-        if isinstance(record, dict) and (absent := [name for name in self.reading.features if name not in record]):
+        needed = (name for name in self.reading.features if name not in self.reading.optional)
+        if isinstance(record, dict) and (absent := [name for name in needed if name not in record]):
             spare = [name for name in record if name not in self.reading.features]
             raise _Absent(Field(absent[0], "any").missing(spare))
         if self.reading.strict and isinstance(record, dict) and (new := record.keys() - self.types.keys()):
