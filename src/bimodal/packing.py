@@ -97,8 +97,8 @@ def _golden(native: ProcessRuntime, rows: Rows | None) -> Golden | None:
     outputs = [each.name for each in signature.outputs]
     if rows is not None:
         return Golden.ask(native.run, rows, outputs)
-    if signature.open:
-        return None
+    if signature.open or native.streams:
+        return None  # an answer in pieces may take minutes, and be drawn
     try:
         return Golden.ask(native.run, _made_up(signature), outputs)
     except ModelFailed:

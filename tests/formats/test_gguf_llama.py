@@ -289,3 +289,11 @@ def test_a_file_of_requests_gives_the_same_bytes_twice(file: Path, tmp_path: Pat
     assert told == [
         oracle(line["body"]["messages"], max_tokens=10, seed=1)["choices"][0]["message"]["content"] for line in lines
     ]
+
+
+def test_a_package_holds_the_options_too(tmp_path: Path) -> None:
+    file = saved(tmp_path / "tiny.gguf")
+    file.with_name("tiny.gguf.json").write_text('{"n_ctx": 256}')
+    bimodal.pack(file, tmp_path / "tiny.bimodal")
+    with bimodal.load(tmp_path / "tiny.bimodal") as model:
+        assert model.facts["tokens"] == 256
