@@ -56,7 +56,9 @@ class Exchange(Stream):
                 raise overloaded("too many answers wait for their reader")
             methods, target = self.link.listener.methods, head.target.decode("ascii", "replace")
             if target in methods.unary or target in methods.streaming:
-                raise Refusal(415, "unsupported_media_type", "this is a gRPC method: its content type is application/grpc")
+                raise Refusal(
+                    415, "unsupported_media_type", "this is a gRPC method: its content type is application/grpc"
+                )
             path, query = split_target(head.method, head.target)
         except Refusal as refusal:
             return self._refuse(refusal)
