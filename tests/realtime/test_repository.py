@@ -183,6 +183,31 @@ def test_versions_and_aliases_of_a_reloaded_model_are_those_of_the_folder(shop: 
     shop.client.unload_model("turns")
 
 
+def test_an_alias_of_a_version_that_is_not_there_is_told(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    for version in ("1", "2"):
+        put(shop.folder / "astray" / version, int(version))
+    aliases = shop.folder / "aliases.toml"
+    before = aliases.read_text()
+    aliases.write_text(before + '[astray]\ndefault = "8"\nold = "9"\n')
+    try:
+        shop.client.load_model("astray")
+        assert shop.factor("/models/astray") == 2  # the newest
+        old = "the alias 'old' names version '9', which is not served; served are 1, 2"
+        default = "the alias 'default' names version '8', which is not served; served are 1, 2"
+        logged = [record.getMessage() for record in caplog.records]
+        assert logged.count(f"aliases.toml: astray: {old}") == 1
+        assert f"aliases.toml: astray: {default}; where none is named, 2 answers" in logged
+        for path in ("/models/astray/versions/old/predict", "/v2/models/astray/versions/old/infer"):
+            status, told = shop.ask(path, {"rows": [{"x": 1}]})
+            assert (status, old in told["error"]) == (404, True)
+        state, reason = shop.states("astray")["2"]
+        assert (state, old in reason, default in reason) == ("READY", True, True)
+        assert shop.states("astray").get("1", ("READY", "")) == ("READY", "")
+    finally:
+        aliases.write_text(before)
+        shop.client.unload_model("astray")
+
+
 @pytest.mark.parametrize(
     ("load", "reason"),
     [("raise ValueError('no')", "ValueError"), ("os._exit(3)", "exit code 3"), ("import absent_library", "absent")],

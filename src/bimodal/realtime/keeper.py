@@ -51,6 +51,8 @@ class Keeper:
         self._numbers = count(1)
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
         self._opened = False
+        self._astray: dict[str, list[str]] = {}
+        self._strangers: set[str] = set()  # names with aliases that are not there
         self._thread = threading.Thread(target=self._run, name="bimodal-repository", daemon=True)
         workers.asked = self._asked
 
@@ -154,12 +156,16 @@ class Keeper:
         self._tell()
 
     def _aliases(self) -> Aliases:
-        """As they stand there; a file that is wrong changes nothing."""
+        """As they stand there; a file that is wrong changes nothing. Aliases of models that are not there are told."""
         try:
-            return self.repository.aliases()
+            aliases = self.repository.aliases()
         except UsageError as error:
             log.error("%s", error)
             return self._stock.aliases
+        before, self._strangers = self._strangers, set(aliases) - set(self.repository.look())
+        for name in sorted(self._strangers - before):
+            log.warning("aliases.toml: %s: no model of that name is in the repository", name)
+        return aliases
 
     def _poll(self) -> None:
         """Take up what has changed and stood still since the last look; what failed is tried again when it changes."""
@@ -198,13 +204,16 @@ class Keeper:
         self._stock.settle(plan)
 
     def _tell(self, doing: Mapping[str, str] | None = None) -> None:
-        """All workers know of every version that is not served, and why."""
+        """All workers know of every version that is not served, and why, and of aliases of such versions."""
         states: dict[tuple[str, str], tuple[str, str]] = {}
+        astray = self._tell_astray() if doing is None else self._astray
         settled = True
         for name, versions in self.repository.look().items():
-            held = {each.found.version for each in self._stock.held.get(name, ())}
+            held = [each.found.version for each in self._stock.held.get(name, ())]
             for each in versions:
                 reason = self._stock.failed.get((name, each.version), each.reason)
+                if held[-1:] == [each.version]:
+                    reason = "; ".join([told for told in (reason, *astray.get(name, ())) if told])
                 does = (doing or {}).get(name)
                 if each.path is not None and does == (UNLOADING if each.version in held else LOADING):
                     states[name, each.version] = (does, "")
@@ -217,6 +226,15 @@ class Keeper:
             settled &= bool(held) or not wanted
         self._states = states
         self._workers.tell(States([(*key, *told) for key, told in states.items()], settled, self._opened))
+
+    def _tell_astray(self) -> dict[str, list[str]]:
+        """Aliases that lead nowhere, each told in the log once, until something about it changes."""
+        before, self._astray = self._astray, self._stock.astray()
+        for name, sentences in self._astray.items():
+            for sentence in sentences:
+                if sentence not in before.get(name, ()):
+                    log.warning("aliases.toml: %s: %s", name, sentence)
+        return self._astray
 
     def _why(self, name: str) -> str:
         if name in self._fixed:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bimodal.errors import ModelNotFound
 from bimodal.field import listed, nearest
+from bimodal.realtime.states import astray
 
 if TYPE_CHECKING:
     from bimodal.realtime.service import Served
@@ -73,6 +74,10 @@ class Shelf:
             return served
         versions = self._versions[name]
         found = versions.get(version) or versions.get(self.aliases.get(name, {}).get(version, ""))
+        if found is None and version in self.aliases.get(name, {}):
+            raise ModelNotFound(
+                f"the model {name!r}: {astray(version, self.aliases[name][version], self.versions(name))}"
+            )
         if found is None:
             there = self.names_of(name)
             more = f"version {there[0]} only" if len(there) == 1 else f"the versions {listed(there)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bimodal.errors import UsageError
@@ -19,11 +19,21 @@ TAKEN = (
     "call its file or its folder otherwise, or name it in bimodal.toml"
 )
 
+_SHOWN = 8  # versions told in a sentence
+
 
 def entry(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:
     """One line of the index. version: empty where it has none before it is loaded."""
     told = {"name": name, "version": version, "state": state, "reason": reason}
     return told if version else {key: value for key, value in told.items() if key != "version"}
+
+
+def astray(alias: str, version: str, served: Sequence[str], instead: str = "") -> str:
+    """What is wrong with an alias of a version that is not served. instead: the version that answers in its place."""
+    shown = ", ".join(served[:_SHOWN]) + (f" and {len(served) - _SHOWN} more" if len(served) > _SHOWN else "")
+    there = f"served {'is' if len(served) == 1 else 'are'} {shown}"
+    told = f"the alias {alias!r} names version {version!r}, which is not served; {there}"
+    return f"{told}; where none is named, {instead} answers" if instead else told
 
 
 def check_load(name: str, parameters: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bimodal.errors import BimodalError, ModelFailed, Overloaded
 from bimodal.location import Location, PrivateFolder
 from bimodal.realtime.repository import DEFAULT, Found, Stamp, chosen
+from bimodal.realtime.states import astray
 
 if TYPE_CHECKING:
     from bimodal.realtime.shelf import Aliases  # with NumPy, which a server's parent process does without
@@ -203,6 +204,17 @@ class Stock:
         self.aliases = plan.aliases
         while self._past and (now - self._past[0][0] > LINGER or len(self._past) > PAST):
             self._past.popleft()
+
+    def astray(self) -> dict[str, list[str]]:
+        """What is wrong with aliases of the models that are served, by name: those of a version that is not."""
+        found: dict[str, list[str]] = {}
+        for name, aliases in self.aliases.items():
+            served = [held.key[1] for held in self.held.get(name, ())]
+            for alias, version in aliases.items():
+                if served and version not in served:
+                    instead = served[-1] if alias == DEFAULT else ""
+                    found.setdefault(name, []).append(astray(alias, version, served, instead))
+        return found
 
     def told(self, plan: Plan | None = None) -> dict[str, Any]:
         """The stock as a worker's spec has it; with a plan, as it will be."""
