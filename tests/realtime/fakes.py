@@ -33,6 +33,7 @@ class Fake:
     format = "fake"
     signature = SIGNATURE
     runtime_name = "fake"
+    streams = 0
 
     def __init__(self, *, inline: bool = True, costs: dict[int, float] | None = None) -> None:
         self.inline = inline

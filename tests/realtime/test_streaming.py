@@ -13,9 +13,13 @@ import pytest
 
 from bimodal.errors import DeadlineExceeded, InputError, ModelCrashed, ModelFailed, Overloaded, Unavailable
 from bimodal.model import Model, load
+from bimodal.realtime import gather
+from bimodal.realtime.answer import Answer
+from bimodal.realtime.batcher import Work
 from bimodal.realtime.service import Served
 from bimodal.realtime.streaming import Pieces
 from bimodal.rows import Rows
+from bimodal.runtimes.process import ProcessRuntime
 from bimodal.runtimes.streams import WINDOW
 from tests.realtime.desk import Desk
 from tests.realtime.shelf import loaded
@@ -223,3 +227,85 @@ def test_a_model_that_does_not_stream_gives_one_piece_of_a_shared_call() -> None
         desk.run(ask)
     finally:
         desk.close()
+
+
+def test_a_whole_answer_is_stopped_at_its_deadline_and_when_its_caller_leaves(desk: Desk, folder: Path) -> None:
+    async def ask() -> None:
+        batcher = served(desk).batcher
+        window = Window()
+        left = wanted(window, "whole_left", ENDLESS, 5.0)
+        batcher.submit(wanted(window, "whole_late", ENDLESS, 0.3))
+        batcher.submit(left)
+        batcher.submit(wanted(window, "a", 3, 5.0))
+        await asyncio.sleep(0.15)
+        assert window.answers["a"] == "a 0;a 1;a 2;"  # beside the two
+        left.cancel()
+        await asyncio.sleep(0.3)
+        assert isinstance(window.answers.pop("whole_late"), DeadlineExceeded)
+        assert list(window.answers) == ["a"]
+        assert not batcher.in_flight
+        assert await steps(begun(desk, "a")) == [0, 1, 2]
+
+    desk.run(ask)
+    for name in ("whole_left", "whole_late"):
+        note(folder, f"{name}.closed")
+
+
+def test_whole_answers_wait_for_a_place(desk: Desk) -> None:
+    async def ask() -> None:
+        window = Window()
+        for place in range(7):
+            served(desk).batcher.submit(wanted(window, f"b{place}", 2, 5.0))
+        await window.given(7)
+        assert window.answers == {f"b{place}": f"b{place} 0;b{place} 1;" for place in range(7)}
+
+    desk.run(ask)
+
+
+def test_a_whole_answer_has_a_longest(desk: Desk, talk: Model, folder: Path) -> None:
+    async def ask() -> None:
+        assert isinstance(talk.runtime, ProcessRuntime)
+        talk.runtime.answer_bytes = 1_000_000
+        window = Window()
+        served(desk).batcher.submit(wanted(window, "wide", ENDLESS, 5.0))
+        await window.given(1)
+        error = window.answers["wide"]
+        assert isinstance(error, ModelFailed)
+        assert "limit of a whole answer, 1000000 bytes" in error.message
+
+    desk.run(ask)
+    assert note(folder, "wide.closed") <= 10 + 2 * WINDOW
+
+
+class Window:
+    """A door that keeps the texts, or the errors."""
+
+    route = "predict"
+    content_type = b""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+
+    async def given(self, count: int) -> None:
+        for _ in range(500):
+            if len(self.answers) == count:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(list(self.answers))
+
+    def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
+        self.answers[work.request] = answer.outputs.array("text")[start]
+        return b""
+
+    def recheck(self, work: Work) -> Rows:
+        raise AssertionError(work)
+
+    def fail(self, work: Work, error: BaseException) -> None:
+        self.answers[work.request] = error
+
+
+def wanted(window: Window, prompt: str, count: int, within: float) -> Work:
+    """A whole answer."""
+    rows = Rows({"prompt": np.array([prompt], object), "count": np.array([count])})
+    now = time.monotonic()
+    return Work(window, prompt, lambda response: None, gather.ready, [rows], 1, KEY, now + within, queued=now)

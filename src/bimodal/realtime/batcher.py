@@ -3,7 +3,8 @@
 What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
 end of that turn, or at once where the wire knows that nothing else can come in it. A model that must not run on the
 loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
-largest batch within the latency goal.
+largest batch within the latency goal. A model that answers in pieces is asked for each request on its own, as many side
+by side as it answers; at the deadline, or when the caller leaves, it is stopped.
 
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
@@ -136,6 +137,7 @@ class Batcher:
         self._run_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self._joining: dict[Work, asyncio.Task[None]] = {}  # of a model that answers in pieces
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -147,6 +149,8 @@ class Batcher:
         if self.waiting_rows:
             now = work.queued
             ahead = self.waiting_rows + self._turn_rows
+            if self.model.streams:
+                ahead //= self.model.runtime.streams  # side by side
             self.admission.admit(ahead, self._run_until - now, work.deadline - now, self._full)
         works = self._turn.get(work.key)
         if works is None:
@@ -160,8 +164,13 @@ class Batcher:
 
     def leave(self, work: Work) -> None:
         """A waiting work was cancelled."""
-        if work.queue is self:
-            work.queue = None
+        if work.queue is not self:
+            return
+        work.queue = None
+        task = self._joining.get(work)
+        if task is not None:
+            task.cancel()
+        else:
             self.waiting_rows -= work.count
 
     def follow(self, other: Batcher) -> None:
@@ -179,11 +188,13 @@ class Batcher:
         self._end_turn()
         while self._running is not None:
             await asyncio.wait([self._running])
+        while self._joining:
+            await asyncio.wait(self._joining.values())
 
     @property
     def in_flight(self) -> int:
         """Works that wait or are being predicted beside the loop."""
-        return sum(map(len, self._waiting.values())) + len(self._run)
+        return sum(map(len, self._waiting.values())) + len(self._run) + len(self._joining)
 
     # -- the end of a turn ------------------------------------------------------------------------------------------
 
@@ -201,7 +212,10 @@ class Batcher:
         inline = self.model.inline
         for key, works in turn.items():
             alive = self._alive(works)
-            if alive and inline and self.cost.seconds(sum([work.count for work in alive])) <= PROMPT:
+            if self.model.streams:
+                for work in alive:
+                    self._join(key, work)
+            elif alive and inline and self.cost.seconds(sum([work.count for work in alive])) <= PROMPT:
                 self._predict(key, alive)
             elif alive:
                 self._enqueue(key, alive)
@@ -365,6 +379,41 @@ class Batcher:
                     await self._run_beside(key, part, its_rows)
             return
         self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+
+    # -- in pieces --------------------------------------------------------------------------------------------------
+
+    def _join(self, key: Key, work: Work) -> None:
+        kept, rows = self._gathered([work])
+        if rows is None:
+            return
+        work.queue = self
+        task = asyncio.get_running_loop().create_task(self._run_joining(key, kept, rows))
+        self._joining[work] = task
+        task.add_done_callback(lambda _: self._parted(work))
+        self._count_joining()
+
+    async def _run_joining(self, key: Key, works: list[Work], rows: Rows) -> None:
+        (work,) = works
+        began = monotonic()
+        try:
+            async with asyncio.timeout(work.deadline - began):
+                answer = await self.model.run_async(rows, key[0], threshold=key[1])
+            _balanced(answer, rows)
+        except TimeoutError:
+            self._fail(work, DeadlineExceeded("no prediction within the deadline"))
+        except Exception as error:
+            self._fail(work, error)
+        else:
+            self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+
+    def _parted(self, work: Work) -> None:
+        del self._joining[work]
+        work.queue = None
+        self._count_joining()
+
+    def _count_joining(self) -> None:
+        """Rows that wait for a place of the model."""
+        self.waiting_rows = max(0, sum([work.count for work in self._joining]) - self.model.runtime.streams)
 
     # -- deadlines --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from bimodal.realtime.shelf import Shelf
 from bimodal.realtime.states import NO_REPOSITORY, READY, STATISTICS, TAKEN, check_load, check_unload, entry
 from bimodal.realtime.streaming import Pieces, Streams
 from bimodal.rows import Rows
+from bimodal.runtimes.process import ProcessRuntime
 from bimodal.settings import CONTROLS
 
 log = logging.getLogger("bimodal.realtime")
@@ -78,6 +79,8 @@ class Served:
         self._free = asyncio.Event()
         self._free.set()
         self.streams = Streams(model, self.batcher, ledger, limits, self.hold)
+        if isinstance(model.runtime, ProcessRuntime):
+            model.runtime.answer_bytes = limits.body_bytes
         self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
 
     def door(self, kind: Callable[[Served], T]) -> T:

@@ -44,7 +44,7 @@ class Streams:
         limits: Limits,
         hold: Callable[[], Callable[[], None]],
     ) -> None:
-        self.open = 0  # places that are taken
+        self.open = 0  # of these answers, those that the model has not let go of
         self.hold = hold
         self.ledger = ledger
         self._model = model
@@ -61,11 +61,11 @@ class Streams:
             return Pieces(self, _Whole(self._batcher, rows, key, monotonic() + span), span)
         if rows.count != 1:
             raise InputError(f"this model answers one row in pieces; {rows.count} were given")
-        most = self._model.runtime.streams
+        runtime = _runtime(self._model)
         if self._stopped:
             raise self.failed(Unavailable("the server is shutting down"))
-        if self.open >= most:
-            raise self.failed(Overloaded(f"this model gives {most} answers at once; try again later"))
+        if not runtime.places.take():
+            raise self.failed(Overloaded(f"this model gives {runtime.streams} answers at once; try again later"))
         self.open += 1
         return Pieces(self, _Streamed(self._model, rows, key, self._leave), span)
 
@@ -77,6 +77,7 @@ class Streams:
 
     def _leave(self) -> None:
         self.open -= 1
+        _runtime(self._model).places.leave()
         if not self.open and self._vacant is not None:
             self._vacant.set()
 
@@ -163,9 +164,7 @@ class _Streamed:
 
     async def next(self) -> Rows | None:
         if self._stream is None:
-            runtime = self._model.runtime
-            assert isinstance(runtime, ProcessRuntime), "what streams is not compiled"
-            self._stream = await runtime.stream_async(self._rows, self._outputs, self._leave)
+            self._stream = await _runtime(self._model).stream_async(self._rows, self._outputs, self._leave)
         return await anext(self._stream, None)
 
     def close(self) -> None:
@@ -216,6 +215,11 @@ class _Whole:
     def fail(self, work: Work, error: BaseException) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+
+
+def _runtime(model: Model) -> ProcessRuntime:
+    assert isinstance(model.runtime, ProcessRuntime), "what streams is not compiled"
+    return model.runtime
 
 
 def _ignore(response: Any) -> None:

@@ -27,8 +27,9 @@ from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelHung, re
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
-from bimodal.runtimes.collected import collected
+from bimodal.runtimes.collected import Room, collected, collected_async
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.places import Places
 from bimodal.runtimes.streams import LoopStream, Stream
 from bimodal.signature import Signature
 
@@ -176,6 +177,8 @@ class ProcessRuntime(Runtime):
         self._revival: asyncio.Task[None] | None = None
         self._child, self.report = self._start()
         self.streams = self.report.streams
+        self.places = Places(self.streams)
+        self.answer_bytes: int | None = None  # the longest answer of joined pieces on the event loop
 
     def _start(self) -> tuple[Child, Report]:
         """A model that dies or hangs on the rows that loading makes up is loaded once more without them."""
@@ -265,7 +268,8 @@ class ProcessRuntime(Runtime):
 
     async def run_async(self, rows: Rows, outputs: Sequence[str]) -> Rows:
         if self.streams:
-            return await asyncio.to_thread(self.run, rows, outputs)
+            room = Room(self.answer_bytes)
+            return await collected_async(self.stream_async, rows, outputs, self.report.signature, self.places, room)
         loop = asyncio.get_running_loop()
         if self._turn is None:
             self._turn = asyncio.Lock()
@@ -299,7 +303,9 @@ class ProcessRuntime(Runtime):
         yield from pieces
 
     async def stream_async(self, rows: Rows, outputs: Sequence[str], ended: Callable[[], None]) -> LoopStream:
-        """The same on the event loop. ended: told once, when the model has let go of the stream."""
+        """The same on the event loop; who shares `places` takes one first. ended: told once, when the model has let
+        go of the stream.
+        """
         if self._revival is not None or not self._child.alive():
             if self._turn is None:
                 self._turn = asyncio.Lock()
