@@ -147,6 +147,17 @@ def test_generate_answers_whole(server: Server) -> None:
     assert ask(server, f"/v2/models/Talk/versions/{version}/generate", body).json["text_output"] == "a 0;a 1;"
 
 
+def test_a_whole_answer_is_due_at_the_deadline(server: Server, folder: Path) -> None:
+    for prompt, path, body in (
+        ("late_1", "/v2/models/Talk/generate", {"text_input": "late_1", "count": ENDLESS}),
+        ("late_2", "/v1/completions", {"model": "Talk", "prompt": "late_2", "count": ENDLESS}),
+        ("late_3", "/predict", row("late_3", ENDLESS)),
+    ):
+        answer = ask(server, path, body, b"x-request-timeout-ms: 300\r\n")
+        assert answer.status == 504, answer.body
+        note(folder, f"{prompt}.closed")
+
+
 def test_generate_stream_answers_in_events(server: Server) -> None:
     answer = ask(server, "/v2/models/Talk/generate_stream", {"text_input": "a", "parameters": {"count": 2}})
     told = [value for _, value in events(answer.body)]

@@ -136,11 +136,12 @@ class Served:
             return key
         return (*key, *[size for each in rows for size in rows.array(each).shape[1:]])
 
-    def stream(self, rows: Rows, key: Key, deadline: float) -> Pieces:
+    def stream(self, rows: Rows, key: Key, deadline: float, *, whole: bool = False) -> Pieces:
         """The answer in pieces, as `streaming.py` says: of a model that streams, else one piece. deadline: of the first
-        piece, on the monotonic clock. Iterate it to its end, or close it. Raises InputError, Overloaded, Unavailable.
+        piece, on the monotonic clock; whole: of all, for who tells nothing before the end. Iterate it to its end, or
+        close it. Raises InputError, Overloaded, Unavailable.
         """
-        return self.streams.begin(rows, self.lane(key, rows), deadline)
+        return self.streams.begin(rows, self.lane(key, rows), deadline, whole=whole)
 
     def refuse(self, route: str, request: Request, respond: Respond, error: BaseException) -> None:
         """Tell the caller why there is no answer, and count it."""

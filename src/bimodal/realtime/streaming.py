@@ -1,7 +1,8 @@
 """Answers in pieces, for every wire: opened within bounds, given as they are taken, stopped when the caller leaves.
 
 The deadline is that of the first piece; after it each further piece has as long again, counted from when it is asked
-for, so a slow reader costs the model no time. At most `runtime.streams` answers of a model are open side by side; one
+for, so a slow reader costs the model no time. For who wants the whole answer it is that of the whole, which is bounded
+by the longest body. At most `runtime.streams` answers of a model are open side by side; one
 more is refused at once. A place is free again when the model has let go of it: a model that computes a long piece for
 a caller who left holds its place until that piece is done.
 """
@@ -24,6 +25,7 @@ from bimodal.realtime.failure import status
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import STREAM, Ledger
 from bimodal.rows import Rows
+from bimodal.runtimes.collected import Room
 from bimodal.runtimes.process import ProcessRuntime
 from bimodal.runtimes.streams import LoopStream
 
@@ -50,12 +52,13 @@ class Streams:
         self._model = model
         self._batcher = batcher
         self._longest = limits.deadline
+        self._most = limits.body_bytes
         self._stopped = False
         self._vacant: asyncio.Event | None = None
         self._pieces: set[Pieces] = set()
 
-    def begin(self, rows: Rows, key: Key, deadline: float) -> Pieces:
-        """The answer to rows. Raises InputError, Overloaded, Unavailable."""
+    def begin(self, rows: Rows, key: Key, deadline: float, *, whole: bool = False) -> Pieces:
+        """The answer to rows. whole: told at its end. Raises InputError, Overloaded, Unavailable."""
         span = min(deadline - monotonic(), self._longest)
         if not self._model.streams:
             return Pieces(self, _Whole(self._batcher, rows, key, monotonic() + span), span)
@@ -67,10 +70,12 @@ class Streams:
         if not runtime.places.take():
             raise self.failed(Overloaded(f"this model gives {runtime.streams} answers at once; try again later"))
         self.open += 1
-        return Pieces(self, _Streamed(self._model, rows, key, self._leave), span)
+        room = Room(self._most) if whole else None
+        return Pieces(self, _Streamed(self._model, rows, key, self._leave), span, room)
 
     def failed(self, error: Exception, seconds: float = 0.0) -> Exception:
         """Count what has no answer, or no whole one, so many seconds after it was asked for."""
+        faults.of(error, self._model)
         code = error.code if isinstance(error, BimodalError) else "internal"
         self.ledger.refused(STREAM, status(error), code, seconds)
         return error
@@ -100,12 +105,16 @@ class Streams:
 
 
 class Pieces(AsyncIterator[Rows]):
-    """One answer: iterate to its end, or close it. Raises ModelFailed, ModelCrashed, DeadlineExceeded."""
+    """One answer: iterate to its end, or close it. Raises ModelFailed, ModelCrashed, DeadlineExceeded.
 
-    def __init__(self, streams: Streams, given: _Streamed | _Whole, span: float) -> None:
+    span: seconds to its first piece. room: of an answer that is told as a whole, whose span is that of all pieces.
+    """
+
+    def __init__(self, streams: Streams, given: _Streamed | _Whole, span: float, room: Room | None = None) -> None:
         self._streams = streams
         self._given = given
         self._span = span
+        self._room = room
         self._began = monotonic()
         self._deadline = self._began + span
         self._over = False
@@ -119,7 +128,11 @@ class Pieces(AsyncIterator[Rows]):
         limit = self._deadline if self._deadline < math.inf else asked + self._span
         try:
             async with asyncio.timeout(limit - asked):
+                if self._room is not None:
+                    await asyncio.sleep(0)  # a model that is quicker than this loop must not keep it
                 piece = await self._given.next()
+            if self._room is not None and piece is not None:
+                self._room.take(piece)
         except TimeoutError:
             raise self._failed(DeadlineExceeded("the model gave nothing more within the deadline")) from None
         except Exception as error:
@@ -128,7 +141,8 @@ class Pieces(AsyncIterator[Rows]):
         except BaseException:
             self.close()
             raise
-        self._deadline = math.inf
+        if self._room is None:
+            self._deadline = math.inf
         if piece is None:
             self._streams.ledger.streamed()
             self.close()

@@ -45,7 +45,7 @@ class Completions:
             raise UsageError(f"the model {name!r} streams no text; {_others(self._service)}")
         wanted = asked(told, speaker, chat=self._chat)
         deadline = monotonic() + choice.seconds(request.headers, self._service.limits.deadline)
-        pieces = served.stream(wanted.rows, (speaker.outputs, None), deadline)
+        pieces = served.stream(wanted.rows, (speaker.outputs, None), deadline, whole=not wanted.stream)
         reply = Reply(wanted, speaker)
         if wanted.stream:
             await tell(writer, pieces, _Chunks(reply))

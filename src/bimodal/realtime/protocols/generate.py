@@ -25,7 +25,7 @@ from bimodal.realtime.protocols.events import Live, event, tell
 from bimodal.realtime.service import Served, Service
 from bimodal.realtime.streaming import Pieces
 from bimodal.rows import Rows
-from bimodal.runtimes.collected import whole
+from bimodal.runtimes.collected import Joined
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (InputError, 422),
@@ -50,12 +50,14 @@ class Generate:
         self.live = Live(self._pieces, served.limits, failed, served.streams.failed)
 
     async def _whole(self, request: Request, writer: Writer) -> None:
-        head, pieces = self._begun(request)
+        head, pieces = self._begun(request, whole=True)
+        joined = Joined(self._fields)
         try:
-            given = [piece async for piece in pieces]
+            async for piece in pieces:
+                joined.feed(piece)
         finally:
             pieces.close()
-        values = dict(zip(self._speaker.outputs, whole(given, self._fields), strict=True))
+        values = dict(zip(self._speaker.outputs, joined.values(), strict=True))
         text = values.pop(self._speaker.text)
         told = {**head, "text_output": text, **{name: plain(value) for name, value in values.items()}}
         writer.start(Response(200, msgspec.json.encode(told)))
@@ -65,7 +67,7 @@ class Generate:
         head, pieces = self._begun(request)
         await tell(writer, pieces, _Events(head, self._speaker.text))
 
-    def _begun(self, request: Request) -> tuple[dict[str, Any], Pieces]:
+    def _begun(self, request: Request, *, whole: bool = False) -> tuple[dict[str, Any], Pieces]:
         """What every answer says, and its pieces."""
         model = self._served.model
         told = body.decode(request.body, self._served.limits.depth)
@@ -79,7 +81,7 @@ class Generate:
         options = {**{name: value for name, value in told.items() if name not in KEYS}, **(parameters or {})}
         rows = self._speaker.said(text, options)
         deadline = monotonic() + choice.seconds(request.headers, self._served.limits.deadline)
-        pieces = self._served.stream(rows, (self._speaker.outputs, None), deadline)
+        pieces = self._served.stream(rows, (self._speaker.outputs, None), deadline, whole=whole)
         head = {"id": told["id"]} if isinstance(told.get("id"), str) else {}
         return {**head, "model_name": model.name, "model_version": model.version}, pieces
 
@@ -102,6 +104,7 @@ class _Events:
         return event({**self._head, "text_output": "", "done": True})
 
     def fault(self, error: Exception) -> bytes:
+        faults.tell(error, "an answer in pieces")
         return event(described(error))
 
 
