@@ -31,6 +31,33 @@ def test_separator_decimal_and_header_are_recognised(text: str, dialect: Dialect
     assert recognise(text) == dialect
 
 
+@pytest.mark.parametrize(
+    ("first", "header", "doubtful"),
+    [
+        ("5.1,,1.4,0.2", False, False),
+        ("NA,3,5,2", False, False),
+        ("6,3,nan,2", False, False),
+        ("5.1,x,1.4,0.2", True, True),
+        ("6,x,y,2", True, True),
+        ("id,2019,2020,2021", True, True),
+        (",3,5,2", True, True),
+        ("x,y,z,2", True, False),
+        (",0,1,2", True, False),
+        ("0,1,2,3", True, False),
+        ("0,1,2,target", True, False),
+        ("a,b,c,NA", True, False),
+        ("NA,,NA,", True, False),
+    ],
+)
+def test_a_first_row_of_numbers_is_no_header_whatever_stands_beside_them(
+    first: str, header: bool, doubtful: bool
+) -> None:
+    found = recognise(f"{first}\n6,3,5,2\n7,3,5,2\n")
+    assert (found.header, found.doubtful) == (header, doubtful)
+    for said in (True, False):
+        assert recognise(f"{first}\n6,3,5,2\n", Overrides(header=said)).doubtful is False
+
+
 def test_what_the_user_says_counts_more() -> None:
     assert recognise("a;b\n1,5;2\n", Overrides(separator=",", decimal=".")) == Dialect()
     assert recognise("1,2\n3,4\n", Overrides(header=True)) == Dialect()

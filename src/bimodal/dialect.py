@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from bimodal.errors import UsageError
 
@@ -20,6 +20,8 @@ WESTERN = "".join(
     bytes([byte]).decode("cp1252", "replace").replace("\N{REPLACEMENT CHARACTER}", chr(byte)) for byte in range(256)
 )
 HEADLESS = "holds numbers, so it was not taken for a header"
+DOUBTFUL = "the first row is mostly numbers, so it may be data as well as the names of columns"
+BLANKS = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "?", "-"))  # in lower case
 INDEX = "Unnamed: 0"  # the name that pandas gives to an index it wrote
 COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
 THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*")
@@ -28,12 +30,16 @@ POINT_NUMBER = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the file is written. header: the first row names the columns; without one they are called 0, 1, 2, …"""
+    """How the file is written. header: the first row names the columns; without one they are called 0, 1, 2, …
+
+    doubtful: it was taken for a header, and may be data; who takes columns by position must not believe it.
+    """
 
     separator: str = ","
     decimal: str = "."
     encoding: str = "utf-8"
     header: bool = True
+    doubtful: bool = field(default=False, compare=False, repr=False)
 
     def notes(self) -> list[str]:
         """What differs from plain CSV, in sentences."""
@@ -93,9 +99,9 @@ def recognise(
     said = overrides or Overrides()
     chosen = said.separator or separator or _separator(text)
     rows = _rows(text, chosen)
-    dialect = Dialect(chosen, said.decimal or _decimal(rows[1:], chosen), encoding)
-    header = said.header if said.header is not None else not _numbers(rows, dialect.decimal)
-    return replace(dialect, header=header)
+    decimal = said.decimal or _decimal(rows[1:], chosen)
+    header, doubtful = (said.header, False) if said.header is not None else _header(rows, decimal)
+    return Dialect(chosen, decimal, encoding, header, doubtful)
 
 
 def _rows(text: str, separator: str, most: int = 200) -> list[list[str]]:
@@ -145,15 +151,25 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
     return "," if commas > points else "."
 
 
-def _numbers(rows: Sequence[Sequence[str]], decimal: str) -> bool:
-    """Whether the first row is one of numbers, and not the 0, 1, 2, … that pandas writes over columns without names."""
-    if not rows or not any(cell.strip() for cell in rows[0]):
-        return False
-    cells = [cell.strip().replace(decimal, ".") for cell in rows[0]]
-    counted = [[str(place) for place in range(start, start + len(cells))] for start in (0, 1)]
-    if cells in counted or ["", *counted[0][:-1]] == cells:
-        return False
-    return all(_is_number(cell) for cell in cells)
+def _header(rows: Sequence[Sequence[str]], decimal: str) -> tuple[bool, bool]:
+    """Whether the first row is a header, and whether that is doubtful.
+
+    Numbers, and beside them cells without a value, are data; but not the 0, 1, 2, … that pandas writes over columns
+    without names. Numbers beside text are a row with a bad value, or names among which are years. So are whole numbers
+    behind an empty cell, where pandas writes an index.
+    """
+    cells = [cell.strip().replace(decimal, ".") for cell in rows[0]] if rows else []
+    numbers = [cell for cell in cells if looks_like_data(cell)]
+    if not numbers:
+        return not cells or not all(map(_is_number, cells)) or not any(cells), False
+    counted = [[str(place) for place in range(start, start + len(numbers))] for start in (0, 1)]
+    texts = sum(not _is_number(cell) and cell.lower() not in BLANKS for cell in cells)
+    if numbers in counted and (len(numbers) == len(cells) or cells[0] in ("", INDEX) or (texts and len(numbers) > 2)):
+        return True, False
+    if not texts:
+        indexed = not cells[0] and all(map(str.isdecimal, numbers))
+        return indexed, indexed
+    return True, 2 * len(numbers) >= len(cells)
 
 
 def _is_number(cell: str) -> bool:
@@ -162,6 +178,13 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell
+
+
+def said_of_header(word: str | None) -> bool | None:
+    """What `present` and `absent` say of a header; None is recognised. Raises UsageError."""
+    if word not in (None, "present", "absent"):
+        raise UsageError(f"header is present or absent, not {word!r}")
+    return None if word is None else word == "present"
 
 
 def looks_like_data(name: str) -> bool:

@@ -237,6 +237,26 @@ def test_a_first_row_of_numbers_is_told_where_the_columns_do_not_fit(model: bimo
         predict_file(model, tmp_path / "in.csv", tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize(
+    ("first", "refused", "header"),
+    [("5.1,,1.4,0.2", "", None), ("NA,3,5,2", "", None), ("5.1,x,1.4,0.2", "--header absent", None),
+     ("5.1,x,1.4,0.2", "", "absent")],
+)  # fmt: skip
+def test_a_first_row_that_is_not_all_numbers_is_never_lost(
+    first: str, refused: str, header: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text(f"{first}\n6,3,5,2\n")
+    flowers = bimodal.load(LogisticRegression(max_iter=500).fit(IRIS, SPECIES))
+    if refused:
+        with pytest.raises(InputError, match=refused):
+            predict_file(flowers, tmp_path / "in.csv", tmp_path / "out.csv", header=header)
+    else:
+        report = predict_file(flowers, tmp_path / "in.csv", tmp_path / "out.csv", header=header, max_rejects=1)
+        assert (report.read, report.rejected) == (2, 1)
+    report = predict_file(flowers, tmp_path / "in.csv", tmp_path / "said.csv", header="present")
+    assert (report.read, report.rejected) == (1, 0)
+
+
 def test_a_memory_ceiling_keeps_further_processes_away(model: bimodal.Model, tmp_path: Path) -> None:
     source = write(shop(), tmp_path / "in.csv")
     assert predict_file(model, source, tmp_path / "out.csv", memory="100MB", workers=4).workers == 1

@@ -209,6 +209,26 @@ def test_numbers_without_a_header_are_answered_line_for_line(desk: Desk) -> None
     assert first.body.count(b"\n") == len(FLOWERS)
 
 
+@pytest.mark.parametrize("route", ["invocations", "predict"])
+@pytest.mark.parametrize("first", ["5.1,,1.4,0.2", "5.1,x,1.4,0.2", "NA,3,5,2", "6,x,5,2", ",3,5,2"])
+def test_a_first_row_that_is_not_all_numbers_is_never_lost(desk: Desk, first: str, route: str) -> None:
+    path, body = f"/models/inline/{route}", f"{first}\n6,3,5,2\n".encode()
+    for kind in ("text/csv", "text/csv; header=absent"):
+        response = desk.ask(path, body, kind=kind)
+        assert response.status == 400
+        sentence = json.loads(response.body)["error"]
+        assert ("row 1" in sentence) or (kind == "text/csv" and "header=absent" in sentence)
+    if first.startswith(","):
+        return  # as a header, it would stand over an index
+    said = desk.ask(path, body, kind="text/csv; header=present")
+    assert (said.status, said.body.count(b"\n")) == (200, 2)
+
+
+def test_a_row_of_a_model_with_names_is_told_how_to_say_that_it_is_one(desk: Desk) -> None:
+    rows = FRAME[names(desk)].to_csv(index=False, header=False).encode()
+    assert "if it is, say which by `content-type: text/csv; header=absent`" in _csv_error(desk, rows, "text/csv")
+
+
 def test_accept_chooses_the_answer(desk: Desk) -> None:
     expected = CASES["mixed"].model.predict(FRAME).tolist()
     csv, arrow = FRAME.to_csv(index=False).encode(), to_stream(_table())

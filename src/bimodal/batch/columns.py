@@ -53,6 +53,8 @@ class Columns:
         except InputError as error:
             error.message = "; ".join(filter(None, (in_file(error, source, names, signature), source.hint)))
             raise
+        if source.doubt and not (signature.named or features or target):
+            raise InputError(source.doubt)  # by position, the first row would be lost without a word
         kept = chosen(keep, source.columns, binding.features)
         strict = isinstance(keep, str) and keep in ("auto", "all")
         carried = kept if target is None or target in kept else (*kept, target)

@@ -38,7 +38,7 @@ from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
 from bimodal.chat.requests import of_requests
-from bimodal.dialect import Overrides
+from bimodal.dialect import Overrides, said_of_header
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.location import Location
 from bimodal.model import Model
@@ -82,6 +82,7 @@ def predict_file(
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
+    header: str | None = None,
     dry_run: bool = False,
     progress: str | Progress | None = None,
     run: str | None = None,
@@ -106,7 +107,8 @@ def predict_file(
     in bytes, or like "2GB", on all processes of the run. timeout: seconds for one call (measured).
     runtime: as of `load`; auto takes the proven runtime that is fastest in bulk, and lets a run of a million rows wait
     for the proof where there is none yet; a run that goes on keeps the one it began with. allow_drift: as of `load`.
-    separator, decimal, encoding: how a CSV file is written (recognised). dry_run: try a few rows, write nothing.
+    separator, decimal, encoding: how a CSV file is written (recognised). header: `present` or `absent` (recognised):
+    whether its first row names the columns. dry_run: try a few rows, write nothing.
     progress: "auto", "json", "quiet", or a Progress.
     run: the id of a run that several processes may try after one another, such as a job's: what another run began and
     left is thrown away, and once this run is published, it is complete for good, whatever `overwrite` says.
@@ -145,14 +147,14 @@ def predict_file(
         memory=size(memory) if isinstance(memory, str) else memory,
         timeout=seconds(timeout) if isinstance(timeout, str) else timeout,
         loading={"code": code, "sample": sample, "runtime": runtime, "allow_drift": allow_drift},
-        dialect={"separator": separator, "decimal": decimal, "encoding": encoding},
+        dialect={"separator": separator, "decimal": decimal, "encoding": encoding, "header": header},
         run=run,
         fingerprint=fingerprint,
     )
     options.check()
     with contextlib.ExitStack() as stack, _ended_by_errors(told):
         told.stage("opening the input")
-        source = open_input(input, Overrides(separator, decimal, encoding), query=query)
+        source = open_input(input, Overrides(separator, decimal, encoding, said_of_header(header)), query=query)
         source = source if known is None else Without(source, known)
         stack.callback(source.close)
         if isinstance(model, str | os.PathLike):

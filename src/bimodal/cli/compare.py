@@ -18,6 +18,7 @@ from bimodal.cli.options import (
     Decimal,
     Encoding,
     Features,
+    Header,
     Json,
     Outputs,
     Query,
@@ -84,6 +85,7 @@ def compare(
     separator: Separator = None,
     decimal: Decimal = None,
     encoding: Encoding = None,
+    header: Header = None,
     code: Code = None,
     runtime: Runtime = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -121,6 +123,7 @@ def compare(
         separator=separator,
         decimal=decimal,
         encoding=encoding,
+        header=header,
         progress="quiet" if quiet or as_json else "auto",
     )
     within = allowed is None or found.within(allowed)

@@ -45,6 +45,10 @@ Query = Annotated[
 Separator = Annotated[str | None, typer.Option("--separator", help="What separates the columns of a CSV file.")]
 Decimal = Annotated[str | None, typer.Option("--decimal", help="The decimal mark of a CSV file: . or ,")]
 Encoding = Annotated[str | None, typer.Option("--encoding", help="The encoding of a CSV file, such as latin-1.")]
+Header = Annotated[
+    str | None,
+    typer.Option("--header", metavar="present|absent", help="Whether a CSV file's first row names the columns."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print for machines.")]
 
 

@@ -19,6 +19,7 @@ from bimodal.cli.options import (
     Drift,
     Encoding,
     Features,
+    Header,
     Json,
     ModelPath,
     Outputs,
@@ -83,6 +84,7 @@ def predict(
     separator: Separator = None,
     decimal: Decimal = None,
     encoding: Encoding = None,
+    header: Header = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Threads or processes that predict [measured].")
     ] = None,
@@ -134,6 +136,7 @@ def predict(
         separator=separator,
         decimal=decimal,
         encoding=encoding,
+        header=header,
         workers=workers,
         memory=memory,
         ahead=ahead,

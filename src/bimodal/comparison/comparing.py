@@ -31,7 +31,7 @@ from bimodal.comparison.sampling import Sample
 from bimodal.comparison.segments import Segments
 from bimodal.comparison.shift import Moving
 from bimodal.comparison.side import Said, Side, check_renames
-from bimodal.dialect import Overrides
+from bimodal.dialect import Overrides, said_of_header
 from bimodal.errors import BooksDoNotBalance, SourceError, UsageError
 from bimodal.field import listed, nearest
 from bimodal.local import see_local
@@ -66,6 +66,7 @@ def compare(
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
+    header: str | None = None,
     progress: str | Progress | None = None,
 ) -> Comparison:
     """Predict the same rows with two models, and tell what changes.
@@ -92,7 +93,7 @@ def compare(
         check_renames(rename or {}, [each.signature for each in models])
         if rows is not None and rows < 1:
             raise UsageError(f"--rows {rows}: one at least")
-        overrides = Overrides(separator, decimal, encoding)
+        overrides = Overrides(separator, decimal, encoding, said_of_header(header))
         source = stack.enter_context(contextlib.closing(open_input(data, overrides, query=query)))
         carried = chosen(keep, source.columns, ()) if output is not None else ()
         kept = tuple(dict.fromkeys([*_columns(source, by, target), *carried]))

@@ -140,6 +140,7 @@ class Source(ABC):
     index: str | None = None  # a nameless first column, as pandas writes its index
     decimal: str = "."  # the decimal mark of its numbers, where they are text
     hint: str | None = None  # what to say as well where the columns do not fit
+    doubt: str | None = None  # why columns must not be taken by position
     database: Any = None  # where it is one's table or query: the Database
     relation: Any = None  # and the TableName or Query there
     live: bool = False  # rows come as somebody writes them; a chunk is what is there

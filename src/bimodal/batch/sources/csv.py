@@ -29,6 +29,7 @@ from bimodal.batch.sources.stream import (
 )
 from bimodal.dialect import (
     HEAD,
+    DOUBTFUL,
     HEADLESS,
     WESTERN,
     Dialect,
@@ -42,6 +43,7 @@ from bimodal.dialect import (
 )
 from bimodal.errors import SourceError
 
+SAY = "--header absent or --header present"
 EXACT = float(2**53)
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
@@ -75,15 +77,16 @@ class CsvSource(Source):
         self.index = index_of(self.columns)
         self.decimal = self.dialect.decimal
         self.hint = self._hint()
+        self.doubt = f"{self.name}: {DOUBTFUL}; say which: {SAY}" if self.dialect.doubtful else None
         self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
 
     def _hint(self) -> str | None:
         """Why the names may not fit: the first row is none of names."""
         remedy = f"write a first line with the names of the columns into {self.name}"
         if not self.dialect.header:
-            return f"the first row {HEADLESS}; {remedy}"
+            return f"the first row {HEADLESS}; {remedy}, or say --header present"
         if any(map(looks_like_data, self.columns)):
-            return f"the first row looks like data, not like the names of columns; if it is, {remedy}"
+            return f"the first row looks like data, not like the names of columns; if it is, {remedy}, or say --header absent"
         return None
 
     # -- the head ---------------------------------------------------------------------------------------------------

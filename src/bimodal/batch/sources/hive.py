@@ -86,6 +86,7 @@ class Partitioned(Source):
         self._source = source
         self._constants = {name: each for name, each in constants.items() if name not in source.columns}
         self.name, self.kind, self.index, self.hint = source.name, source.kind, source.index, source.hint
+        self.doubt = source.doubt
         self.decimal = source.decimal
         self.columns = (*source.columns, *self._constants)
         self.total_bytes, self.total_rows = source.total_bytes, source.total_rows

@@ -33,6 +33,7 @@ class Files(Source):
             _same(first, each)
         self.name = f"{len(files)} files"
         self.kind, self.columns, self.index, self.hint = first.kind, first.columns, first.index, first.hint
+        self.doubt = first.doubt
         self.decimal = first.decimal
         self.total_bytes = sum(each.size for each in files)
         rows = [each.total_rows for each in self._sources]

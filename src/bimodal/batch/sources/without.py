@@ -105,6 +105,7 @@ class Without(Source):
         self.name, self.columns, self.kind = source.name, source.columns, source.kind
         self.total_bytes, self.notes, self.index = source.total_bytes, source.notes, source.index
         self.decimal, self.hint, self.live = source.decimal, source.hint, source.live
+        self.doubt = source.doubt
         if known.column not in source.columns:
             raise UsageError(f"{source.name} has no column {known.column!r} to tell its rows by")
 

@@ -8,7 +8,7 @@ https://mlflow.org/docs/latest/ml/deployment, https://docs.aws.amazon.com/sagema
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 from bimodal.errors import BimodalError, InputError, MissingLibrary, UnsupportedMedia
@@ -19,7 +19,7 @@ from bimodal.realtime.exchange import JSON, Intake, Request, Respond, Response, 
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols.instances import InstancesDoor
 from bimodal.realtime.protocols.lines import NDJSON, LinesDoor
-from bimodal.realtime.protocols.media import ARROW, CSV, MEDIA, PARQUET, kind, require_plain
+from bimodal.realtime.protocols.media import ARROW, CSV, MEDIA, PARQUET, kind, require_plain, said_of_header
 from bimodal.realtime.protocols.rows import SHAPES
 from bimodal.realtime.service import Served, Service
 
@@ -85,7 +85,7 @@ class Invocations:
         if found not in MEDIA:
             names = ", ".join(each.decode() for each in MEDIA)
             raise UnsupportedMedia(f"this content type is not understood; understood are {names}")
-        key = (found, accepted(headers.get(b"accept", b""), found), _header(headers) if found == CSV else None)
+        key = (found, accepted(headers.get(b"accept", b""), found), said_of_header(headers) if found == CSV else None)
         door = self._doors.get(key)
         if door is None:
             door = self._doors[key] = self._made(*key)
@@ -121,19 +121,6 @@ def accepted(accept: bytes, sent: bytes) -> bytes:
         if word == b"*/*":
             break
     return sent
-
-
-def _header(headers: Mapping[bytes, bytes]) -> bool | None:
-    """Whether the caller says that its CSV has a header (`text/csv; header=present`, or `absent`: RFC 4180)."""
-    for part in headers[b"content-type"].lower().split(b";")[1:]:
-        name, _, value = part.partition(b"=")
-        if name.strip() == b"header":
-            words = {b"present": True, b"absent": False}
-            found = words.get(value.strip(b' "'))
-            if found is None:
-                raise UnsupportedMedia("the content type's header is either present or absent")
-            return found
-    return None
 
 
 def _passing(attributes: bytes, respond: Respond) -> Respond:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import cast
 
@@ -80,20 +80,35 @@ class Media:
         if found not in MEDIA:
             names = ", ".join(each.decode() for each in MEDIA)
             raise UnsupportedMedia(f"this content type is not understood; understood are {names}")
-        if found not in self._doors:
+        header = said_of_header(request.headers) if found == CSV else None
+        key = found if header is None else found + (b"; header=present" if header else b"; header=absent")
+        if key not in self._doors:
             # Arrow is loaded when the first table comes: a server of JSON alone does without its memory
             try:
                 tables = library("bimodal.realtime.protocols.tables")
             except MissingLibrary as error:
                 raise UnsupportedMedia(f"this server takes no tables, JSON alone: {error.message}") from error
-            self._doors[found] = cast(Handler, tables.TableDoor(self._served, found))
-        return self._doors[found]
+            self._doors[key] = cast(Handler, tables.TableDoor(self._served, found, header=header))
+        return self._doors[key]
 
 
 def require_plain(request: Request) -> None:
     """Raises UnsupportedMedia where the body is compressed."""
     if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise UnsupportedMedia("compressed bodies are not understood; send it without content-encoding")
+
+
+def said_of_header(headers: Mapping[bytes, bytes]) -> bool | None:
+    """Whether the caller says that its CSV has a header (`text/csv; header=present`, or `absent`: RFC 4180)."""
+    for part in headers[b"content-type"].lower().split(b";")[1:]:
+        name, _, value = part.partition(b"=")
+        if name.strip() == b"header":
+            words = {b"present": True, b"absent": False}
+            found = words.get(value.strip(b' "'))
+            if found is None:
+                raise UnsupportedMedia("the content type's header is either present or absent")
+            return found
+    return None
 
 
 def kind(request: Request) -> bytes:

@@ -24,9 +24,8 @@ class ScoredTable(TableDoor):
     mirrors = True
 
     def __init__(self, served: Served, kind: bytes, answers: bytes, *, header: bool | None) -> None:
-        super().__init__(served, kind)
+        super().__init__(served, kind, header=header)
         self.content_type = answers
-        self.header = header
         self._json = msgspec.json.Encoder(enc_hook=plain).encode
 
     def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:

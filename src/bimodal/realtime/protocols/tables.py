@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from bimodal.dialect import HEADLESS
+from bimodal.dialect import DOUBTFUL, HEADLESS, looks_like_data
 from bimodal.errors import InputError, MalformedInput, TooLarge
 from bimodal.field import EXACT
 from bimodal.realtime import gather
@@ -28,6 +28,7 @@ from bimodal.rows import Rows
 from bimodal.signature import EMPTY, require
 from bimodal.table import Binding, flat, to_stream
 
+SAY = "say which by `content-type: text/csv; header=absent` (or `present`)"
 SWELL = 16  # how many times its size a compressed body may grow
 BROKEN = (pa.ArrowException, OSError, EOFError, ValueError, OverflowError)
 
@@ -42,12 +43,12 @@ class TableDoor:
     """
 
     route = "predict"
-    header: bool | None = None
     mirrors = False
 
-    def __init__(self, served: Served, kind: bytes) -> None:
+    def __init__(self, served: Served, kind: bytes, *, header: bool | None = None) -> None:
         self.served = served
         self.kind = kind
+        self.header = header
         self.content_type = kind
         self._limits = served.limits
         self._last: tuple[tuple[str, ...], Binding] | None = None  # callers send the same columns again and again
@@ -125,11 +126,16 @@ class TableDoor:
             names = [name for name in names if name != sheet.index]
         by_place = names if signature.named and self.header is False else None  # said to have none: by position
         try:
-            return Binding.bind(signature, names, features=by_place)
+            bound = Binding.bind(signature, names, features=by_place)
         except InputError as error:
             if not sheet.dialect.header and self.header is None:
-                error.message = f"{error.message}; the first row {HEADLESS}"
+                error.message = f"{error.message}; the first row {HEADLESS}; {SAY}"
+            elif self.header is None and any(map(looks_like_data, sheet.names)):
+                error.message = f"{error.message}; the first row looks like data; if it is, {SAY}"
             raise
+        if sheet.dialect.doubtful and not signature.named:
+            raise MalformedInput(f"{DOUBTFUL}; {SAY}")
+        return bound
 
     def _csv(self, sheet: Sheet) -> pa.Table:
         """Read with the signature's types; what does not fit them is read as text, to find its rows."""
