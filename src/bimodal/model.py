@@ -285,6 +285,11 @@ class Model:
         """Whether its answers come in pieces; another model's answer is one piece."""
         return self.runtime.streams > 0
 
+    @property
+    def side_by_side(self) -> int:
+        """Rows that are answered at once, each by itself; 0: of a model that takes the rows of a call together."""
+        return self.runtime.streams
+
     def stream(self, row: Any, *, outputs: Sequence[str] | None = None) -> Generator[dict[str, Any]]:
         """The answer to one row (a record, or Rows of one) in pieces, each a dict of the outputs that it holds: by
         default all. Closing the generator stops the model. Raises InputError, ModelFailed, ModelCrashed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,9 @@ class Calls:
         guilty: dict[int, BimodalError] = {}
         judged, parted = False, None
         for start, stop in self._cuts(rows.count):
+            if self.model.streams:
+                self._each(rows, start, stop, parts, guilty)
+                continue
             try:
                 parts.append(self._one(rows.slice(start, stop)))
             except (ModelFailed, ModelCrashed) as error:
@@ -71,11 +75,46 @@ class Calls:
         if answer is None:
             started = time.monotonic()
             answer = self._run(rows)
-            if self.spool is not None and time.monotonic() - started >= SLOW:
+            least = 0.0 if self.model.side_by_side else SLOW  # requests: their answers may have cost money
+            if self.spool is not None and time.monotonic() - started >= least:
                 self.spool.keep(self.chunk, rows, self.outputs, answer)
         if self.counted is not None:
             self.counted(self.chunk, rows.count)
         return answer
+
+    def _each(self, rows: Rows, start: int, stop: int, parts: list[Rows], guilty: dict[int, BimodalError]) -> None:
+        """A call of a model that answers each row by itself: none is asked twice, whatever becomes of the others. Those
+        whose process died, of one of them, are asked once more, alone.
+        """
+        part = rows.slice(start, stop)
+        kept = None if self.spool is None else self.spool.take(self.chunk, part, self.outputs)
+        answers = [kept] if kept is not None else self._side_by_side(part)
+        good: list[Rows] = []
+        last: Failure | None = None
+        for place, answer in enumerate(answers):
+            if isinstance(answer, Rows):
+                good.append(answer)
+                continue
+            last = guilty[start + place] = explained(answer, part.slice(place, place + 1))
+        if last is not None and (len(guilty) > MOST_GUILTY or (not good and not parts and part.count > SPREAD)):
+            raise last  # not the rows are to blame
+        if good:
+            parts.append(Rows.concat(good))
+        if self.spool is not None and kept is None and len(good) == part.count:
+            self.spool.keep(self.chunk, part, self.outputs, parts[-1])
+        if self.counted is not None:
+            self.counted(self.chunk, part.count)
+
+    def _side_by_side(self, part: Rows) -> list[Rows | Failure]:
+        def answer(place: int) -> Rows | Failure:
+            try:
+                return self._run(part.slice(place, place + 1))
+            except (ModelFailed, ModelCrashed) as error:
+                return error
+
+        with ThreadPoolExecutor(min(self.model.side_by_side, part.count)) as pool:
+            answers = list(pool.map(answer, range(part.count)))
+        return [answer(place) if isinstance(each, ModelCrashed) else each for place, each in enumerate(answers)]
 
     def _split(
         self, rows: Rows, start: int, stop: int, error: Failure, parts: list[Rows], guilty: dict[int, BimodalError]

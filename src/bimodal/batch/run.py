@@ -47,6 +47,7 @@ from bimodal.settings import RUNTIMES, seconds, size
 from bimodal.table import flat_schema
 
 PROOF = 3  # as many times as large: from there on, some 800,000 rows, a run waits for the proof of a compiled form
+ROUNDS = 4  # answers that each of a streaming model's places gives in one call: the fewer, the less is lost with a kill
 PATIENCE = 30.0  # seconds that a run waits for another one that holds the output
 
 
@@ -280,8 +281,11 @@ class Run:
 
     def _calm(self) -> int:
         """Rows of one call: of a slow model so few that the run shows how far it is, and loses little when it is
-        killed. Tried on the first rows of the input, unless the model is known to be fast.
+        killed. Tried on the first rows of the input, unless the model is known to be fast, or answers each row by
+        itself: that may cost money, and nothing is asked twice to be timed.
         """
+        if self.model.side_by_side and not self.options.call_rows and not self.source.live:
+            return ROUNDS * self.model.side_by_side
         if self.model.runtime.proven or self.options.call_rows or self.source.live or self._fast:
             return 0
         chunk = next(self.source.chunks(self.columns.reading), None)
@@ -339,7 +343,7 @@ class Run:
             note(each)
         note(f"the output has the columns {', '.join(self.schema.names)}")
         scorer = replace(self._scorer, call_rows=self.plan.call_rows)
-        first = dry.sample(self.source, scorer, self.model, self.sink, 2 * self._calls)
+        first = dry.sample(self.source, scorer, self.model, self.sink, self.model.side_by_side or 2 * self._calls)
         bounds = Bounds(self.options, self.source, self.model, Crew(self.model), self._peak)
         expected = dry.expected(self.source, self.columns.reading, first, bounds.workers, dry.place_of(self.sink))
         for each in expected.told():
@@ -403,6 +407,8 @@ class Run:
             if self._engine is not None and (self._totals.chunks or done) and self.plan.repeatable:
                 verb = "is" if done == 1 else "are"
                 self.progress.note(f"{rows(done)} {verb} done and kept; the same command goes on there")
+            elif self._engine is not None:
+                self.progress.note("nothing is kept of what was done; the same command begins anew")
             raise
         except BaseException as error:
             self._note_end("failed", error)

@@ -59,6 +59,10 @@ class Requested(Model):
         super().__init__(model.location, Answering(model, speaker), report)
         self._behind, self._speaker = model, speaker
 
+    @property
+    def side_by_side(self) -> int:
+        return self._behind.side_by_side
+
     def clones(self, count: int) -> list[Model]:
         return [Requested(each, self._speaker) for each in self._behind.clones(count)]
 
