@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
+
+_FRAMES = 3  # of the model's code, told with its error
+_HERE = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,17 +214,21 @@ class MissingLibrary(BimodalError):
 
 class ModelFailed(BimodalError):
     """The model raised an error on these rows. said: its type and first line; it may repeat the rows, so `told` leaves
-    it out.
+    it out. where: the last frames of the model's own code. model: name and version. All three are for the log alone.
     """
 
     code = "model_failed"
     said: str | None = None
+    where: str = ""
+    model: str = ""
 
 
 class ModelCrashed(BimodalError):
     """The process that ran the model died (segmentation fault, killed, out of memory)."""
 
     code = "model_crashed"
+    where: str = ""
+    model: str = ""
 
 
 class ModelHung(ModelCrashed):
@@ -311,6 +320,7 @@ def retold(values: dict[str, object]) -> BimodalError:
     error.column = str(column) if column is not None else None
     if isinstance(error, ModelFailed) and values.get("said") is not None:
         error.said = str(values["said"])
+        error.where = str(values.get("where") or "")
     return error
 
 
@@ -319,7 +329,19 @@ def refused_by_model(error: BaseException, message: str) -> ModelFailed:
     failed = ModelFailed(message)
     first = (str(error).strip().splitlines() or [""])[0]
     failed.said = f"{type(error).__name__}: {first}"[:300]
+    failed.where = _where(error)
     return failed
+
+
+def _where(error: BaseException) -> str:
+    """The last frames of the model's own code: what is neither of Bimodal nor of an installed library, if any is."""
+    frames = [
+        (frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_HERE)
+    ]
+    own = [frame for frame in frames if "site-packages" not in frame[0]] or frames[-1:]
+    return ", ".join(f"{file}:{line} in {name}" for file, line, name in own[-_FRAMES:])
 
 
 def by_code(code: str) -> type[BimodalError]:

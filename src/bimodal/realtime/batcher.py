@@ -27,7 +27,7 @@ import msgspec
 
 from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Unavailable
 from bimodal.model import Model
-from bimodal.realtime import gather
+from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
 from bimodal.realtime.answer import Answer
 from bimodal.rows import Rows
@@ -268,6 +268,7 @@ class Batcher:
     def _fail(self, work: Work, error: BaseException) -> None:
         if not work.settled:
             work.settled = True
+            faults.of(error, self.model)
             try:
                 work.door.fail(work, error)
             except Exception:

@@ -25,6 +25,7 @@ from bimodal.errors import (
     UnsupportedMedia,
     UsageError,
 )
+from bimodal.realtime import faults
 from bimodal.realtime.exchange import Response
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, given_id, new_id
 
@@ -72,6 +73,7 @@ def failure(error: BaseException, headers: Mapping[bytes, bytes], extra: Headers
     name = given_id(headers) or new_id()
     if not isinstance(error, BimodalError):
         log.error("request %s failed", name.decode("ascii"), exc_info=error)
+    faults.tell(error, f"request {name.decode('ascii')}")
     told = described(error)
     told["request_id"] = name.decode("ascii")
     fields = [(REQUEST_ID, name), *extra]

@@ -18,7 +18,7 @@ from typing import Any
 
 from bimodal.errors import BimodalError, DeadlineExceeded, InputError, Overloaded, Unavailable
 from bimodal.model import Model
-from bimodal.realtime import gather
+from bimodal.realtime import faults, gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Batcher, Key, Work
 from bimodal.realtime.failure import status

@@ -245,9 +245,9 @@ class Estimator(Runtime):
         try:
             return getattr(model, method)(data)
         except Exception as error:
+            log.exception("%s raised", method)
             if self._unsure:
                 raise unsettled(error) from error
-            log.exception("%s raised", method)
             raise refused(error) from error
 
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
@@ -275,9 +275,10 @@ def refused(error: BaseException) -> ModelFailed:
 
 def unsettled(error: BaseException) -> ModelFailed:
     """The same where a column may have come as another type than the model was trained with."""
-    return ModelFailed(
+    return refused_by_model(
+        error,
         f"the model raised {type(error).__name__} on these rows; the types of its columns are not known from the model "
-        "(what a CSV file holds is then text): --sample FILE, rows of the right types, settles them"
+        "(what a CSV file holds is then text): --sample FILE, rows of the right types, settles them",
     )
 
 

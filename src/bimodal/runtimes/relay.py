@@ -37,7 +37,7 @@ def fault(error: Exception) -> dict[str, Any]:
     if not isinstance(error, ModelFailed):
         log.error("the model failed", exc_info=error)
         error = refused_by_model(error, f"the model raised {type(error).__name__} on these rows")
-    return {"error": {**told(error), "said": error.said}}
+    return {"error": {**told(error), "said": error.said, "where": error.where}}
 
 
 def _answer(channel: socket.socket, runtime: Runtime) -> None:

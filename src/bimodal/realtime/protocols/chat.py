@@ -15,6 +15,7 @@ from bimodal.chat.speaker import Speaker
 from bimodal.chat.told import Reply, fault
 from bimodal.errors import UsageError
 from bimodal.field import listed
+from bimodal.realtime import faults
 from bimodal.realtime.exchange import Request, Respond, Response, Writer
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure, status
@@ -86,6 +87,7 @@ class _Chunks:
         return b"".join([*events, DONE])
 
     def fault(self, error: Exception) -> bytes:
+        faults.tell(error, "an answer in pieces")
         return event(fault(error, status(error)))
 
     def _first(self) -> bytes:

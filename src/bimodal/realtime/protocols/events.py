@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from bimodal.errors import BimodalError, InputError, ModelNotFound, NotFound, TooLarge, UsageError
+from bimodal.realtime import faults
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.failure import described, failure
 from bimodal.realtime.limits import Limits
@@ -95,6 +96,7 @@ class Plain:
         return event({"pieces": self._count}, "end")
 
     def fault(self, error: Exception) -> bytes:
+        faults.tell(error, "an answer in pieces")
         return event(described(error), "error")
 
 

@@ -16,6 +16,7 @@ import msgspec
 from bimodal.chat.speaker import Speaker
 from bimodal.errors import DeadlineExceeded, InputError, ModelCrashed, ModelFailed, NotFound, Overloaded, UsageError
 from bimodal.field import kind
+from bimodal.realtime import faults
 from bimodal.realtime.doors import Doors
 from bimodal.realtime.exchange import Request, Response, Writer
 from bimodal.realtime.failure import described, failure

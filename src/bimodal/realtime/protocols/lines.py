@@ -23,7 +23,7 @@ from bimodal.errors import (
     Overloaded,
     TooLarge,
 )
-from bimodal.realtime import gather
+from bimodal.realtime import faults, gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
@@ -257,6 +257,7 @@ class Lines:
 
     def _error(self, error: BaseException, row: int) -> bytes:
         """The line of a row that has no prediction."""
+        faults.tell(error, f"line {row} of a stream")
         told = described(error)
         message = str(told["error"]).removeprefix("row 1, ").removeprefix("row 1: ")
         return msgspec.json.encode({**told, "error": message, "row": row})

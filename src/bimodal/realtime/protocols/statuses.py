@@ -18,6 +18,7 @@ from bimodal.errors import (
     Unavailable,
     UsageError,
 )
+from bimodal.realtime import faults
 from bimodal.realtime.calls import Call, Metadata, Status
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, given_id, new_id
 
@@ -53,6 +54,7 @@ def fail(call: Call, error: BaseException) -> None:
     name = given_id(call.metadata) or new_id()
     if not isinstance(error, BimodalError):
         log.error("request %s failed", name.decode("ascii"), exc_info=error)
+    faults.tell(error, f"request {name.decode('ascii')}")
     call.fail(status(error), told(error), ((REQUEST_ID, name), *trailers(error)))
 
 

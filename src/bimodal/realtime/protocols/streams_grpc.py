@@ -15,6 +15,7 @@ from typing import Any
 
 from bimodal.errors import BimodalError, Overloaded, Unavailable
 from bimodal.messages.pool import message
+from bimodal.realtime import faults
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.calls import Call
 from bimodal.realtime.exchange import Response
@@ -189,6 +190,7 @@ class Stream:
 
 def told(error: BaseException, data: bytes) -> bytes:
     """The message that tells what is wrong with a request: its id and the stable code are in the response."""
+    faults.tell(error, "a request of a stream")
     response: Any = _Response(error_message=statuses.told(error))
     code = error.code if isinstance(error, BimodalError) else "internal"
     fill(response.infer_response.parameters, {"error_code": code})
