@@ -31,12 +31,14 @@ from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
 from bimodal.realtime.answer import Answer
 from bimodal.rows import Rows
+from bimodal.runtimes.contract import Runtime
 
 log = logging.getLogger("bimodal.realtime")
 
 PROMPT = 0.005  # seconds: a call expected to take longer does not run on the event loop
 MOST = 10_000  # rows of one call, but for a single request with more
 RANK = 5  # of a request that names none; 1 goes first
+HUNG = 1.0  # seconds after the last deadline of a call until its process is replaced
 PATIENCE = 1.0  # seconds: how long a request waits for those of a lower rank
 
 Key = tuple[Any, ...]  # (outputs, threshold, …): requests share a batch only where it is equal
@@ -137,6 +139,7 @@ class Batcher:
         self._run_until = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
+        self._hung: asyncio.TimerHandle
         self._joining: dict[Work, asyncio.Task[None]] = {}  # of a model that answers in pieces
 
     # -- in ---------------------------------------------------------------------------------------------------------
@@ -371,6 +374,7 @@ class Batcher:
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
         began = monotonic()
         self._run_until = began + self.cost.seconds(rows.count)
+        self._await(self.model.runtime, max([work.deadline for work in works]) + HUNG - began)
         try:
             answer = await self.model.run_async(rows, key[0], threshold=key[1])
             _balanced(answer, rows)
@@ -379,7 +383,20 @@ class Batcher:
                 if not all(work.settled for work in part):
                     await self._run_beside(key, part, its_rows)
             return
+        finally:
+            self._hung.cancel()
         self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+
+    def _await(self, runtime: Runtime, seconds: float) -> None:
+        """Look then whether the call that begins now still runs."""
+        self._hung = asyncio.get_running_loop().call_later(seconds, self._interrupt, runtime)
+
+    def _interrupt(self, runtime: Runtime) -> None:
+        """End a call whose answer nobody waits for, with the process that it holds up; it may be loading the model."""
+        if runtime.interrupt(again=not self.stopped):
+            log.error("%s: no answer %.3g s after the deadline; its process is replaced", self.model.name, HUNG)
+        else:
+            self._await(runtime, HUNG)
 
     # -- in pieces --------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Served:
         self.streams = Streams(model, self.batcher, ledger, limits, self.hold)
         if isinstance(model.runtime, ProcessRuntime):
             model.runtime.answer_bytes = limits.body_bytes
+            model.runtime.label = model.name
         self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
 
     def door(self, kind: Callable[[Served], T]) -> T:

@@ -39,6 +39,12 @@ class Runtime(ABC):
         """
         yield self.run(rows, outputs)
 
+    def interrupt(self, *, again: bool = True) -> bool:
+        """End the call of `run_async` that runs now, which raises ModelCrashed; False where that cannot be done. again:
+        others will come.
+        """
+        return False
+
     def close(self) -> None:
         """Give back what it holds. A closed runtime is not used again."""
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -29,9 +30,12 @@ from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.collected import Room, collected, collected_async
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.open_streams import OpenStreams
 from bimodal.runtimes.places import Places
 from bimodal.runtimes.streams import LoopStream, Stream
 from bimodal.signature import Signature
+
+log = logging.getLogger("bimodal.model")
 
 LOAD_TIMEOUT = 600.0  # seconds for a model to load; a model that takes longer than that is taken to hang
 TRIED = 1.0  # seconds of made-up calls from which on there are no more of them
@@ -171,6 +175,8 @@ class ProcessRuntime(Runtime):
         self._load = {"op": "load", "format": kind, "source": msgspec.to_builtins(source)}
         self.limit: Limit | None = None  # on the time of a blocking `run`
         self._patience = source.patience or Limit.FIRST
+        self._calling: Child | None = None  # that answers a call of `run_async`
+        self._ended = False  # no call will come
         self._untried: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._turn: asyncio.Lock | None = None
@@ -178,6 +184,8 @@ class ProcessRuntime(Runtime):
         self._child, self.report = self._start()
         self.streams = self.report.streams
         self.places = Places(self.streams)
+        self.label = "the model"  # in the log
+        self._opened = OpenStreams(self._replace)
         self.answer_bytes: int | None = None  # the longest answer of joined pieces on the event loop
 
     def _start(self) -> tuple[Child, Report]:
@@ -276,16 +284,26 @@ class ProcessRuntime(Runtime):
         async with self._turn:
             await self._revived()
             self._child.socket.setblocking(False)
+            self._calling = self._child
             try:
                 return _answer(*await self._child.call(loop, {"op": "run", "outputs": list(outputs)}, rows))
             except (EOFError, OSError) as error:
                 crash = self._crashed()
-                self._revival = loop.create_task(self._revive())
+                self._renew()
                 raise crash from error
             except asyncio.CancelledError:
                 self._child.process.kill()  # its answer would be taken for the next one's
                 self._child.end()
                 raise
+            finally:
+                self._calling = None
+
+    def interrupt(self, *, again: bool = True) -> bool:
+        if self._calling is None:
+            return False
+        self._ended = not again
+        self._calling.process.kill()
+        return True
 
     def stream(self, rows: Rows, outputs: Sequence[str]) -> Generator[Rows]:
         if not self.streams:
@@ -313,9 +331,11 @@ class ProcessRuntime(Runtime):
                 await self._revived()
         child = self._child
         try:
-            return LoopStream(child.stream(), partial(_crash, child), rows, outputs, ended)
+            channel = child.stream()
         except OSError as error:
             raise _crash(child) from error
+        open_one = self._opened.begin(child, ended)
+        return LoopStream(channel, partial(_crash, child), rows, outputs, open_one.over, open_one.stuck)
 
     async def _revived(self) -> None:
         if self._revival is not None:
@@ -324,6 +344,19 @@ class ProcessRuntime(Runtime):
         elif not self._child.alive():
             await self._revive()
 
+    def _renew(self) -> None:
+        """Start another process at once, for those who come."""
+        if not self._ended:
+            self._revival = asyncio.get_running_loop().create_task(self._revive())
+
+    def _replace(self, child: Child) -> None:
+        """End a process all of whose streams are stuck."""
+        log.error("%s: all its answers in pieces are stuck; its process is replaced", self.label)
+        child.process.kill()
+        child.end()
+        if child is self._child:
+            self._renew()
+
     async def _revive(self) -> None:
         self._child, _ = await asyncio.to_thread(self._start)
 
@@ -331,6 +364,7 @@ class ProcessRuntime(Runtime):
         return _crash(self._child)
 
     def close(self) -> None:
+        self._ended = True
         self._child.end()
 
 

@@ -20,6 +20,7 @@ from bimodal.rows import Rows
 from bimodal.runtimes import wire
 
 WINDOW = 8  # pieces that a model may be ahead of its reader
+GRACE = 10.0  # seconds in which a model that was told to stop gives a sign, before it is taken to be stuck
 READ = 64 * 1024  # bytes taken from the socket at once
 
 Died = Callable[[], BimodalError]
@@ -117,15 +118,24 @@ class Stream(_Pieces):
 
 
 class LoopStream(_Pieces, AsyncIterator[Rows]):
-    """The same on an event loop. ended: told once, when the model has let go of the stream: its place is free."""
+    """The same on an event loop. ended: told once, when the model has let go of the stream: its place is free. stuck:
+    told GRACE seconds after it was closed, where the model has not.
+    """
 
     def __init__(
-        self, channel: socket.socket, died: Died, rows: Rows, outputs: Sequence[str], ended: Callable[[], None]
+        self,
+        channel: socket.socket,
+        died: Died,
+        rows: Rows,
+        outputs: Sequence[str],
+        ended: Callable[[], None],
+        stuck: Callable[[], None],
     ) -> None:
         super().__init__(channel, died)
         channel.setblocking(False)
         self._request: bytes | None = b"".join(wire.encode({"outputs": list(outputs)}, rows))
         self._ended = ended
+        self._stuck = stuck
         self._draining: asyncio.Task[None] | None = None
         self._over = False
 
@@ -178,11 +188,13 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
     async def _drain(self) -> None:
         """Read what the model still says, up to its end."""
         loop = asyncio.get_running_loop()
+        grace = loop.call_later(GRACE, self._stuck)
         try:
             with contextlib.suppress(OSError):
                 while await loop.sock_recv(self._channel, READ):
                     continue
         finally:
+            grace.cancel()
             self._release()
 
     def _finish(self) -> None:
