@@ -29,7 +29,8 @@ class Assistant:
             for word in said[:max_tokens]:
                 time.sleep(PAUSE)
                 yield word + " "
-            yield {"finish_reason": "stop" if len(said) <= max_tokens else "length", "completion_tokens": len(said)}
+            reason = "stop" if len(said) <= max_tokens else "length"
+            yield {"finish_reason": reason, "completion_tokens": min(len(said), max_tokens)}
         finally:
             print("a conversation's answer has ended", flush=True)  # also where its reader has left
 

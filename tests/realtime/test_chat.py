@@ -101,6 +101,42 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
     assert client.models.retrieve("Chat").object == "model"
 
 
+def test_a_model_is_told_alike_in_the_list_and_alone(client: openai.OpenAI, folder: Path) -> None:
+    written = int((folder / "talk.py").stat().st_mtime)
+    for listed in client.models.list().data:
+        alone = client.models.retrieve(listed.id)
+        assert (alone.id, alone.created, alone.owned_by) == (listed.id, written, "bimodal")
+        assert listed.created == written
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "sentence"),
+    [
+        ("POST", "/v1/embeddings", 404, "no such route"),
+        ("POST", "/v1/responses", 404, "no such route"),
+        ("GET", "/v1/chat/completions", 405, "this route takes POST, not GET"),
+        ("DELETE", "/v1/models", 405, "this route takes GET, HEAD, not DELETE"),
+    ],
+)
+def test_what_is_no_route_is_told_in_the_shape_of_the_protocol(
+    server: Server, method: str, path: str, status: int, sentence: str
+) -> None:
+    given = httpx.request(method, server.url + path, json={})
+    assert given.status_code == status
+    error = given.json()["error"]
+    assert error["message"].startswith(sentence)
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+
+
+def test_the_client_shows_the_sentence_of_a_route_that_is_not_there(client: openai.OpenAI, server: Server) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.embeddings.create(model="Chat", input="a")
+    assert isinstance(caught.value.body, dict)
+    assert caught.value.body["message"].startswith("no such route")
+    assert isinstance(httpx.get(f"{server.url}/nothing").json()["error"], str)
+
+
 def test_the_same_model_takes_tensors_without_the_options(server: Server) -> None:
     tensor = {"name": "messages", "shape": [1], "datatype": "BYTES", "data": ['[{"role": "user", "content": "a b"}]']}
     answer = httpx.post(f"{server.url}/v2/models/Chat/infer", json={"inputs": [tensor]})

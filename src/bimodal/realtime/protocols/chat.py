@@ -5,7 +5,8 @@ https://platform.openai.com/docs/api-reference. The model is found by the name i
 
 from __future__ import annotations
 
-from time import monotonic, time
+import re
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -21,11 +22,13 @@ from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure, status
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body, choice
+from bimodal.realtime.protocols.entry import entry
 from bimodal.realtime.protocols.events import Live, event, tell
 from bimodal.realtime.service import Served, Service
 from bimodal.realtime.streaming import Pieces
 from bimodal.rows import Rows
 
+ROUTES = re.compile(r"/v1/(?!models/).*")  # what is asked there is asked by clients of this protocol
 DONE = b"data: [DONE]\n\n"
 
 
@@ -120,13 +123,13 @@ def extend(extension: Extension) -> None:
         live = Completions(service, metrics, chat=chat).live
         extension.routes["POST", path] = live
         extension.streams[path] = live.stream
-    since = int(time())
 
     def models(request: Request, respond: Respond) -> None:
         metrics.other(200)
-        respond(Response(200, msgspec.json.encode(_listed(service, since))))
+        respond(Response(200, msgspec.json.encode(_listed(service))))
 
     extension.routes["GET", "/v1/models"] = models
+    extension.faults.append((ROUTES, fault))
     extension.paths.update(_paths())
 
 
@@ -164,13 +167,9 @@ def _operation(summary: str, needed: str) -> dict[str, Any]:
     }
 
 
-def _listed(service: Service, since: int) -> dict[str, Any]:
+def _listed(service: Service) -> dict[str, Any]:
     """Every model, in OpenAI's words (`data`: those that stream text) and in KServe's (`models`: all names)."""
-    told = [
-        {"id": name, "object": "model", "created": since, "owned_by": "bimodal"}
-        for name, served in service.served.items()
-        if speaker_of(served) is not None
-    ]
+    told = [entry(served.model) for served in service.served.values() if speaker_of(served) is not None]
     return {"object": "list", "data": told, "models": list(service.served)}
 
 

@@ -26,6 +26,7 @@ from bimodal.realtime.exchange import JSON, Request
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
+from bimodal.realtime.protocols.entry import entry
 from bimodal.realtime.protocols.rows import SHAPES, RowsDoor, too_many
 from bimodal.realtime.protocols.typed import Typed
 from bimodal.realtime.service import Served, Service
@@ -245,9 +246,6 @@ def status(served: Served, *, ready: bool) -> dict[str, Any]:
     return {
         "name": served.model.name,
         "ready": ready,
-        "id": served.model.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "bimodal",
+        **entry(served.model),
         "model_version_status": [{"version": served.model.version, "state": state, "status": good}],
     }
