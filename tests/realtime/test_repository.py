@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import threading
 import time
@@ -364,6 +366,35 @@ def test_what_changes_in_a_folder_that_is_polled_is_served(tmp_path: Path, monke
         status, told = shop.ask("/v2/repository/models/score/unload", {})
         assert (status, "take its folder out" in told["error"]) == (400, True)
         assert REPOSITORY not in shop.client.get_server_metadata()["extensions"]
+    finally:
+        shop.close()
+
+
+def test_what_comes_and_goes_is_told_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "bimodal.repository")
+    put(tmp_path / "score" / "1", 1)
+    shop = Shop(tmp_path, workers=1)
+
+    def told(pattern: str) -> bool:
+        return any(re.fullmatch(pattern, line) for line in caplog.messages)
+
+    def refreshed(pattern: str) -> None:
+        caplog.clear()
+        shop.server.refresh()
+        _wait(lambda: told(pattern))
+        assert told("the repository .* is looked at again")
+
+    try:
+        assert told(r"score 1 is served: native, loaded in [0-9.]+ s")
+        refreshed("nothing of it has changed; served are score")
+        put(tmp_path / "score" / "2", 2)
+        put(tmp_path / "score" / "3", 3, "raise ValueError('no')")
+        refreshed(r"score 3 cannot be served: .*ValueError.*")
+        assert told(r"score 2 is served: native, loaded in [0-9.]+ s")
+        shutil.rmtree(tmp_path / "score")
+        refreshed("nothing of the repository .* is served any more")
+        assert told("score 1 is served no longer")
+        assert told("score 2 is served no longer")
     finally:
         shop.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -96,6 +97,8 @@ def serve(
     if get or post:
         once(models or [], get, post, options, loading)
         return
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
     options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
     server = serving.serve(*(models or ()), **loading, **options)
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike

@@ -43,6 +43,7 @@ def up(
     if only is not None and only not in PARTS:
         raise UsageError(f"--only {only}: it is one of {', '.join(PARTS)}")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("bimodal.repository").setLevel(logging.INFO)
     logging.getLogger("bimodal.jobs").setLevel(logging.INFO)  # runs that have succeeded, models that were replaced
     told = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}
     given = {name: value for name, value in told.items() if value is not None}

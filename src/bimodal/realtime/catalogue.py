@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -13,10 +14,12 @@ from bimodal import errors, model
 from bimodal.errors import AnswersChanged, BimodalError
 from bimodal.model import Model
 from bimodal.realtime.app import App
-from bimodal.realtime.control import Failure, Prepare, Switch
+from bimodal.realtime.control import Failure, Loaded, Prepare, Switch
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.service import Served, Service
+
+log = logging.getLogger("bimodal.repository")
 
 PROOF = 60.0  # seconds that a model which follows another may take to be compiled, before it answers as it is
 TOGETHER = 8  # models that are loaded at once where nobody is answered yet
@@ -60,32 +63,41 @@ class Catalogue:
 
     # -- changes ----------------------------------------------------------------------------------------------------
 
-    async def prepare(self, told: Prepare) -> list[Failure]:
+    async def prepare(self, told: Prepare) -> tuple[list[Failure], list[Loaded]]:
         """Load models aside: each opened, compared with its golden rows, called once, its routes made. Returns what
-        cannot be served, with the reasons. Nobody finds them yet.
+        cannot be served, with the reasons, and what can. Nobody finds them yet.
         """
         for name in told.counted:
             self._metrics.layout.add(name)
         aside = self._aside.setdefault(told.change, {})
         alone = asyncio.Semaphore(TOGETHER if not self.service.shelf.names else 1)
+        loaded: list[Loaded] = []
 
         async def opened(spec: Mapping[str, Any]) -> list[Failure]:
             async with alone:
+                began = time.monotonic()
                 try:
-                    served = await asyncio.to_thread(self._opened, spec)
+                    served = await asyncio.to_thread(self._opened, spec, told.tells)
                 except Exception as error:  # whatever a model does when it is loaded, it is told
                     return [Failure(spec["name"], spec["label"] or "", _told(error))]
             if told.tells:
                 served.model.tell_warnings()
-            aside[served.model.name, served.model.version] = served
+            one = served.model
+            aside[one.name, one.version] = served
+            loaded.append(Loaded(one.name, one.version, one.runtime_name, time.monotonic() - began))
             return []
 
-        return list(chain(*await asyncio.gather(*[opened(each) for each in told.models])))
+        failed = list(chain(*await asyncio.gather(*[opened(each) for each in told.models])))
+        return failed, loaded
 
-    def _opened(self, spec: Mapping[str, Any]) -> Served:
+    def _opened(self, spec: Mapping[str, Any], tells: bool) -> Served:
         follows = spec["name"] in self.service.shelf.names
         loaded = model.from_spec(spec)
         try:
+            if follows and tells and loaded.verifying:
+                log.info(
+                    "%s %s waits up to %.0f s for its compiled form to be proven", loaded.name, loaded.version, PROOF
+                )
             ready(loaded, PROOF if follows else 0.0)
             served = self.service.made(loaded)
             leads = self.service.first

@@ -67,11 +67,21 @@ class Failure(msgspec.Struct):
     error: dict[str, Any]
 
 
+class Loaded(msgspec.Struct):
+    """A model that can be served. seconds: that it took to load, with all that is tried before it serves."""
+
+    name: str
+    version: str
+    runtime: str
+    seconds: float
+
+
 class Prepared(msgspec.Struct, tag="prepared"):
     """All models of a change are loaded, but for those that failed."""
 
     change: int
     failed: list[Failure]
+    loaded: list[Loaded]
 
 
 class Switched(msgspec.Struct, tag="switched"):

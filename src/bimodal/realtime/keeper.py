@@ -24,7 +24,7 @@ from bimodal.realtime.stock import Plan, Refused, Stock
 from bimodal.realtime.workers import Worker, Workers
 from bimodal.settings import CONTROLS
 
-log = logging.getLogger("bimodal.realtime")
+log = logging.getLogger("bimodal.repository")
 
 EVERY = 2.0  # seconds between two looks at a folder that is polled
 NONE, _, POLL = CONTROLS
@@ -51,6 +51,7 @@ class Keeper:
         self._numbers = count(1)
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
         self._opened = False
+        self._changes = 0
         self._astray: dict[str, list[str]] = {}
         self._strangers: set[str] = set()  # names with aliases that are not there
         self._thread = threading.Thread(target=self._run, name="bimodal-repository", daemon=True)
@@ -80,7 +81,7 @@ class Keeper:
 
     def refresh(self) -> None:
         """Have what has changed in the folder served, soon."""
-        self._asks.put(self._refresh)
+        self._asks.put(self._refresh_loudly)
 
     def _asked(self, worker: Worker, ask: Ask) -> None:
         self._asks.put(lambda: self._answer(worker, ask))
@@ -155,6 +156,14 @@ class Keeper:
                     log.error("%s: %s", name, error)
         self._tell()
 
+    def _refresh_loudly(self) -> None:
+        """The same where somebody asked for it, who reads in the log also that nothing has changed."""
+        log.info("the repository %s is looked at again", self.repository.folder)
+        before = self._changes
+        self._refresh()
+        if self._changes == before:
+            log.info("nothing of it has changed; served are %s", ", ".join(self._stock.held) or "no models")
+
     def _aliases(self) -> Aliases:
         """As they stand there; a file that is wrong changes nothing. Aliases of models that are not there are told."""
         try:
@@ -196,12 +205,31 @@ class Keeper:
     def _make(self, plan: Plan, *, together: bool = False) -> None:
         """Have all workers make a change, where it is one."""
         if plan.come or plan.gone or plan.aliases != self._stock.aliases:
-            self._workers.reload(Reload(next(self._numbers), plan, self._stock, together=together))
+            reload = Reload(next(self._numbers), plan, self._stock, together=together)
+            self._workers.reload(reload)
+            self._changes += 1
+            self._tell_change(plan, reload)
         known = self._stock.failed
         for (name, version), reason in plan.failed.items():
             if known.get((name, version)) != reason:
                 log.error("%s %s cannot be served: %s", name, version, reason)
+        emptied = bool(self._stock.held)
         self._stock.settle(plan)
+        if emptied and not self._stock.held:
+            log.warning("nothing of the repository %s is served any more", self.repository.folder)
+
+    def _tell_change(self, plan: Plan, reload: Reload) -> None:
+        """A line for each version that came or went."""
+        for held in plan.come:
+            told = reload.loaded.get(held.key)
+            how = f": {told.runtime}, loaded in {told.seconds:.2f} s" if told is not None else ""
+            log.info("%s %s is served%s", *held.key, how)
+        for key in plan.gone:
+            log.info("%s %s is served no longer", *key)
+        for name in plan.lineup:
+            if plan.aliases.get(name, {}) != self._stock.aliases.get(name, {}):
+                aliases = ", ".join(f"{alias} = {version}" for alias, version in plan.aliases.get(name, {}).items())
+                log.info("%s has %s", name, f"the aliases {aliases}" if aliases else "no aliases")
 
     def _tell(self, doing: Mapping[str, str] | None = None) -> None:
         """All workers know of every version that is not served, and why, and of aliases of such versions."""

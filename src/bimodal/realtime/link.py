@@ -103,7 +103,7 @@ class Link:
             self._answer(told)
 
     async def _prepare(self, told: Prepare) -> None:
-        self._say(Prepared(told.change, await self._catalogue.prepare(told)))
+        self._say(Prepared(told.change, *await self._catalogue.prepare(told)))
 
     def _answer(self, told: Done) -> None:
         answered = self._asked.get(told.ask)

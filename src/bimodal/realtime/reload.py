@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bimodal.errors import BimodalError, ModelFailed, Unavailable, retold
-from bimodal.realtime.control import Drop, Prepare, Prepared, Switch, Switched
+from bimodal.realtime.control import Drop, Loaded, Prepare, Prepared, Switch, Switched
 from bimodal.realtime.stock import Plan, Stock
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Reload:
     def __init__(self, number: int, plan: Plan, stock: Stock, *, together: bool = False) -> None:
         self.number = number
         self.stock: Mapping[str, Any] | None = None
+        self.loaded: dict[tuple[str, str], Loaded] = {}  # as the slowest worker had it
         self._plan, self._known = plan, stock
         self._switching, self._together = False, together
         self._told = 0.0  # when a worker was told last
@@ -99,6 +100,10 @@ class Reload:
             worker.switched = self.number
             return
         worker.prepared = self.number
+        for each in told.loaded:
+            key = each.name, each.version
+            if key not in self.loaded or self.loaded[key].seconds < each.seconds:
+                self.loaded[key] = each
         try:
             for failure in told.failed:
                 for held in [

@@ -234,4 +234,5 @@ def _die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
     main(*map(int, sys.argv[1:]))
