@@ -138,6 +138,12 @@ def test_who_is_not_ready_says_why_and_when_to_ask_again(tmp_path: Path) -> None
         assert reason() == "loading"
         told_of(("other", "1", "UNAVAILABLE", "it cannot be loaded"), settled=False)
         assert reason() == "a model is not there"
+        link.take(
+            control.line(States([("m0", "1", "UNAVAILABLE", "")], False, True, [f"m{number}" for number in range(13)]))
+        )
+        lack = {"models": [f"m{number}" for number in range(10)], "more": 3, "reasons": "POST /v2/repository/index"}
+        assert told(desk.get("/health/ready")) == {"status": "a model is not there", **lack}
+        assert told(desk.get("/v2/health/ready")) == {"ready": False, **lack}
         told_of(settled=True)
         assert told(desk.get("/ping")) == {"status": "ready"}
         told_of(("other", "2", "LOADING", ""), settled=True)  # beside one that serves

@@ -113,7 +113,9 @@ def test_all_that_can_be_served_is_and_the_rest_is_told(shop: Shop) -> None:
 
 def test_the_server_is_ready_only_when_all_models_that_should_be_are(shop: Shop) -> None:
     assert shop.ask("/v2/health/live")[0] == 200
-    assert shop.ask("/v2/health/ready")[0] == 503  # there is `broken`
+    lack = {"models": ["broken"], "reasons": "POST /v2/repository/index"}  # and not the folder that has no model
+    assert shop.ask("/v2/health/ready") == (503, {"ready": False, **lack})
+    assert shop.ask("/health/ready") == (503, {"status": "a model is not there", **lack})
     assert shop.ask("/v2/models/score/ready")[0] == 200
     assert shop.client.is_model_ready("score", "10")
     assert not shop.client.is_model_ready("broken")

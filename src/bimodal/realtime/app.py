@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -222,13 +222,20 @@ def text(content_type: bytes, make: Callable[[], bytes], metrics: Metrics) -> Ha
     return handle
 
 
-def state(check: Callable[[], bool], good: object, bad: object, metrics: Metrics) -> Handler:
-    """A health route: 200, or 503 and when to ask again, with a small JSON."""
+def state(
+    check: Callable[[], bool], good: object, bad: object, metrics: Metrics, why: Callable[[], dict[str, Any]] = dict
+) -> Handler:
+    """A health route: 200, or 503 and when to ask again, with a small JSON. why: what else it tells then."""
     bodies = {True: msgspec.json.encode(good), False: msgspec.json.encode(bad)}
 
     def handle(request: Request, respond: Respond) -> None:
         fine = check()
         metrics.other(200 if fine else 503)
-        respond(Response(200, bodies[True]) if fine else Response(503, bodies[False], headers=AGAIN))
+        if fine:
+            respond(Response(200, bodies[True]))
+            return
+        more = why()
+        body = msgspec.json.encode({**msgspec.json.decode(bodies[False]), **more}) if more else bodies[False]
+        respond(Response(503, body, headers=AGAIN))
 
     return handle

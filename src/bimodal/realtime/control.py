@@ -44,12 +44,13 @@ class Drop(msgspec.Struct, tag="drop"):
 
 class States(msgspec.Struct, tag="states"):
     """What is known of versions that are not READY: name, version, state, reason. settled: all models that should be
-    there are. opened: callers may come.
+    there are. opened: callers may come. absent: names of models that should be there and are not.
     """
 
     states: list[tuple[str, str, str, str]]
     settled: bool
     opened: bool
+    absent: list[str] = []
 
 
 class Done(msgspec.Struct, tag="done"):

@@ -235,7 +235,7 @@ class Keeper:
         """All workers know of every version that is not served, and why, and of aliases of such versions."""
         states: dict[tuple[str, str], tuple[str, str]] = {}
         astray = self._tell_astray() if doing is None else self._astray
-        settled = True
+        absent = []
         for name, versions in self.repository.look().items():
             held = [each.found.version for each in self._stock.held.get(name, ())]
             for each in versions:
@@ -251,9 +251,10 @@ class Keeper:
                 else:
                     states[name, each.version] = (UNAVAILABLE, reason or self._why(name))
             wanted = name not in self._away and name not in self._fixed and any(each.path for each in versions)
-            settled &= bool(held) or not wanted
+            if wanted and not held:
+                absent.append(name)
         self._states = states
-        self._workers.tell(States([(*key, *told) for key, told in states.items()], settled, self._opened))
+        self._workers.tell(States([(*key, *told) for key, told in states.items()], not absent, self._opened, absent))
 
     def _tell_astray(self) -> dict[str, list[str]]:
         """Aliases that lead nowhere, each told in the log once, until something about it changes."""

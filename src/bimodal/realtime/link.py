@@ -37,6 +37,7 @@ class Link:
         self._socket, self._catalogue = socket_, catalogue
         self._repository = None if told is None else Repository(told["path"])
         self.settled = told is None or socket_ is None
+        self.absent: Sequence[str] = ()
         self._opened = opened
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -96,7 +97,7 @@ class Link:
             self._catalogue.drop(told.change)
         elif isinstance(told, States):
             self._states = {(name, version): (state, reason) for name, version, state, reason in told.states}
-            self.settled = told.settled
+            self.settled, self.absent = told.settled, told.absent
             if told.opened and self._opened is not None:
                 self._opened.set()
         else:

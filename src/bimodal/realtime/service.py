@@ -30,6 +30,7 @@ log = logging.getLogger("bimodal.realtime")
 
 T = TypeVar("T")
 _, EXPLICIT, _ = CONTROLS
+NAMED = 10  # models that are not there, told by name
 _LOOK = 0.1  # seconds between two looks whether the answers in pieces are over
 
 
@@ -37,6 +38,7 @@ class Control(Protocol):
     """What a worker's service asks of the process that leads all workers."""
 
     settled: bool  # whether all models that should be there are
+    absent: Sequence[str]  # names of those that are not
 
     @property
     def loading(self) -> bool:
@@ -270,6 +272,16 @@ class Service:
     def loading(self) -> bool:
         """Whether some model is about to be there."""
         return self.control is not None and self.control.loading
+
+    def lack(self) -> dict[str, Any]:
+        """What keeps it from being ready, for who asks: the models that are not there, a few of them by name, and where
+        the reasons are.
+        """
+        absent = () if self.control is None or not self.taking else self.control.absent
+        if not absent:
+            return {}
+        more = {"more": len(absent) - NAMED} if len(absent) > NAMED else {}
+        return {"models": list(absent[:NAMED]), **more, "reasons": "POST /v2/repository/index"}
 
     def find(self, name: str, version: str | None = None) -> Served:
         """The model in this version, or of this alias, or in its default version. Raises ModelNotFound naming the

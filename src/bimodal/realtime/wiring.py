@@ -187,7 +187,7 @@ def _paths(served: Served, service: Service) -> list[str]:
 def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
     live = state(lambda: True, {"status": "live"}, {"status": "live"}, metrics)
     states = {
-        reason: state(lambda: service.ready, {"status": "ready"}, {"status": reason}, metrics)
+        reason: state(lambda: service.ready, {"status": "ready"}, {"status": reason}, metrics, service.lack)
         for reason in ("draining", "loading", "a model is not there")
     }
 
@@ -199,7 +199,9 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
         ("GET", "/health/live"): live,
         ("GET", "/health/ready"): ready,
         ("GET", "/v2/health/live"): state(lambda: True, {"live": True}, {"live": False}, metrics),
-        ("GET", "/v2/health/ready"): state(lambda: service.ready, {"ready": True}, {"ready": False}, metrics),
+        ("GET", "/v2/health/ready"): state(
+            lambda: service.ready, {"ready": True}, {"ready": False}, metrics, service.lack
+        ),
         ("GET", "/ping"): ready,  # as SageMaker and MLflow ask it
         ("GET", "/metrics"): text(CONTENT_TYPE, metrics.text, metrics),
     }
