@@ -85,7 +85,8 @@ def test_what_fails_before_the_first_piece_has_its_own_status(server: Server) ->
 
 
 def test_what_fails_later_is_an_event_without_data_of_the_request(server: Server) -> None:
-    *pieces, (name, last) = events(ask(server, "/predict", row("fail"), ACCEPT).body)
+    *pieces, (name, last) = events(ask(server, "/predict", row("fail"), ACCEPT, b"x-request-id: mine\r\n").body)
+    assert last["request_id"] == "mine"
     assert [piece["step"] for _, piece in pieces] == [0, 1]
     assert (name, last["code"]) == ("error", "model_failed")
     assert "4711" not in last["error"]
@@ -137,6 +138,16 @@ def test_more_answers_than_places_are_refused_at_once(server: Server, folder: Pa
     for place in range(3):
         note(folder, f"busy{place}.closed")
     assert ask(server, "/predict", row("a"), ACCEPT).status == 200
+
+
+def test_a_model_that_yields_nothing_has_said_an_empty_text(server: Server) -> None:
+    none = row("none", 0)
+    for fields in ((), (ACCEPT,)):
+        answer = ask(server, "/predict", none, *fields)
+        assert (answer.status, answer.json["error"]) == (500, "the model yielded no step, which `outputs` promises")
+    assert ask(server, "/predict?outputs=text", none).json == {"text": [""]}
+    answer = ask(server, "/predict?outputs=text", none, ACCEPT)
+    assert events(answer.body) == [(None, {"text": ""}), ("end", {"pieces": 1})]
 
 
 def test_generate_answers_whole(server: Server) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from bimodal.errors import InputError, ModelCrashed, ModelError, ModelFailed, UsageError
+from bimodal.field import Field
 from bimodal.model import Model, load
+from bimodal.rows import Rows
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.runtimes.streams import WINDOW
+from bimodal.runtimes.yielding import Yielding
 from tests.talkative import TALK, note
 
 ENDLESS = 10**9
@@ -65,6 +68,9 @@ def test_an_answer_without_a_piece_lacks_its_numbers(talk: Model) -> None:
     assert talk.predict([asked("a", 0)], outputs=["text"]) == [{"text": ""}]
     with pytest.raises(ModelFailed, match="yielded no step"):
         talk.predict([asked("a", 0)])
+    assert list(talk.stream(asked("a", 0), outputs=["text"])) == [{"text": ""}]
+    with pytest.raises(ModelFailed, match="yielded no step"):
+        list(talk.stream(asked("a", 0)))
 
 
 def test_the_model_waits_for_a_slow_reader(talk: Model, folder: Path) -> None:
@@ -105,6 +111,29 @@ def test_an_error_comes_after_the_pieces_before_it_and_without_its_data(talk: Mo
 def test_what_was_not_promised_is_an_error(talk: Model) -> None:
     with pytest.raises(ModelFailed, match="a number as text, where text was promised"):
         list(talk.stream(asked("strange")))
+
+
+@pytest.mark.parametrize(
+    ("said", "outputs", "sentence"),
+    [
+        ("'\\ud800'", "{'text': str}", "the model yielded text as text that is no valid Unicode"),
+        ("object()", "{'text': str}", "the model yielded an object of type object as text, where text was promised"),
+        ("object()", "{'a': int, 'b': int}", "the model yielded an object of type object, where a dict of its outputs"),
+        ("{'a': float('nan')}", "{'a': int}", "the model gave a as float64 with NaN or infinity where int64 was"),
+        ("{'a': 1.5}", "{'a': int}", "the model gave a as float64 with a fraction or out of range where int64 was"),
+        ("{'a': object()}", "{'a': int}", "the model gave a as an object of type object where int64 was promised"),
+    ],
+)
+def test_what_does_not_fit_is_named(said: str, outputs: str, sentence: str) -> None:
+    def yields(row: dict[str, Any]) -> Iterator[Any]:
+        yield eval(said)
+
+    fields = [Field(name, {"str": "string", "int": "int64"}[kind.__name__]) for name, kind in eval(outputs).items()]
+    yielding = Yielding(yields, [], 1)
+    yielding.promise(fields)
+    with pytest.raises(ModelFailed) as caught:
+        list(yielding.stream(Rows({}, 1), [each.name for each in fields]))
+    assert sentence in str(caught.value)
 
 
 def test_a_crash_ends_all_streams_and_the_next_one_finds_a_new_process(talk: Model) -> None:

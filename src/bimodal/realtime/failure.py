@@ -82,6 +82,13 @@ def failure(error: BaseException, headers: Mapping[bytes, bytes], extra: Headers
     return Response(status(error), msgspec.json.encode(told), headers=tuple(fields))
 
 
+def told_later(error: BaseException, headers: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The same as `failure` tells, of an answer that has begun."""
+    name = (given_id(headers) or new_id()).decode("ascii")
+    faults.tell(error, f"request {name}")
+    return {**described(error), "request_id": name}
+
+
 def _place(row: int | None, column: str | None) -> dict[str, Any]:
     return {key: value for key, value in (("row", row), ("column", column)) if value is not None}
 

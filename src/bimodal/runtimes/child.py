@@ -60,7 +60,7 @@ def _serve(channel: socket.socket) -> None:
             _, (control,), _, _ = socket.recv_fds(channel, 1, 1)
             threading.Thread(target=relay, args=(socket.socket(fileno=control), loaded.runtime), daemon=True).start()
         elif loaded is not None and rows is not None:
-            wire.send(channel, *_run(loaded, rows, header["outputs"]))
+            _tell(channel, *_run(loaded, rows, header["outputs"]))
 
 
 class Once(logging.Filter):
@@ -140,6 +140,13 @@ def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any]
         return {}, loaded.runtime.run(rows, outputs)
     except Exception as error:
         return fault(error), None
+
+
+def _tell(channel: socket.socket, reply: dict[str, Any], rows: Rows | None) -> None:
+    try:
+        wire.send(channel, reply, rows)
+    except UnicodeEncodeError:
+        wire.send(channel, fault(ModelFailed("the model gave text that is no valid Unicode")))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def _settled(each: Field, values: Sequence[Any]) -> Any:
     if values:
         return values[-1]
     if not each.nullable:
-        raise ModelFailed(f"the model yielded no {each.name}", column=each.name)
+        raise ModelFailed(f"the model yielded no {each.name}, which `outputs` promises", column=each.name)
     return float("nan") if each.dtype.kind == "f" else None
 
 

@@ -313,13 +313,25 @@ def answered(values: Array, each: Field) -> Column:
 def _exactly(values: Array, each: Field) -> Array:
     """Another type is taken where it holds the same values: floats without a fraction for integers."""
     try:
-        cast = values.astype(each.dtype)
+        with np.errstate(invalid="ignore"):  # of NaN as an integer
+            cast = values.astype(each.dtype)
         same = bool((cast == values).all()) or (each.dtype.kind == "f" and values.dtype == np.dtype(object))
     except (TypeError, ValueError, OverflowError):
         same = False
     if not same:
-        raise ModelFailed(f"the model gave {each.name} as {type_of(values)} where its made-up rows gave {each.type}")
+        raise ModelFailed(f"the model gave {each.name} as {_told(values)} where {each.type} was promised")
     return cast
+
+
+def _told(values: Array) -> str:
+    """What answers of a wrong type are, without the answers."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return f"{type_of(values)} with NaN or infinity"
+    if values.dtype.kind == "f":
+        return f"{type_of(values)} with a fraction or out of range"
+    if values.dtype == object and type_of(values) == "any" and values.size:
+        return f"an object of type {type(values.ravel()[0]).__name__}"
+    return type_of(values)
 
 
 def encoded(values: Array, name: str) -> Dictionary:
@@ -334,7 +346,7 @@ def encoded(values: Array, name: str) -> Dictionary:
         kept[:] = list(known)
         found = Dictionary(codes.astype(np.int32), kept)
     if not all(isinstance(value, str) for value in found.values):
-        raise ModelFailed(f"the model gave {name} of several types where its made-up rows gave text")
+        raise ModelFailed(f"the model gave {name} of several types where text was promised")
     return found
 
 

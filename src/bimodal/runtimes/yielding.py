@@ -14,7 +14,7 @@ from bimodal.errors import BimodalError, ModelFailed
 from bimodal.field import Field, kind
 from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes import estimator as native
-from bimodal.runtimes.collected import collected, is_joined
+from bimodal.runtimes.collected import Joined, collected, is_joined
 from bimodal.runtimes.contract import Runtime
 from bimodal.signature import Signature
 
@@ -53,6 +53,7 @@ class Yielding(Runtime):
     def stream(self, rows: Rows, outputs: Sequence[str]) -> Generator[Rows]:
         record = {each.name: plain(each, rows.array(each.name)[0]) for each in self._inputs if each.name in rows}
         pieces = self.pieces(record)
+        given = False
         try:
             for piece in pieces:
                 columns = {
@@ -61,7 +62,10 @@ class Yielding(Runtime):
                     if name in outputs and value is not None
                 }
                 if columns:
+                    given = True
                     yield Rows(columns, 1)
+            if not given:
+                yield from self._nothing(outputs)
         except BimodalError:
             raise
         except Exception as error:  # the user's own code raises what it likes
@@ -69,6 +73,14 @@ class Yielding(Runtime):
             raise native.refused(error) from error
         finally:
             pieces.close()
+
+    def _nothing(self, outputs: Sequence[str]) -> Generator[Rows]:
+        """A model that yields nothing has said an empty text. Raises ModelFailed where something else is promised."""
+        fields = [self._outputs[name] for name in outputs if name in self._outputs]
+        values = zip(fields, Joined(fields).values(), strict=True)
+        columns: dict[str, Column] = {each.name: _alone(value) for each, value in values if is_joined(each)}
+        if columns:
+            yield Rows(columns, 1)
 
     def pieces(self, record: dict[str, Any]) -> Generator[Any]:
         """What the model itself yields for a record."""
@@ -82,6 +94,8 @@ class Yielding(Runtime):
 
     def _named(self, piece: Any) -> Mapping[str, Any]:
         named = piece if isinstance(piece, Mapping) else {self._bare: piece}
+        if named is not piece and self._bare not in self._outputs:
+            raise ModelFailed(f"the model yielded {_kind(piece)}, where a dict of its outputs is needed")
         for name in named:
             if name not in self._outputs:
                 raise ModelFailed(f"the model yielded {name}, which `outputs` does not name")
@@ -131,8 +145,26 @@ def _text(each: Field, value: Any) -> Array:
     if each.nested and not isinstance(value, str):
         value = msgspec.json.encode(value).decode()
     if not isinstance(value, str):
-        raise ModelFailed(f"the model yielded {kind(value)} as {each.name}, where text was promised", column=each.name)
+        raise ModelFailed(f"the model yielded {_kind(value)} as {each.name}, where text was promised", column=each.name)
+    if not _is_unicode(value):
+        raise ModelFailed(f"the model yielded {each.name} as text that is no valid Unicode", column=each.name)
     return _alone(value)
+
+
+def _kind(value: Any) -> str:
+    told = kind(value)
+    return f"an object of type {type(value).__name__}" if told == "a value of another type" else told
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: halves of a surrogate pair cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _alone(value: Any) -> Array:

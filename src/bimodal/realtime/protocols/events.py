@@ -15,9 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from bimodal.errors import BimodalError, InputError, ModelNotFound, NotFound, TooLarge, UsageError
-from bimodal.realtime import faults
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
-from bimodal.realtime.failure import described, failure
+from bimodal.realtime.failure import failure, told_later
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.protocols.lines import Whole
 from bimodal.realtime.streaming import Pieces
@@ -83,7 +82,8 @@ class Plain:
 
     over = False
 
-    def __init__(self, *, one: bool) -> None:
+    def __init__(self, request: Request, *, one: bool) -> None:
+        self._request = request
         self._one = one  # values, not lists of one
         self._count = 0
 
@@ -96,8 +96,7 @@ class Plain:
         return event({"pieces": self._count}, "end")
 
     def fault(self, error: Exception) -> bytes:
-        faults.tell(error, "an answer in pieces")
-        return event(described(error), "error")
+        return event(told_later(error, self._request.headers), "error")
 
 
 class Live:

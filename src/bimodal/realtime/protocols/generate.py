@@ -16,10 +16,9 @@ import msgspec
 from bimodal.chat.speaker import Speaker
 from bimodal.errors import DeadlineExceeded, InputError, ModelCrashed, ModelFailed, NotFound, Overloaded, UsageError
 from bimodal.field import kind
-from bimodal.realtime import faults
 from bimodal.realtime.doors import Doors
 from bimodal.realtime.exchange import Request, Response, Writer
-from bimodal.realtime.failure import described, failure
+from bimodal.realtime.failure import failure, told_later
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.events import Live, event, tell
@@ -66,7 +65,7 @@ class Generate:
 
     async def _pieces(self, request: Request, writer: Writer) -> None:
         head, pieces = self._begun(request)
-        await tell(writer, pieces, _Events(head, self._speaker.text))
+        await tell(writer, pieces, _Events(request, head, self._speaker.text))
 
     def _begun(self, request: Request, *, whole: bool = False) -> tuple[dict[str, Any], Pieces]:
         """What every answer says, and its pieces."""
@@ -92,7 +91,8 @@ class _Events:
 
     over = False
 
-    def __init__(self, head: dict[str, Any], text: str) -> None:
+    def __init__(self, request: Request, head: dict[str, Any], text: str) -> None:
+        self._request = request
         self._head = head
         self._text = text
 
@@ -105,8 +105,7 @@ class _Events:
         return event({**self._head, "text_output": "", "done": True})
 
     def fault(self, error: Exception) -> bytes:
-        faults.tell(error, "an answer in pieces")
-        return event(described(error))
+        return event(told_later(error, self._request.headers))
 
 
 def plain(value: Any) -> Any:

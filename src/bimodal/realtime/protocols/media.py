@@ -72,7 +72,7 @@ class Media:
         rows, asked, _ = self._json.judged(request.body, choice.of_query(request.query))
         deadline = monotonic() + choice.seconds(request.headers, served.limits.deadline)
         pieces = served.stream(rows, served.choose(asked.outputs, asked.threshold), deadline)
-        await tell(writer, pieces, Plain(one=served.model.streams))
+        await tell(writer, pieces, Plain(request, one=served.model.streams))
 
     def _door(self, request: Request) -> Handler:
         require_plain(request)

@@ -177,11 +177,15 @@ class Stream:
     async def _give(self, place: Place, pieces: Pieces) -> None:
         """The answers of a model that gives several."""
         try:
+            silent = not place.final
             async for each in pieces.responses(self._call.deadline):
+                silent = False
                 self._call.write(field(2, each))
                 await self._call.ready()
             if place.final:
                 self._call.write(field(2, pieces.nothing + FINAL))
+            elif silent:  # the caller waits for an answer
+                self._call.write(field(2, pieces.nothing))
         except BimodalError as error:
             self._call.write(told(error, place.data))
         finally:
