@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 import bimodal
+from bimodal.batch.progress import Lines
 from bimodal.chat.requests import of_requests
+from bimodal.errors import TooManyRejects
 from bimodal.model import Model
 from tests.talkative import TALK
 
@@ -36,12 +39,16 @@ def request(number: int, said: str, url: str = "/v1/chat/completions", **body: A
     return {"custom_id": f"request-{number}", "method": "POST", "url": url, "body": asked}
 
 
-def answered(chat: Model, folder: Path, requests: list[Any]) -> list[Any]:
+def write(folder: Path, requests: list[Any]) -> None:
     lines = [each if isinstance(each, str) else json.dumps(each) for each in requests]
     (folder / "requests.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def answered(chat: Model, folder: Path, requests: list[Any], allowed: int = 1) -> list[Any]:
+    write(folder, requests)
     output = folder / "results.jsonl"
     bimodal.predict_file(
-        chat, folder / "requests.jsonl", output, overwrite=True, fresh=True, max_rejects=1, progress="quiet"
+        chat, folder / "requests.jsonl", output, overwrite=True, fresh=True, max_rejects=allowed, progress="quiet"
     )
     return [json.loads(line) for line in output.read_text().splitlines()]
 
@@ -82,9 +89,49 @@ def test_what_is_wrong_with_a_request_is_told_in_its_line(chat: Model, folder: P
     assert lines[5]["response"]["body"]["choices"][0]["text"] == "one "
 
 
-def test_a_line_that_is_no_request_is_rejected_as_any_other(chat: Model, folder: Path) -> None:
-    lines = answered(chat, folder, [request(0, "a"), '{"custom_id": "x"}', request(2, "b")])
-    assert [line["custom_id"] for line in lines] == ["request-0", "request-2"]
+def test_a_line_that_is_no_object_is_rejected_as_any_other(chat: Model, folder: Path) -> None:
+    for line in ('{"custom_id": "x"', "[1]", "7"):
+        lines = answered(chat, folder, [request(0, "a"), line, request(2, "b")])
+        assert [line["custom_id"] for line in lines] == ["request-0", "request-2"]
+    write(folder, [request(0, "a"), "{"])
+    with pytest.raises(TooManyRejects, match=r"requests\.jsonl, row 2: broken JSON"):
+        bimodal.predict_file(chat, folder / "requests.jsonl", folder / "none.jsonl", progress="quiet")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told", "param"),
+    [
+        ({"method": None}, "x", "method"),
+        ({"method": ...}, "x", "method"),
+        ({"url": 7}, "x", "url"),
+        ({"custom_id": 7}, "7", "custom_id"),
+        ({"custom_id": [1]}, None, "custom_id"),
+        ({"custom_id": ...}, None, "custom_id"),
+        ({"body": ...}, "x", "body"),
+        ({"body": "{}"}, "x", "model"),
+        ({"body": "abc"}, "x", "body"),
+        ({"body": 7}, "x", None),
+        ({"body": {}}, "x", "model"),
+    ],
+)
+def test_an_object_that_is_no_request_has_a_line_of_its_own(
+    chat: Model, folder: Path, wrong: dict[str, Any], told: str | None, param: str | None
+) -> None:
+    asked = {**request(1, "a"), "custom_id": "x", **wrong}
+    given = {name: value for name, value in asked.items() if value is not ...}
+    for others in ([], [request(0, "a")]):
+        *good, line = answered(chat, folder, [*others, given], allowed=0)
+        assert [each["response"]["status_code"] for each in good] == [200] * len(others)
+        assert line["custom_id"] == told
+        assert line["response"]["status_code"] == 400
+        assert line["response"]["body"]["error"]["param"] == param
+
+
+def test_ids_that_stand_twice_are_told(chat: Model, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(folder, [request(place, "a") for place in (0, 1, 2, 1, 0)])
+    bimodal.predict_file(chat, folder / "requests.jsonl", folder / "twice.jsonl", progress=Lines(sys.stderr))
+    told = capfd.readouterr().err
+    assert "requests.jsonl, row 4: the custom_id of row 2; 1 more row repeats one" in told
 
 
 def test_other_files_are_predicted_as_ever(chat: Model, folder: Path) -> None:

@@ -37,7 +37,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
-from bimodal.chat.requests import of_requests
+from bimodal.chat.requests import of_requests, repeated
 from bimodal.dialect import Overrides, said_of_header
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.location import Location
@@ -166,7 +166,9 @@ def predict_file(
             model = stack.enter_context(Model.open(found, background=False))
             for warning in model.warnings:
                 told.note(f"{model.name}: {warning}")
-        model = of_requests(model, source.columns)
+        model, asked_of = of_requests(model, source.columns), model
+        if model is not asked_of and (twice := repeated(source)) is not None:
+            told.note(twice)
         model.check_threshold(threshold)
         options = replace(
             options,

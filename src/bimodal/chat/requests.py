@@ -3,8 +3,9 @@
     {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": …, "messages": […]}}
     {"id": …, "custom_id": "1", "response": {"status_code": 200, "request_id": …, "body": {…}}, "error": null}
 
-What fails costs its own row, with the status that the server would give. Ids follow from the requests, and there are no
-times, so that the same file gives the same answers.
+What fails costs its own row, with the status that the server would give; so does an object without the shape of a
+request. A line that is no JSON object is refused with its file, as any other. Ids follow from the requests, and there
+are no times, so that the same file gives the same answers.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bimodal.batch.sources.contract import Reading, Source
 from bimodal.chat.asked import asked, model_of
 from bimodal.chat.speaker import Speaker
 from bimodal.chat.told import Reply, fault
-from bimodal.errors import BimodalError, InputError, ModelCrashed, ModelNotFound, NotFound, UsageError
-from bimodal.field import Field
+from bimodal.errors import BimodalError, InputError, ModelCrashed, ModelNotFound, NotFound, Problem, UsageError
+from bimodal.field import Field, kind
 from bimodal.model import Model
 from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes.contract import Runtime
@@ -31,11 +33,27 @@ from bimodal.signature import Signature
 
 COLUMNS = ("custom_id", "method", "url", "body")
 URLS = {"/v1/chat/completions": True, "/v1/completions": False}  # whether with messages
+
+
+class Part(Field):
+    """A column of requests. Nothing in it is refused: what is wrong with a request is told in its own line."""
+
+    def judge(self, value: object) -> tuple[Any, Problem | None]:
+        """A body is JSON, or text that holds it; of the others, a list or an object is as good as nothing."""
+        if self.nested:
+            return (value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()), None
+        return (None if isinstance(value, dict | list) else value), None
+
+
+LEFT_OUT: dict[str, Any] = {"nullable": True, "optional": True}  # to be told in the line of its request
 SIGNATURE = Signature(
-    (*(Field(name, "string") for name in COLUMNS[:3]), Field("body", "string", nested=True, example="{}")),
+    (
+        *(Part(name, "any", example="", **LEFT_OUT) for name in COLUMNS[:3]),
+        Part("body", "string", nested=True, example="{}", **LEFT_OUT),
+    ),
     (
         Field("id", "string"),
-        Field("custom_id", "string"),
+        Field("custom_id", "string", nullable=True),
         Field("response", "string", nested=True),
         Field("error", "string", nullable=True, nested=True),
     ),
@@ -45,7 +63,8 @@ SIGNATURE = Signature(
 def of_requests(model: Model, columns: Sequence[str]) -> Model:
     """The model as it is asked by requests, where these are the columns of such a file; else the model itself."""
     names = {each.name for each in model.signature.inputs}
-    if not model.streams or not set(COLUMNS) <= set(columns) or names & set(COLUMNS):
+    there = set(COLUMNS) & set(columns)
+    if not model.streams or len(there) < len(COLUMNS) - 1 or names & set(COLUMNS):
         return model
     speaker = Speaker.of(model.signature)
     return model if speaker is None else Requested(model, speaker)
@@ -81,7 +100,7 @@ class Answering(Runtime):
             model.runtime.limit = Limit()  # between two pieces
 
     def run(self, rows: Rows, outputs: Sequence[str]) -> Rows:
-        columns = [rows.array(name).tolist() for name in COLUMNS]
+        columns = [rows.array(name).tolist() if name in rows else [None] * rows.count for name in COLUMNS]
         requests = list(zip(*columns, strict=True))
         with ThreadPoolExecutor(min(self._side_by_side, len(requests))) as pool:
             answers = list(pool.map(self._tried, requests))
@@ -118,10 +137,10 @@ class Answering(Runtime):
             return _told(request, status, fault(error, status))
 
     def _completion(self, request: tuple[Any, ...]) -> dict[str, Any]:
-        _, method, url, text = request
+        method, url, text = _parts(request)
         if method != "POST" or url not in URLS:
             raise NotFound(f"a request is a POST to {' or '.join(URLS)}")
-        body = msgspec.json.decode(text)
+        body = _decoded(text)
         if model_of(body) != self._model.name:
             raise ModelNotFound(f"this run asks the model {self._model.name!r}, and the request another")
         wanted = asked(body, self._speaker, chat=URLS[url])
@@ -137,12 +156,51 @@ class Answering(Runtime):
         return reply.whole("".join([*texts, reply.rest()]))
 
 
+def _parts(request: tuple[Any, ...]) -> tuple[str, str, str]:
+    """Method, URL and body. Raises InputError where one of them, or the id, is not there or no text."""
+    for name, value in zip(COLUMNS, request, strict=True):
+        if value is None:
+            raise InputError("a request has one; here it is missing, or of another kind", column=name)
+        if not isinstance(value, str):
+            raise InputError(f"text is needed, not {kind(value)}", column=name)
+    _, method, url, text = request
+    return method, url, text
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise InputError("it is no JSON", column="body") from None
+
+
+def repeated(source: Source) -> str | None:
+    """A sentence where requests share a custom_id."""
+    if source.live or "custom_id" not in source.columns:
+        return None
+    seen: dict[object, tuple[str, int]] = {}
+    first, count = "", 0
+    for chunk in source.chunks(Reading({}, ("custom_id",), strict=False)):
+        for place, told in enumerate(chunk.kept.column("custom_id").to_pylist()):
+            here = chunk.source, chunk.row(place)
+            if told is None or (before := seen.setdefault(told, here)) == here:
+                continue
+            count += 1
+            first = first or f"{here[0]}, row {here[1]}: the custom_id of row {before[1]}" + (
+                "" if before[0] == here[0] else f" of {before[0]}"
+            )
+    if not count:
+        return None
+    more = ("", "; 1 more row repeats one")[count - 1] if count < 3 else f"; {count - 1:,} more rows repeat one"
+    return f"{first}{more}; what is answered to requests of one custom_id cannot be told apart"
+
+
 def _told(request: tuple[Any, ...], status: int, body: dict[str, Any]) -> dict[str, Any]:
     mark = _mark(request)
     response = {"status_code": status, "request_id": f"req_{mark}", "body": body}
     return {
         "id": f"batch_req_{mark}",
-        "custom_id": request[0],
+        "custom_id": None if request[0] is None else str(request[0]),
         "response": msgspec.json.encode(response).decode(),
         "error": None,
     }
@@ -155,7 +213,8 @@ def _status(error: BimodalError) -> int:
 
 
 def _mark(request: tuple[Any, ...]) -> str:
-    return hashlib.sha256("\n".join(request).encode()).hexdigest()[:24]
+    told = "\n".join("" if part is None else str(part) for part in request)
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def _column(values: list[Any]) -> Column:
