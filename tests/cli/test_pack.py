@@ -64,7 +64,8 @@ def test_a_model_that_stays_native_says_why(folder: Path) -> None:
 
 
 def test_equal_answers_leave_with_0(folder: Path) -> None:
-    printed = said(folder, "verify", "iris.bimodal", "--rows", "7", "--sample", "rows.csv")
+    assert "named twice" in said(folder, "verify", "iris.bimodal", "rows.csv", "--sample", "rows.csv", expect=2)
+    printed = said(folder, "verify", "iris.bimodal", "rows.csv", "--rows", "7")
     assert "7 rows" in printed
     assert printed.rstrip().endswith("equal")
     told = json.loads(said(folder, "verify", "iris.bimodal", "--json"))

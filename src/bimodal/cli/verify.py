@@ -12,9 +12,11 @@ from rich.table import Table
 from bimodal.agreement import BITS, CLOSE32, CLOSE64, ROUNDING, ROWS, SHOWN, Agreement, Door
 from bimodal.agreement import verify as compare
 from bimodal.cli.options import Code, Features, Json, ModelPath, split
+from bimodal.errors import UsageError
 
 DIFFERENT = 1
 Compared = Annotated[str | None, typer.Option("--sample", metavar="FILE", help="The rows [a package's golden rows].")]
+Named = Annotated[str | None, typer.Argument(metavar="FILE", help="The rows, as --sample names them.")]
 Most = Annotated[
     int,
     typer.Option("--rows", metavar="N", min=1, show_default=False, help=f"Rows of the sample, at most [{ROWS}]."),
@@ -29,6 +31,7 @@ MEANING = {
 
 def verify(
     model: ModelPath,
+    file: Named = None,
     sample: Compared = None,
     rows: Most = ROWS,
     code: Code = None,
@@ -46,7 +49,9 @@ def verify(
         bimodal verify my_model.bimodal
         bimodal verify my_model.bimodal --sample last_week.parquet --rows 10000
     """
-    found = compare(model, sample=sample, rows=rows, code=code or (), features=split(features))
+    if file is not None and sample is not None:
+        raise UsageError("the rows are named twice; give them as --sample FILE, or without the option")
+    found = compare(model, sample=sample or file, rows=rows, code=code or (), features=split(features))
     if as_json:
         print(msgspec.json.encode({"equal": found.equal, "found": found}, enc_hook=str).decode())
     else:
