@@ -12,11 +12,11 @@ from bimodal.client.address import Address, trust
 from bimodal.client.connections import Connections
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience
+from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.sync import CONNECTIONS, RETRIES
 from bimodal.client.words import Words
-from bimodal.errors import Overloaded, ServerUnreachable, Unavailable
+from bimodal.errors import Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -51,7 +51,8 @@ class AsyncClient:
         verify: bool | str | ssl.SSLContext = True,
     ) -> None:
         address = Address.of(url)
-        self._timeout = timeout
+        self._timeout = checked(timeout, timeout)
+        self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
         self._words: Any
@@ -70,7 +71,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Nothing can be asked then."""
+        self._closed = True
         await self._way.close()
 
     async def predict(
@@ -96,7 +98,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
     ) -> AsyncGenerator[dict[str, Any], None]:
         """As Client.stream."""
-        patience = Patience(timeout or self._timeout, self._retries, self._place)
+        patience = self._patience(timeout)
         question = self._words.streaming(row, model, outputs)
         events = Events(self._place)
         async with aclosing(await self._begun(question, patience)) as pieces:
@@ -162,12 +164,17 @@ class AsyncClient:
         headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
         safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
         asked = Question(method, path, body, content_type, headers, safe)
-        return (await self._ask(asked, Patience(timeout or self._timeout, self._retries, self._place))).body
+        return (await self._ask(asked, self._patience(timeout))).body
+
+    def _patience(self, timeout: float | None, retries: int | None = None) -> Patience:
+        """That of one call. Raises UsageError where there can be none."""
+        if self._closed:
+            raise UsageError(CLOSED)
+        return Patience(checked(timeout, self._timeout), self._retries if retries is None else retries, self._place)
 
     async def _talk(self, conversation: Conversation[T], limit: float | None = None, retries: int | None = None) -> T:
         """Ask what the conversation asks, up to its result."""
-        retries = self._retries if retries is None else retries
-        patience = Patience(limit or self._timeout, retries, self._place)
+        patience = self._patience(limit, retries)
         try:
             question = next(conversation)
             while True:

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from bimodal.client.arrays import KINDS, texts
+from bimodal.client.given import Given
 from bimodal.client.question import Answer, Conversation, Question
-from bimodal.client.words import is_table
 from bimodal.errors import ModelNotFound, UsageError
 from bimodal.field import Field
 from bimodal.messages.pool import message
@@ -48,19 +48,17 @@ class Words:
 
     def predict(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
         """See Client.predict."""
+        given = Given.of(data)
         name = model or (yield from self._name())
         known = yield from self._look(name)
-        lone = isinstance(data, Mapping) and not any(
-            isinstance(value, list | tuple) or hasattr(value, "tolist") for value in data.values()
-        )
-        rows, shape = taken([data] if lone else data, known.signature)
+        rows, shape = taken(_taken_as(given), known.signature)
         wanted = tuple(options.get("outputs") or known.outputs)
         answer = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
         outputs = _outputs(answer, wanted)
-        kept = _kept(data, options.get("keep"), known.signature)
-        if hasattr(data, "dtype") or lone or not _nested(data):
+        kept = _kept(given, options.get("keep"), known.signature)
+        if given.kind != "table" and given.columnar:
             columns = {each: outputs.array(each) for each in outputs}
-            if hasattr(data, "dtype") and len(columns) == 1:
+            if given.kind == "array" and len(columns) == 1:
                 return next(iter(columns.values()))
             return {**kept, **{each: array.tolist() for each, array in columns.items()}}
         return _beside(shape(outputs, known.signature), kept)
@@ -116,7 +114,9 @@ class Words:
 
 
 def _known(told: Mapping[str, Any], ours: Mapping[str, Any]) -> Known:
-    inputs, outputs = (tuple(_field(each) for each in told[kind]) for kind in ("inputs", "outputs"))
+    types = ours.get("types", {})  # of inputs whose type the protocol has no word for
+    inputs = tuple(_field(each, types.get(each["name"])) for each in told["inputs"])
+    outputs = tuple(_field(each) for each in told["outputs"])
     vector = len(inputs) == 1 and len(inputs[0].shape) == 1
     classes = ours.get("classes")
     signature = Signature(
@@ -128,8 +128,8 @@ def _known(told: Mapping[str, Any], ours: Mapping[str, Any]) -> Known:
     return Known(signature, tuple(ours.get("outputs") or plain), datatypes)
 
 
-def _field(told: Mapping[str, Any]) -> Field:
-    kind = FIELDS.get(told["datatype"], str(told["datatype"]).lower())
+def _field(told: Mapping[str, Any], kind: str | None = None) -> Field:
+    kind = kind or FIELDS.get(told["datatype"], str(told["datatype"]).lower())
     return Field(told["name"], kind, tuple(told["shape"][1:]), nullable=True, finite=False)
 
 
@@ -163,6 +163,9 @@ def _add(request: Any, name: str, datatype: str, array: Array) -> None:
 
 def _filled(array: Array) -> tuple[Array, Array | None]:
     """A column without its nulls, and where they stood (None: there were none). NaN is a number, and stays."""
+    if array.dtype.kind == "M":
+        missing = np.isnat(array)
+        return np.datetime_as_string(array, unit="us").astype(object), missing if missing.any() else None
     if array.dtype != object:
         return array, None
     missing = np.array([value is None or value != value for value in array.reshape(-1)]).reshape(array.shape)
@@ -209,30 +212,32 @@ def _contents(tensor: Any) -> Array:
     return np.array(values, KINDS[tensor.datatype])
 
 
-def _nested(data: Any) -> bool:
-    """Whether the answer is rows or a table, and not columns."""
-    if is_table(data):
-        return True
-    return isinstance(data, list | tuple) and bool(data) and isinstance(data[0], list | tuple | Mapping)
+def _taken_as(given: Given) -> Any:
+    """The data in a shape that a Model takes."""
+    if given.kind == "record":
+        return [given.value]
+    alone = given.kind == "array" and getattr(given.value, "ndim", 2) == 1
+    return given.value.tolist() if alone else given.value
 
 
-def _kept(data: Any, keep: Any, signature: Signature) -> dict[str, Any]:
+def _kept(given: Given, keep: Any, signature: Signature) -> dict[str, Any]:
     """The columns that are no features and are to be answered too: the server need not see them."""
     if not keep:
         return {}
-    if is_table(data):
-        names = [str(name) for name in (data.columns if hasattr(data, "iloc") else data.column_names)]
+    data = given.value
+    if given.kind == "table":
+        names = [str(name) for name in (data.columns if hasattr(data, "iloc") else data.schema.names)]
+    elif given.kind in ("record", "columns"):
+        names = list(data)
     else:
-        first = data if isinstance(data, Mapping) else data[0] if len(data) and isinstance(data[0], Mapping) else {}
-        names = list(first)
+        names = list(dict.fromkeys(name for record in data for name in record)) if given.kind == "records" else []
     spare = signature.spare(names)
     wanted = spare if keep is True else list(keep)
     strange = [name for name in wanted if name not in spare]
     if strange:
         raise UsageError(f"keep: there is no column {strange[0]!r} to answer back")
-    if is_table(data) or isinstance(data, Mapping):
-        single = isinstance(data, Mapping) and not any(isinstance(value, list | tuple) for value in data.values())
-        return {name: [data[name]] if single else data[name] for name in wanted}
+    if given.kind != "records":
+        return {name: [data[name]] if given.kind == "record" else data[name] for name in wanted}
     return {name: [record.get(name) for record in data] for name in wanted}
 
 

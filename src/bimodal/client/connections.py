@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from bimodal.client.address import Address
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience
+from bimodal.client.patience import Cut, Patience, not_reached
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
 
@@ -197,7 +197,7 @@ class Connections:
             raise patience.distrusted(error) from error
         except OSError as error:
             self._leave()
-            raise Cut(str(error), sent=False) from error
+            raise not_reached(error, self._address.host) from error
         except BaseException:
             self._leave()
             raise

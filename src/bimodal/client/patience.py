@@ -7,24 +7,57 @@ the answer, and refusals for want of room (429, 503), where the question is safe
 from __future__ import annotations
 
 import random
+import socket
 import ssl
 from time import monotonic
 
-from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
 
+NO_TLS = "it speaks no TLS there; use an address with http:// (or grpc://)"
+CLOSED = "the client is closed; make another one"
+LONGEST = 1e8  # seconds: about three years, which every timer can hold
 FIRST, MOST = 0.05, 1.0  # seconds before the first try again; twice as long before each further one; half by chance
 
 
 class Cut(Exception):
     """There is no answer, or but a part of it. sent: the question may have arrived. begun: a part of the answer has.
-    stale: the connection had been idle, and the other side may have closed it long ago.
+    stale: the connection had been idle, and the other side may have closed it long ago. why: what to tell the caller
+    of a server that cannot be reached, where it is known.
     """
 
-    def __init__(self, reason: str, *, sent: bool = True, begun: bool = False, stale: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, sent: bool = True, begun: bool = False, stale: bool = False, why: str | None = None
+    ) -> None:
         super().__init__(reason)
+        self.why = why
         self.sent = sent
         self.begun = begun
         self.stale = stale
+
+
+def not_reached(error: OSError, host: str) -> Cut:
+    """The end of a connection that was never made. Certificates are not judged here."""
+    why = None
+    if isinstance(error, socket.gaierror):
+        why = unknown(host)
+    elif isinstance(error, ssl.SSLError):
+        why = NO_TLS
+    return Cut(str(error), sent=False, why=why)
+
+
+def unknown(host: str) -> str:
+    """What is told of a name that has no address."""
+    return f"the name {host!r} is not known; is it spelled right?"
+
+
+def checked(timeout: float | None, default: float) -> float:
+    """Seconds for one call. Raises UsageError."""
+    if timeout is None:
+        return default
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not number or not 0 < timeout <= LONGEST:
+        raise UsageError(f"the timeout is a positive number of seconds, not {timeout!r}")
+    return float(timeout)
 
 
 class Patience:
@@ -81,4 +114,5 @@ class Patience:
             return ServerUnreachable(f"the server at {self.place} ended its answer in the middle")
         if cut.sent:
             return ServerUnreachable(f"the server at {self.place} closed the connection without an answer")
-        return ServerUnreachable(f"the server at {self.place} cannot be reached; is `bimodal serve` running?")
+        why = cut.why or "is `bimodal serve` running?"
+        return ServerUnreachable(f"the server at {self.place} cannot be reached; {why}")

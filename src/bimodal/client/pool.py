@@ -12,7 +12,7 @@ from time import monotonic
 
 from bimodal.client.address import Address
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience
+from bimodal.client.patience import Cut, Patience, not_reached
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
 
@@ -34,7 +34,7 @@ class Connection:
         except ssl.SSLCertVerificationError as error:
             raise patience.distrusted(error) from error
         except OSError as error:
-            raise Cut(str(error), sent=False) from error
+            raise not_reached(error, address.host) from error
         self._reading = Reading()
         self.used = False
         self.idle_since = 0.0

@@ -13,13 +13,14 @@ import grpc.aio
 from bimodal.client import calls
 from bimodal.client.address import Address
 from bimodal.client.failure import made
-from bimodal.client.patience import Cut, Patience
+from bimodal.client.patience import NO_TLS, Cut, Patience, unknown
 from bimodal.client.question import Answer, Question
 from bimodal.errors import (
     BimodalError,
     InputError,
     ModelNotFound,
     Overloaded,
+    ServerUnreachable,
     Unavailable,
     UsageError,
 )
@@ -31,6 +32,7 @@ KINDS: dict[Any, type[BimodalError]] = {  # of servers that give no code of ours
     grpc.StatusCode.NOT_FOUND: ModelNotFound,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
 }
+UNRESOLVED = ("DNS resolution failed", "errors resolving", "address lookup failed")
 READY = f"{calls.SERVICE}ServerReady"
 
 
@@ -131,6 +133,17 @@ def _credentials(verify: bool | str | ssl.SSLContext) -> Any:
     return grpc.ssl_channel_credentials()
 
 
+def _unreached(sentence: str, patience: Patience) -> Exception:
+    """What the library says of a server that it cannot reach, in our words."""
+    if "CERTIFICATE_VERIFY_FAILED" in sentence:
+        told = f"the certificate of the server at {patience.place} is not trusted"
+        return ServerUnreachable(f"{told}; verify=PATH names the authorities that are")
+    host = patience.place.rpartition(":")[0]
+    unresolved = any(words in sentence for words in UNRESOLVED)
+    why = unknown(host) if unresolved else NO_TLS if "handshake failed" in sentence else None
+    return Cut(sentence, sent=why is None and "failed to connect" not in sentence, why=why)
+
+
 def _failure(error: Any, patience: Patience) -> Exception:
     """The error that the call's end tells: of our server by its code, of others by their status."""
     trailers = {str(name): value for name, value in error.trailing_metadata() or ()}
@@ -143,5 +156,5 @@ def _failure(error: Any, patience: Patience) -> Exception:
     if status == grpc.StatusCode.DEADLINE_EXCEEDED:
         return patience.late()
     if status == grpc.StatusCode.UNAVAILABLE:
-        return Cut(sentence, sent="failed to connect" not in sentence)
+        return _unreached(sentence, patience)
     return KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}")

@@ -11,11 +11,11 @@ from typing import Any, Protocol, Self, TypeVar
 from bimodal.client.address import Address, trust
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience
+from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.pool import Pool
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.words import Words
-from bimodal.errors import Overloaded, ServerUnreachable, Unavailable
+from bimodal.errors import Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class Client:
         verify: bool | str | ssl.SSLContext = True,
     ) -> None:
         address = Address.of(url)
-        self._timeout = timeout
+        self._timeout = checked(timeout, timeout)
+        self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
         self._words: Any
@@ -74,7 +75,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Nothing can be asked then."""
+        self._closed = True
         self._way.close()
 
     def predict(
@@ -110,7 +112,7 @@ class Client:
 
         HTTP only. It is tried again only before the first byte of the answer.
         """
-        patience = Patience(timeout or self._timeout, self._retries, self._place)
+        patience = self._patience(timeout)
         question = self._words.streaming(row, model, outputs)
         events = Events(self._place)
         with closing(self._begun(question, patience)) as pieces:
@@ -183,12 +185,17 @@ class Client:
         headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
         safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
         asked = Question(method, path, body, content_type, headers, safe)
-        return self._ask(asked, Patience(timeout or self._timeout, self._retries, self._place)).body
+        return self._ask(asked, self._patience(timeout)).body
+
+    def _patience(self, timeout: float | None, retries: int | None = None) -> Patience:
+        """That of one call. Raises UsageError where there can be none."""
+        if self._closed:
+            raise UsageError(CLOSED)
+        return Patience(checked(timeout, self._timeout), self._retries if retries is None else retries, self._place)
 
     def _talk(self, conversation: Conversation[T], timeout: float | None = None, retries: int | None = None) -> T:
         """Ask what the conversation asks, up to its result."""
-        retries = self._retries if retries is None else retries
-        patience = Patience(timeout or self._timeout, retries, self._place)
+        patience = self._patience(timeout, retries)
         try:
             question = next(conversation)
             while True:

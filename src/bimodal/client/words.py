@@ -11,6 +11,7 @@ import msgspec
 
 from bimodal.client import arrays
 from bimodal.client.events import ACCEPT
+from bimodal.client.given import Given, row_of, spoken
 from bimodal.client.question import Conversation, Question
 from bimodal.errors import InputError, UsageError
 from bimodal.formats.library import library
@@ -28,18 +29,20 @@ class Words:
     def predict(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
         """See Client.predict."""
         path = f"{_place(model)}/predict"
-        if is_table(data):
+        given = Given.of(data)
+        if given.kind == "table":
             return (yield from self._table(path, data, options))
-        if arrays.fits(data, MANY) and options.get("keep") is None:
-            return (yield from self._array(data, model, options))
-        if has_infinity(data):
+        if arrays.fits(given.value, MANY) and options.get("keep") is None:
+            return (yield from self._array(given.value, model, options))
+        if has_infinity(given.value):
             raise InputError("infinity cannot be told in JSON; send a frame or an Arrow table")
-        body = {**body_of(data), **{name: value for name, value in options.items() if value is not None}}
+        body = {**body_of(given), **{name: value for name, value in options.items() if value is not None}}
         answer = yield Question("POST", path, encoded(body))
-        return shaped(msgspec.json.decode(answer.body), data)
+        return shaped(msgspec.json.decode(answer.body), given)
 
     def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
         """See Client.stream."""
+        row = row_of(row)
         if has_infinity(row):
             raise InputError("infinity cannot be told in JSON")
         body: dict[str, Any] = {"rows": [row]} if isinstance(row, Mapping) else {"input": row}
@@ -74,6 +77,7 @@ class Words:
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[Any]:
         """See Client.lookup."""
         many = isinstance(key, list | tuple)
+        key, row = spoken(key), row_of(row)
         if has_infinity(row):
             raise InputError("infinity cannot be told in JSON")
         told = {"keys" if many else "key": key, "rows" if many else "row": row, "outputs": outputs}
@@ -116,25 +120,17 @@ def _place(model: str | None) -> str:
     return f"/models/{quote(model, safe='')}" if model else ""
 
 
-def is_table(data: Any) -> bool:
-    """Whether it is a pandas frame or of Arrow."""
-    return type(data).__module__.startswith("pyarrow") or (hasattr(data, "iloc") and hasattr(data, "columns"))
-
-
 def _joined(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def body_of(data: Any) -> dict[str, Any]:
+def body_of(given: Given) -> dict[str, Any]:
     """The data in one of the shapes of `/predict`."""
-    if isinstance(data, Mapping):
-        named = all(isinstance(value, list | tuple) or hasattr(value, "tolist") for value in data.values())
-        return {"columns": data} if named else {"rows": [data]}
-    if isinstance(data, list | tuple) and data and all(isinstance(record, Mapping) for record in data):
-        return {"rows": data}
-    return {"input": data}
+    if given.kind == "record":
+        return {"rows": [given.value]}
+    return {{"columns": "columns", "records": "rows"}.get(given.kind, "input"): given.value}
 
 
 def has_infinity(data: Any) -> bool:
@@ -150,15 +146,13 @@ def has_infinity(data: Any) -> bool:
     return False
 
 
-def shaped(answer: dict[str, Any], data: Any) -> Any:
+def shaped(answer: dict[str, Any], given: Given) -> Any:
     """The columns that the server answered, in the kind of the data."""
-    if hasattr(data, "dtype") and len(answer) == 1:
+    if given.kind == "array" and len(answer) == 1:
         import numpy as np  # there, since the caller gave an array
 
         return np.array(next(iter(answer.values())))
-    if isinstance(data, Mapping) or not (
-        isinstance(data, list | tuple) and data and isinstance(data[0], list | tuple | Mapping)
-    ):
+    if given.columnar:
         return answer
     return [dict(zip(answer, values, strict=True)) for values in zip(*answer.values(), strict=True)]
 

@@ -74,7 +74,7 @@ class Link:
                 told[each.name, each.version] = entry(each.name, each.version, *known)
             elif self._states.get((each.name, each.version)):
                 told[same[0]] = entry(*same[0], *self._states[each.name, each.version])
-        return [told[key] for key in sorted(told)]
+        return [told[key] for key in (*served, *sorted(told.keys() - set(served)))]
 
     def _found(self) -> list[Found]:
         if self._repository is None:

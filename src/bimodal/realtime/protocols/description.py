@@ -101,7 +101,8 @@ def configuration(served: Served) -> dict[str, Any]:
 def _ours(served: Served) -> str:
     """What the protocol has no place for, as JSON: for our own client over gRPC."""
     signature = served.signature
-    told = {"classes": signature.classes, "named": signature.named, "outputs": served.outputs}
+    times = {each.name: each.type for each in signature.inputs if each.type == "timestamp"}
+    told = {"classes": signature.classes, "named": signature.named, "outputs": served.outputs, "types": times}
     return msgspec.json.encode(told, enc_hook=plain).decode()
 
 

@@ -1,0 +1,97 @@
+"""Given: the data of a call as both wires take it, so that they take the same and refuse the same."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bimodal.errors import InputError, UsageError
+
+PLAIN = frozenset((int, float, str, bool, type(None)))
+NUMBERS = "biufSU"  # kinds of arrays that stay arrays
+UNSET = ("NAType", "NaTType")  # pandas' words for no value
+
+
+@dataclass(frozen=True)
+class Given:
+    """kind: table, array, columns (name to values), record (one), records (dicts), rows (whatever else a list holds).
+
+    value: the table or the array as they came; of the others the values in plain Python, times as ISO text.
+    """
+
+    kind: str
+    value: Any
+
+    @classmethod
+    def of(cls, data: Any) -> Given:
+        """Raises UsageError where it is no data, InputError where it is an array of no rows."""
+        if is_table(data):
+            return cls("table", data)
+        if isinstance(data, Mapping):
+            many = all(_many(value) for value in data.values())
+            return cls("columns" if many else "record", spoken(data))
+        if isinstance(data, list | tuple):
+            named = bool(data) and all(isinstance(record, Mapping) for record in data)
+            return cls("records" if named else "rows", spoken(data))
+        if hasattr(data, "tolist") and hasattr(data, "ndim") and not hasattr(data, "iloc"):
+            if not data.ndim:
+                raise InputError("an array of rows is needed, [rows, features], not a single value")
+            return cls("array", data if _numeric(data) else spoken(data))
+        took = f"a {type(data).__name__}{_hint(data)}"
+        raise UsageError(f"predict takes a frame, an Arrow table, records, columns or an array, not {took}")
+
+    @property
+    def columnar(self) -> bool:
+        """Whether the answer is columns: what was given is not rows side by side."""
+        if self.kind in ("rows", "records"):
+            return not self.value or not isinstance(self.value[0], list | tuple | Mapping)
+        return True
+
+
+def spoken(value: Any) -> Any:
+    """A value as JSON has it, times as ISO text; of other kinds as it is."""
+    if type(value) in PLAIN:
+        return value
+    if isinstance(value, list | tuple):
+        return value if PLAIN.issuperset(map(type, value)) else [spoken(each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: spoken(each) for name, each in value.items()}
+    if type(value).__name__ in UNSET:
+        return None
+    if isinstance(value, datetime.date):  # of which datetime and pandas' Timestamp are kinds
+        return value.isoformat()
+    if hasattr(value, "tolist"):
+        times = getattr(getattr(value, "dtype", None), "kind", "") == "M"
+        if times and type(value).__module__ == "numpy":  # whose nanoseconds would be plain numbers
+            value = value.astype("datetime64[us]")
+        return spoken(value.tolist())
+    return value
+
+
+def row_of(row: Any) -> Any:
+    """One row: a dict, a list of values, or the only value. Raises UsageError."""
+    if is_table(row) or hasattr(row, "iloc"):
+        raise UsageError(f"one row is needed, a dict or a list of values, not a {type(row).__name__}{_hint(row)}")
+    return spoken(row)
+
+
+def is_table(data: Any) -> bool:
+    """Whether it is a pandas frame or of Arrow."""
+    if type(data).__module__.startswith("pyarrow"):
+        return hasattr(data, "schema")
+    return hasattr(data, "iloc") and hasattr(data, "columns")
+
+
+def _many(value: Any) -> bool:
+    """Whether it is the values of a column."""
+    return isinstance(value, list | tuple) or (hasattr(value, "tolist") and getattr(value, "ndim", 1) != 0)
+
+
+def _numeric(array: Any) -> bool:
+    return type(array).__module__ == "numpy" and array.dtype.kind in NUMBERS
+
+
+def _hint(data: Any) -> str:
+    return "; one row of a frame is frame.iloc[[0]], or .to_dict() of it" if hasattr(data, "iloc") else ""
