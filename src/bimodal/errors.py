@@ -67,6 +67,10 @@ class UsageError(BimodalError):
     code = "usage"
 
 
+class NoRepository(UsageError):
+    """Models are to be loaded or unloaded by a server that has no repository of them."""
+
+
 class ConfigError(UsageError):
     """bimodal.toml is wrong: every fault on a line of its own, `bimodal.toml:12: jobs.nightly.shedule: …`."""
 

@@ -76,6 +76,14 @@ def test_tritonclient_finds_its_way(triton: InferenceServerClient) -> None:
         triton.load_model("flowers")
 
 
+def test_too_much_metadata_fails_its_call_alone(triton: InferenceServerClient) -> None:
+    for _ in range(2):
+        with pytest.raises(InferenceServerException) as caught:
+            triton.is_server_live(headers={"x-long": "x" * 200_000})
+        assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+        assert triton.is_server_live(headers={"x-short": "x" * 20_000})
+
+
 def test_tritonclient_streams(triton: InferenceServerClient) -> None:
     answers: Queue[Any] = Queue()
     triton.start_stream(lambda result, error: answers.put((result, error)))

@@ -272,5 +272,6 @@ def test_the_repository_is_asked_as_over_http(caller: Caller, package: str, monk
     with pytest.raises(Refused) as refused:
         caller.ask(f"{package}/RepositoryModelLoad", service_pb2.RepositoryModelLoadRequest(model_name="strange"))
     assert refused.value.status is Status.NOT_FOUND
-    with pytest.raises(Refused, match="bimodal serve FOLDER"):  # there is no repository
+    with pytest.raises(Refused, match="bimodal serve FOLDER") as refused:  # there is no repository
         caller.ask(f"{package}/RepositoryModelUnload", service_pb2.RepositoryModelUnloadRequest(model_name="inline"))
+    assert refused.value.status is Status.FAILED_PRECONDITION

@@ -257,14 +257,14 @@ class Call(Stream):
             if held:
                 raise Refused(Status.INTERNAL, "the call ends in the middle of a message")
             if self._messages is None:
-                raise Refused(Status.INTERNAL, "the call ends without a message")
+                raise Refused(Status.UNIMPLEMENTED, "the call ends without a message, and the method takes one")
             self._finish(self._messages)
         return None
 
     def _take_only(self, held: bytearray, stop: int, ended: bool) -> None:
         """The one message of a unary method is whole."""
         if len(held) > stop:
-            raise Refused(Status.INTERNAL, "more than one message for a method that takes one")
+            raise Refused(Status.UNIMPLEMENTED, "more than one message for a method that takes one")
         if ended:
             message = self._plain(held[0], bytes(memoryview(held)[PREFIX:stop]))
             self._drop_held()

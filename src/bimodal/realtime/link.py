@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bimodal.errors import Unavailable, UsageError, retold
+from bimodal.errors import NoRepository, Unavailable, retold
 from bimodal.realtime import control
 from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.control import Ask, Done, Drop, Order, Prepare, Prepared, States, Switch, Switched
@@ -48,7 +48,7 @@ class Link:
 
     async def ask(self, verb: str, name: str) -> None:
         if self._repository is None:
-            raise UsageError(NO_REPOSITORY)
+            raise NoRepository(NO_REPOSITORY)
         if self._socket is None:
             raise Unavailable("models are loaded and unloaded by a running server; here is one request alone")
         number = next(self._numbers)

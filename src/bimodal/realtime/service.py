@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from bimodal.errors import BimodalError, ModelFailed, UsageError
+from bimodal.errors import BimodalError, ModelFailed, NoRepository, UsageError
 from bimodal.model import Model
 from bimodal.realtime.admission import TARGET
 from bimodal.realtime.answer import Answer
@@ -313,7 +313,7 @@ class Service:
 
     def _controlled(self) -> Control:
         if self.control is None:
-            raise UsageError(NO_REPOSITORY)
+            raise NoRepository(NO_REPOSITORY)
         return self.control
 
     # -- coming and going -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from time import monotonic
 
 from bimodal.realtime.http2 import frames
 from bimodal.realtime.http2.budget import Budget
-from bimodal.realtime.http2.fields import SHRINK, Reader
+from bimodal.realtime.http2.fields import LONGEST, SHRINK, Reader
 from bimodal.realtime.http2.frames import (
     ACK,
     CONTINUATION,
@@ -307,7 +307,7 @@ class Connection(Sending):
         if not self._block:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION without a header block to continue")
         self._block.append(payload)
-        if len(self._block) > CONTINUATIONS or sum(map(len, self._block)) > self._limits.header_bytes:
+        if len(self._block) > CONTINUATIONS or sum(map(len, self._block)) > LONGEST:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block in too many or too long pieces")
         if flags & END_HEADERS:
             block, self._block = b"".join(self._block), []

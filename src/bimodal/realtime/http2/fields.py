@@ -15,11 +15,12 @@ from hpack import HPACKError
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from bimodal.realtime.http2.frames import TABLE_BYTES, Code, ConnectionFault
+from bimodal.realtime.http2.frames import TABLE_BYTES, Code, ConnectionFault, StreamFault
 
 Fields = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+LONGEST = 1 << 18  # bytes of a list of fields that is too long for its stream alone; the connection ends beyond
 KNOWN = 256  # blocks remembered for a connection
 _KNOWN_BYTES = 2048  # a longer block is not remembered
 SHRINK = b"\x20"  # a table size update to 0: we use no dynamic table
@@ -81,8 +82,12 @@ class Reader(Generic[T]):
                     self._changed = True
             size += len(field[0]) + len(field[1]) + _OVERHEAD
             if size > self._most:
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"a header list over {self._most} bytes")
+                if size > LONGEST:
+                    raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"a header list over {LONGEST} bytes")
+                continue  # it is read to its end: the blocks after it build on it
             fields.append(field)
+        if size > self._most:
+            raise StreamFault(Code.ENHANCE_YOUR_CALM, f"a header list over {self._most} bytes")
         return fields
 
     def _resize(self, block: bytes, at: int, fields: Fields) -> int:

@@ -12,6 +12,7 @@ from bimodal.errors import (
     InputError,
     MethodNotAllowed,
     ModelNotFound,
+    NoRepository,
     NotFound,
     Overloaded,
     TooLarge,
@@ -27,6 +28,7 @@ log = logging.getLogger("bimodal.realtime")
 STATUS: tuple[tuple[type[BaseException], Status], ...] = (  # the first that fits
     (TooLarge, Status.RESOURCE_EXHAUSTED),
     (InputError, Status.INVALID_ARGUMENT),
+    (NoRepository, Status.FAILED_PRECONDITION),
     (UsageError, Status.INVALID_ARGUMENT),
     (ModelNotFound, Status.NOT_FOUND),
     (NotFound, Status.NOT_FOUND),
