@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelFailed, Overloaded, Unavailable
 from bimodal.realtime.admission import Admission, Cost
+from bimodal.realtime.batcher import Batcher
 from bimodal.rows import Rows
 from tests.realtime.fakes import Fake, Window, batcher
 
@@ -324,6 +326,88 @@ def test_a_model_slower_than_the_goal_batches_all_the_same() -> None:
         assert len(fake.calls) == 2
 
     asyncio.run(run())
+
+
+def test_a_model_of_unknown_cost_begins_with_few_rows_and_refuses_what_it_cannot_do() -> None:
+    """0.02 s a row, 60 callers and a deadline of 0.5 s: in one call they would take 1.2 s, and nobody had an answer."""
+
+    class Slow(Fake):
+        async def run_async(self, rows: Rows, *args: Any, **options: Any) -> Rows:
+            await asyncio.sleep(0.02 * rows.count)
+            return await super().run_async(rows, *args, **options)
+
+    async def scenario() -> None:
+        fake, window = Slow(inline=False), Window()
+        queue = Batcher(fake.model, window.settle, target=0.1, cost=Cost({}))
+        took: dict[str, float] = {}
+
+        async def ask(name: str, later: float) -> None:
+            await asyncio.sleep(later)
+            began = monotonic()
+            work = window.work(name, 1.0, deadline=began + 0.5)
+            try:
+                queue.submit(work)
+            except Overloaded as error:
+                window.answers[name] = error
+            while name not in window.answers:  # noqa: ASYNC110 - an answer is looked for, as a caller would
+                await asyncio.sleep(0.002)
+            took[name] = monotonic() - began
+
+        for burst in range(3):
+            await asyncio.gather(*[ask(f"{burst}.{number}", number / 2000) for number in range(60)])
+            mine = {name: answer for name, answer in window.answers.items() if name.startswith(f"{burst}.")}
+            refused = [name for name, answer in mine.items() if isinstance(answer, Overloaded)]
+            answered = [name for name, answer in mine.items() if isinstance(answer, list)]
+            assert len(answered) >= 3
+            assert len(answered) + len(refused) == 60  # nobody waits in vain
+            assert all(answer.retry_after >= 1 for answer in mine.values() if isinstance(answer, Overloaded))
+            assert max(took[name] for name in refused) < 0.3  # in the first burst after two calls
+            if burst == 2:
+                assert float(np.median([took[name] for name in refused])) < 0.15
+        sizes = [len(call) for call in fake.calls]
+        assert sizes[:2] == [1, 2]
+        assert max(sizes) <= 8
+
+    asyncio.run(scenario())
+
+
+def test_a_quick_model_of_unknown_cost_takes_twice_as_many_rows_each_time() -> None:
+    async def scenario() -> None:
+        fake, window = Fake(inline=False), Window()
+        queue = Batcher(fake.model, window.settle, cost=Cost({}))
+        for number in range(200):
+            queue.submit(window.work(str(number), 1.0))
+        await turns(200)
+        assert all(window.answers[str(number)] == [10.0] for number in range(200))
+        assert [len(call) for call in fake.calls] == [1, 2, 4, 8, 16, 32, 64, 73]
+
+    asyncio.run(scenario())
+
+
+def test_the_first_call_of_a_model_of_unknown_cost_may_load_something() -> None:
+    cost = Cost({})
+    assert cost.most == 1
+    assert not cost.learn(1, 3.0)
+    assert cost.learn(2, 0.002)
+    assert cost.seconds(1) < 0.01
+    assert cost.most == 4
+    assert Cost({1: 0.1}).most > 1000
+
+
+def test_a_call_that_is_ended_is_learned_from() -> None:
+    async def scenario() -> None:
+        fake, window = Fake(inline=False, costs={1: 0.001, 64: 0.001}), Window()
+        fake.bad, fake.error, fake.hold = {13.0}, lambda: ModelCrashed("it was killed"), asyncio.Event()
+        queue = Batcher(fake.model, window.settle)
+        before = queue.cost.seconds(1)
+        queue.submit(window.work("hung", 13.0))
+        await asyncio.sleep(0.03)
+        fake.hold.set()
+        await turns()
+        assert isinstance(window.answers["hung"], ModelCrashed)
+        assert queue.cost.seconds(1) > before
+
+    asyncio.run(scenario())
 
 
 def test_an_inline_model_leaves_the_loop_for_a_large_request() -> None:

@@ -11,14 +11,22 @@ TARGET = 0.1  # seconds that a request may be predicted to wait, unless `queue_t
 _FADE = 0.95  # weight of all earlier measures when a new one comes in
 _GUESS = {1: 1e-3, 1000: 1e-2}  # for a model that could not be measured at start
 STALL = 5.0
+_FIRST = 2  # calls by which a model that could not be measured is known
 _SHORT = 0.05  # seconds below which a call is believed, whatever was expected
 _SPREAD = 0.05  # relative spread of batch sizes below which they say nothing about the cost of a row
 
 
 class Cost:
-    """Seconds of one call by its number of rows: a line through what was measured, where new measures count more."""
+    """Seconds of one call by its number of rows: a line through what was measured, where new measures count more.
+
+    Of a model that could not be measured nothing is known before its first calls: they begin with few rows, and each
+    may have twice as many as any before it (`most`).
+    """
 
     def __init__(self, measured: Mapping[int, float]) -> None:
+        self._guessed = not measured
+        self._learned = 0  # calls, of a model that could not be measured
+        self._tried = 0  # rows of the largest of them
         self._weight = self._rows = self._squares = self._seconds = self._products = 0.0
         self.row = 0.0
         self.call = 0.0
@@ -26,15 +34,36 @@ class Cost:
             self._add(rows, seconds)
         self._fit()
 
-    def learn(self, rows: int, seconds: float) -> None:
+    @property
+    def most(self) -> int:
+        """Rows that a call may have as far as is known by now."""
+        return max(1, 2 * self._tried) if self._guessed else 1 << 30
+
+    def learn(self, rows: int, seconds: float) -> bool:
         """One call took so long. A stall of the machine is not the model's: a call counts for STALL times its
-        expectation at most, so that a lasting change is learned and a single one refuses nobody."""
+        expectation at most, so that a lasting change is learned and a single one refuses nobody. True where this is the
+        first time that something is known of a model that could not be measured.
+        """
+        self._tried = max(self._tried, rows)
+        self._learned += 1
+        if self._guessed and self._learned <= _FIRST:
+            self._learn_anew(rows, seconds)
+            return self._learned == _FIRST
         seconds = min(seconds, max(STALL * self.seconds(rows), _SHORT))
         self._weight *= _FADE
         self._rows *= _FADE
         self._squares *= _FADE
         self._seconds *= _FADE
         self._products *= _FADE
+        self._add(rows, seconds)
+        self._fit()
+        return False
+
+    def _learn_anew(self, rows: int, seconds: float) -> None:
+        """The first call takes the place of the guess; the second one that of the first, where that took far longer: it
+        may have loaded something."""
+        if self._learned == 1 or seconds / rows < self.seconds(rows) / rows / 2:
+            self._weight = self._rows = self._squares = self._seconds = self._products = self.row = 0.0
         self._add(rows, seconds)
         self._fit()
 

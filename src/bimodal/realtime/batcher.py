@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Unavailable
+from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Overloaded, Unavailable
 from bimodal.model import Model
 from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
@@ -311,13 +311,27 @@ class Batcher:
         return parts
 
     def _done(self, batch: Batch) -> None:
-        self.cost.learn(batch.given.count, batch.seconds)
+        if self.cost.learn(batch.given.count, batch.seconds):
+            self._shed()
         try:
             self._settle(batch)
         except Exception as error:
             log.exception("a batch could not be answered")
             for work in batch.works:
                 self._fail(work, error)
+
+    def _shed(self) -> None:
+        """Refuse those who would not wait had it been known when they came what a call costs."""
+        now, ahead = monotonic(), 0
+        for lane in sorted(self._waiting, key=lambda lane: lane[0]):
+            for work in [each for each in self._waiting[lane] if not each.settled]:
+                try:
+                    self.admission.admit(ahead, 0.0, work.deadline - now, self._fits())
+                except Overloaded as error:
+                    self.leave(work)
+                    self._fail(work, error)
+                else:
+                    ahead += work.count
 
     # -- beside the loop --------------------------------------------------------------------------------------------
 
@@ -356,7 +370,7 @@ class Batcher:
         key = first[1]
         others = sorted([lane for lane in self._waiting if lane[1] == key and lane != first], key=lambda lane: lane[0])
         works: list[Work] = []
-        rows, most = 0, self._fits()
+        rows, most = 0, min(self._fits(), self.cost.most)
         self._waiting[first] = self._waiting.pop(first)
         for lane in (first, *others):
             queue = self._waiting[lane]
@@ -379,6 +393,9 @@ class Batcher:
             answer = await self.model.run_async(rows, key[0], threshold=key[1])
             _balanced(answer, rows)
         except Exception as error:
+            seconds = monotonic() - began
+            if isinstance(error, ModelCrashed) and seconds > self.cost.seconds(rows.count):
+                self.cost.learn(rows.count, seconds)  # it would have taken longer still: the next shall have fewer rows
             for part, its_rows in self._parts(works, rows, error):
                 if not all(work.settled for work in part):
                     await self._run_beside(key, part, its_rows)
