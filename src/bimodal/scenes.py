@@ -29,6 +29,16 @@ from bimodal.table import arrow_column
 PATIENCE = 600.0  # seconds
 
 
+class Lent(Model):
+    """A model that its owner closes: a server that ends leaves it open, and the next scene need not load it anew."""
+
+    def __init__(self, model: Model) -> None:
+        self.__dict__ |= model.__dict__
+
+    def close(self) -> None:
+        return
+
+
 class Unfit(Exception):
     """These rows cannot go this way: CSV has no lists, JSON no infinity."""
 
@@ -143,7 +153,7 @@ async def _asked(model: Model, count: int, bodies: Sequence[bytes], together: in
     """One app for all; it refuses nothing for its size or its waiting."""
     size = max(map(len, bodies))
     limits = Limits(rows=count, body_bytes=max(size, 1), deadline=PATIENCE)
-    wired = wiring.wire([model], limits, queue_target=PATIENCE)
+    wired = wiring.wire([Lent(model)], limits, queue_target=PATIENCE)
     loop = asyncio.get_running_loop()
     answers: list[Response] = []
     headers = {b"content-type": b"application/json", b"host": b"localhost"}

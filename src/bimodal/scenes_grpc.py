@@ -21,7 +21,7 @@ from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY, Tensor, texts
 from bimodal.realtime.protocols.tensor_messages import CONTENTS, Request, Response, plain
 from bimodal.rows import Array, Rows
-from bimodal.scenes import PATIENCE, Unfit
+from bimodal.scenes import PATIENCE, Lent, Unfit
 from bimodal.signature import Signature
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -118,7 +118,7 @@ async def _asked(grpc: Any, model: Model, count: int, requests: Sequence[Any], t
     """A server and its caller on one loop; it refuses nothing for its size or its waiting."""
     size = max(each.ByteSize() for each in requests)
     limits = Limits(rows=count, body_bytes=max(size, 1), deadline=PATIENCE)
-    wired = wiring.wire([model], limits, queue_target=PATIENCE)
+    wired = wiring.wire([Lent(model)], limits, queue_target=PATIENCE)
     answers: list[Any] = []
     with _listening() as listening:
         listener = Listener(wired.app, limits, wired.methods)
