@@ -390,7 +390,10 @@ class Batcher:
         self._run_until = began + self.cost.seconds(rows.count)
         self._await(self.model.runtime, max([work.deadline for work in works]) + HUNG - began)
         try:
-            answer = await self.model.run_async(rows, key[0], threshold=key[1])
+            try:
+                answer = await self.model.run_async(rows, key[0], threshold=key[1])
+            finally:
+                self._hung.cancel()
             _balanced(answer, rows)
         except Exception as error:
             seconds = monotonic() - began
@@ -400,8 +403,6 @@ class Batcher:
                 if not all(work.settled for work in part):
                     await self._run_beside(key, part, its_rows)
             return
-        finally:
-            self._hung.cancel()
         self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
 
     def _await(self, runtime: Runtime, seconds: float) -> None:
