@@ -78,6 +78,29 @@ def test_hints_are_the_signature(tmp_path: Path) -> None:
     assert loaded.warnings == ()
 
 
+def test_arguments_with_plain_types_are_columns(tmp_path: Path) -> None:
+    text = """
+        class Model:
+            def predict(self, x: float, plan: str, factor: float = 2.0) -> float:
+                assert x.ndim == 1
+                return [each * factor if name == "basic" else 0.0 for each, name in zip(x, plan)]
+    """
+    loaded = written(text, tmp_path)
+    assert [(each.name, each.type) for each in loaded.signature.inputs] == [("x", "float64"), ("plan", "string")]
+    assert not loaded.signature.open
+    rows = Rows({"x": np.array([1.5, 2.0]), "plan": np.array(["basic", "full"], object)})
+    assert loaded.runtime.run(rows, ["prediction"]).array("prediction").tolist() == [3.0, 0.0]
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["self, x: float, other", "self, x: list", "self, *x: float", "self, *, x: float"]
+)
+def test_other_arguments_are_no_columns(arguments: str, tmp_path: Path) -> None:
+    loaded = written(f"class Model:\n    def predict({arguments}):\n        return [0.0 for _ in x]\n", tmp_path)
+    assert loaded.signature.open
+
+
 def test_text_is_decoded_for_predict(tmp_path: Path) -> None:
     loaded = written(HINTED, tmp_path)
     row = {

@@ -104,8 +104,9 @@ def serve(
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
         print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
         print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
-        body = server.example() or '{"input": [[…], …]}'
-        print(f"  predict  curl {server.url}/predict -d '{body}'", flush=True)
+        body = server.example()  # none where nobody knows what its rows look like
+        does = f"curl {server.url}/predict -d '{body}'" if body else f"POST {server.url}/predict: see {server.url}/docs"
+        print(f"  predict  {does}", flush=True)
         print(f"  grpc     {server.grpc}", flush=True)
         server.wait()
 

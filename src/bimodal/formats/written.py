@@ -16,10 +16,11 @@ from bimodal.field import Field
 from bimodal.formats import estimators
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.fitted import Intake
-from bimodal.formats.hints import declared, row_fields
+from bimodal.formats.hints import declared, field_of, row_fields
 from bimodal.formats.library import library
 from bimodal.formats.probe import Probe, example_rows, works
 from bimodal.formats.yielded import streamed, yields
+from bimodal.rows import Array, Rows
 from bimodal.runtimes import estimator as native
 from bimodal.runtimes import python
 from bimodal.runtimes.contract import Runtime
@@ -29,9 +30,22 @@ from bimodal.signature import Signature
 
 OPEN = (
     "it declares no inputs: rows of numbers of any one width are taken, predict() gets them as a 2-D float64 array; to "
-    "give them names: --features a,b, or a TypedDict as the type of its argument (docs/guide.md)"
+    "give them names: --features a,b, or a TypedDict as the type of its argument, or plain types, as in "
+    "predict(self, age: float) (docs/guide.md)"
 )
 FREE: dict[str, Any] = {"nullable": True, "finite": False}  # a column of which nothing was said
+PLAIN = (float, int, str, bool)  # hints of arguments that are columns
+_NONE, _BY_PLACE = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+class Arguments:
+    """A Feed of a predict() whose arguments are the columns."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def __call__(self, rows: Rows) -> list[Array]:
+        return [rows.array(name) for name in self._names]
 
 
 class Written:
@@ -76,7 +90,7 @@ class Written:
         """A predict() that answers rows."""
         signature, feed = self.intake(source)
         warned = [*told, OPEN] if signature.open else [*told]
-        runtime = Python(self.predict, feed)
+        runtime = Python(self._spread if isinstance(feed, Arguments) else self.predict, feed)
         outputs, fault = self._outputs(runtime, signature.inputs, source)
         if fault:
             warned.append(f"predict() answers no made-up row ({fault}); --sample FILE shows what its rows look like")
@@ -97,10 +111,27 @@ class Written:
         elif source.features:
             fields, wants = tuple(Field(name, "float64", example=0.0, **FREE) for name in source.features), "stacked"
         else:
-            return self._inner(source) or _open()
+            return self._plain() or self._inner(source) or _open()
         if wants == "frame":
             library("pandas")
         return Signature(fields, ()), python.feed(fields, wants)
+
+    def _plain(self) -> tuple[Signature, Feed] | None:
+        """predict(x: float, plan: str): a column for each argument, which gets the array of its values; those that have
+        a default keep it. None where an argument is no plain value.
+        """
+        try:
+            arguments = [each for each in inspect.signature(self.predict).parameters.values() if each.default is _NONE]
+        except (TypeError, ValueError):
+            return None
+        hints = self._hints()
+        if not arguments or not all(each.kind is _BY_PLACE and hints.get(each.name) in PLAIN for each in arguments):
+            return None
+        fields = tuple(field_of(each.name, hints[each.name]) for each in arguments)
+        return Signature(fields, ()), Arguments([each.name for each in fields])
+
+    def _spread(self, columns: Sequence[Array]) -> Any:
+        return self.predict(*columns)
 
     def _inner(self, source: Source) -> tuple[Signature, Feed] | None:
         """The columns of the one estimator that the object holds, where predict() answers rows of them."""
