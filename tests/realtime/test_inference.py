@@ -4,6 +4,7 @@ the frame.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,31 @@ def test_times_come_as_text_or_as_numbers_of_a_unit(unit: str) -> None:
     assert holed is not None
     assert np.isnat(holed).tolist() == [True, False]
     assert columns.column(Field("at", "timestamp"), times, np.array([True, False]))[1][0].code == "null"
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_number_that_is_no_time_is_out_of_range(unit: str) -> None:
+    most, least = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    field = Field("at", "timestamp", nullable=True)
+    column, problems = columns.column(field, np.array([0, least, 1]), unit=unit)
+    assert column is None
+    assert [(each.code, each.row, each.column) for each in problems] == [("out_of_range", 2, "at")]
+    assert columns.column(field, np.array([least]), np.array([True]), unit)[1] == []
+    huge = columns.column(field, np.array([most]), unit=unit)
+    assert [each.code for each in huge[1]] == ([] if unit == "ns" else ["out_of_range"])
+
+
+@pytest.mark.parametrize(("unit", "parts"), [("s", 1), ("ms", 10**3), ("us", 10**6)])
+def test_times_reach_from_the_year_1_to_the_end_of_9999(unit: str, parts: int) -> None:
+    field = Field("at", "timestamp")
+    ends = [datetime.datetime.min, datetime.datetime.fromisoformat("9999-12-31T23:59:59")]
+    numbers = np.array(ends, f"datetime64[{unit}]").astype(np.int64)
+    times, problems = columns.column(field, numbers, unit=unit)
+    assert not problems
+    assert times is not None
+    assert times.tolist() == ends
+    _, problems = columns.column(field, numbers + np.array([-1, parts]), unit=unit)
+    assert [each.row for each in problems] == [1, 2]
 
 
 def test_the_content_types_of_mlserver(desk: Desk) -> None:

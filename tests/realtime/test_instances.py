@@ -84,6 +84,8 @@ def test_the_state_of_a_model_has_the_words_of_both(desk: Desk) -> None:
         mine = {"id": "inline", "object": "model", "created": state["created"], "owned_by": "bimodal"}
         assert state == {"name": "inline", "ready": True, "model_version_status": expected, **mine}
     assert "did you mean 'inline'" in desk.error(b"", 404, "/v1/models/inlin", method="GET")["error"]
+    for verb in ("classify", "regress", "explain"):
+        assert "did you mean /v1/models/inline:predict?" in desk.error({}, 404, f"/v1/models/inline:{verb}")["error"]
 
 
 @pytest.mark.parametrize(

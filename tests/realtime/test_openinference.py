@@ -152,7 +152,9 @@ def test_numbers_are_taken_whatever_their_width(desk: Desk, datatype: str) -> No
         ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4], name="other")], "1 input tensor"),
         ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4])], "this name"),
         ([tensor([], [0, 4])], "no rows"),
-        ([{"name": "input", "shape": [1, 4]}], "no inference request"),
+        ([{"name": "input", "shape": [1, 4]}], 'no inference request: it needs "datatype" in inputs[0]'),
+        (3, "inputs is a whole number where a list is needed"),
+        ([{**tensor(ROW, [1, 4]), "shape": "all"}], "inputs[0].shape is text where a list is needed"),
     ],
 )
 def test_what_is_no_tensor_of_the_model_is_refused(desk: Desk, inputs: object, words: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bimodal import __version__, model
-from bimodal.errors import UsageError
+from bimodal.errors import NotFound, UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages, platforms
@@ -271,6 +271,9 @@ def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> 
 def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]]:
     def find(match: re.Match[str]) -> None:
         service.find(match["name"], match["version"])
+        model, _, verb = match[0].rpartition(":")
+        if model.startswith("/v1/") and verb != "predict":
+            raise NotFound(f"no such route: there is no :{verb} here; did you mean {model}:predict?")
 
     path = r"(?:/v[12])?/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?:[/:]\w+(?:/.*)?)?"
     return [(re.compile(path), find)]

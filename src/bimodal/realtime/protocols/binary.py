@@ -6,6 +6,7 @@ the parameter `binary_data_size` has its values behind it, in the order of the t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,12 @@ class Inference(msgspec.Struct):
     parameters: dict[str, Parameter] | None = None
 
 
+LACKS = re.compile(r"Object missing required field `(.*)`")
+NEEDS = re.compile(r"Expected `(.*)`, got `(.*)`")
+WORDS = {
+    "array": "a list", "object": "an object", "str": "text", "int": "a whole number", "float": "a number",
+    "bool": "true or false", "null": "null",
+}  # fmt: skip
 _decode = msgspec.json.Decoder(Inference).decode
 
 
@@ -148,7 +155,21 @@ def _told(text: bytes, depth: int) -> Inference:
     try:
         return msgspec.convert(value, Inference)
     except msgspec.ValidationError as error:
-        raise MalformedInput(f"the body is no inference request: {error}") from None
+        raise MalformedInput(f"the body is no inference request: {sentence(str(error))}") from None
+
+
+def sentence(reason: str) -> str:
+    """What the decoder found wrong in the shape of a body, in words of JSON."""
+    what, _, place = reason.partition(" - at ")
+    where = place.strip("`").removeprefix("$").removeprefix(".")
+    lacks = LACKS.fullmatch(what)
+    if lacks:
+        return f'it needs "{lacks[1]}"' + (f" in {where}" if where else "")
+    needs = NEEDS.fullmatch(what)
+    if needs:
+        wanted = " or ".join(WORDS.get(kind, kind) for kind in needs[1].split(" | "))
+        return f"{where or 'it'} is {WORDS.get(needs[2], needs[2])} where {wanted} is needed"
+    return f"{where or 'it'} cannot be read"
 
 
 def _size(each: Input) -> int | None:

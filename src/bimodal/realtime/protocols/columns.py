@@ -17,6 +17,8 @@ from bimodal.realtime import gather
 from bimodal.rows import Array
 
 UNITS = {"s": "s", "ms": "ms", "us": "us", "ns": "ns"}  # of a timestamp in an INT64
+PARTS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
+FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of 1970 where the year 1 begins, and 9999 ends
 _UNFIT = (ValueError, TypeError, OverflowError)
 
 Verdict = tuple[Array | None, list[Problem]]  # the column, or what is wrong with it, one Problem a row
@@ -30,6 +32,9 @@ def column(field: Field, values: Array, missing: Array | None = None, unit: str 
     """
     if missing is None and values.dtype == field.dtype and _fits(field, values) and _bounded(field, values):
         return np.ascontiguousarray(values), []
+    beyond = _beyond(field, values, missing, unit)
+    if beyond:
+        return None, beyond
     values = _readable(field, values, unit)
     if missing is not None and missing.any():
         values = _blanked(values, missing)
@@ -68,6 +73,19 @@ def _readable(field: Field, values: Array, unit: str | None) -> Array:
         objects[:] = [_text(each) for each in values.reshape(-1).tolist()]
         return objects.reshape(values.shape)
     return values
+
+
+def _beyond(field: Field, values: Array, missing: Array | None, unit: str | None) -> list[Problem]:
+    """The rows whose numbers are no times: NumPy would wrap them around, or take one for no value."""
+    if unit is None or field.type != "timestamp" or values.dtype.kind not in "iu":
+        return []
+    digits = np.iinfo(np.int64)
+    least, most = max(FIRST * PARTS[unit], digits.min + 1), min((LAST + 1) * PARTS[unit] - 1, digits.max)
+    bad = ((values < least) | (values > most)).reshape(len(values), -1).any(axis=1)
+    if missing is not None:
+        bad &= ~missing.reshape(len(values), -1).all(axis=1)
+    wrong = Problem("out_of_range", "a time out of range; the years 1 to 9999 are taken", column=field.name)
+    return [wrong.at(row) for row in (np.flatnonzero(bad) + 1).tolist()]
 
 
 def _text(value: Any) -> Any:
