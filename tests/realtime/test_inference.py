@@ -217,7 +217,7 @@ def test_a_number_that_is_no_time_is_out_of_range(unit: str) -> None:
 @pytest.mark.parametrize(("unit", "parts"), [("s", 1), ("ms", 10**3), ("us", 10**6)])
 def test_times_reach_from_the_year_1_to_the_end_of_9999(unit: str, parts: int) -> None:
     field = Field("at", "timestamp")
-    ends = [datetime.datetime.min, datetime.datetime.fromisoformat("9999-12-31T23:59:59")]
+    ends = [datetime.datetime.fromisoformat(text) for text in ("0001-01-01", "9999-12-31T23:59:59")]
     numbers = np.array(ends, f"datetime64[{unit}]").astype(np.int64)
     times, problems = columns.column(field, numbers, unit=unit)
     assert not problems
