@@ -323,7 +323,7 @@ def test_an_answer_of_another_type_is_never_bent(tmp_path: Path) -> None:
     loaded = written(FLIPS.format(outputs=""), tmp_path)
     assert loaded.signature.outputs[0].type == "int64"
     assert loaded.runtime.run(Rows({"input": np.array([[2.0]])}), ["prediction"]).array("prediction").tolist() == [2]
-    with pytest.raises(ModelFailed, match="float64 where its made-up rows gave int64"):
+    with pytest.raises(ModelFailed, match="float64 with a fraction or out of range where int64 was promised"):
         loaded.runtime.run(Rows({"input": np.array([[0.5]])}), ["prediction"])
 
 
@@ -335,7 +335,7 @@ def test_a_declared_output_has_its_declared_type(tmp_path: Path) -> None:
 def test_text_that_becomes_a_number_is_a_failure(tmp_path: Path) -> None:
     text = "class Model:\n    def predict(self, rows):\n        return ['a' if row[0] == 0 else 5 for row in rows]\n"
     loaded = written(text, tmp_path)
-    with pytest.raises(ModelFailed, match="where its made-up rows gave text"):
+    with pytest.raises(ModelFailed, match="of several types where text was promised"):
         loaded.runtime.run(Rows({"input": np.array([[1.0]])}), ["prediction"])
 
 

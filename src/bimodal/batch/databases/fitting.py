@@ -69,8 +69,8 @@ class Fit:
                 raise SinkError(f"the output has two columns called {each.name!r}", column=each.name)
             if other != each.name:
                 raise SinkError(
-                    f"the output has the columns {other!r} and {each.name!r}, which are one in {self.database.kind}; leave one "
-                    "out with --keep, or name it otherwise in a --query (AS)",
+                    f"the output has the columns {other!r} and {each.name!r}, which are one in {self.database.kind}; "
+                    "leave one out with --keep, or name it otherwise in a --query (AS)",
                     column=each.name,
                 )
             types[each.name] = self.database.type_of(each)
