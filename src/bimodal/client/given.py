@@ -57,6 +57,8 @@ def spoken(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return value if PLAIN.issuperset(map(type, value)) else [spoken(each) for each in value]
     if isinstance(value, Mapping):
+        if PLAIN.issuperset(map(type, value.values())):
+            return value
         return {name: spoken(each) for name, each in value.items()}
     if type(value).__name__ in UNSET:
         return None
