@@ -56,8 +56,8 @@ frame takes columns by their names. `open`: it cannot say how many values a row 
 taken. `--sample`: it tells no names at all, and a sample does. The runtimes are those of the first way
 that is named; in the others each was asked natively.
 
-**Times** with an offset become UTC, and the model gets them without one, from every door; where the model's sample has a
-zone, in that zone. A model that was trained on local times without a zone is given those without their offset
+**Times** with an offset become UTC, and the model gets them without one, from every door; where the model's sample has
+a zone, in that zone. A model that was trained on local times without a zone is given those without their offset
 (`frame["seen"].dt.tz_localize(None)`), in real time and in batch.
 
 **From the library** is the largest difference of a number from the library's own answer: in units in the last place,
