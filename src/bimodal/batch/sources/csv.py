@@ -28,8 +28,8 @@ from bimodal.batch.sources.stream import (
     Transcoded,
 )
 from bimodal.dialect import (
-    HEAD,
     DOUBTFUL,
+    HEAD,
     HEADLESS,
     WESTERN,
     Dialect,
