@@ -86,7 +86,8 @@ class CsvSource(Source):
         if not self.dialect.header:
             return f"the first row {HEADLESS}; {remedy}, or say --header present"
         if any(map(looks_like_data, self.columns)):
-            return f"the first row looks like data, not like the names of columns; if it is, {remedy}, or say --header absent"
+            remedy = f"{remedy}, or say --header absent"
+            return f"the first row looks like data, not like the names of columns; if it is, {remedy}"
         return None
 
     # -- the head ---------------------------------------------------------------------------------------------------
