@@ -163,7 +163,8 @@ def explained(error: Failure, row: Rows) -> Failure:
     texts = {text for value in values for text in _spellings(value)}
     if len(values) < len(row) or any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", said) for text in texts if text):
         return error
-    return ModelFailed(f"the model raised {said}")
+    remedy = error.message.partition("; ")[2]
+    return ModelFailed(f"the model raised {said}" + (f"; {remedy}" if "--" in remedy else ""))
 
 
 def _spellings(value: object) -> tuple[str, ...]:

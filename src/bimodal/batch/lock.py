@@ -81,12 +81,13 @@ class Lock:
     def _try(self) -> bool:
         try:
             self.folder.mkdir(exist_ok=True)
-            number = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # it was taken away in this moment: make it again
-            return False
-        except FileExistsError:  # the same, while it was looked at
+        except FileExistsError:  # it was taken away while it was looked at
             if self.folder.exists():
                 raise
+            return False
+        try:
+            number = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # it was taken away in this moment: make it again
             return False
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,6 +29,7 @@ from bimodal.batch.options import Options, as_path, asked, named
 from bimodal.batch.plan import Plan
 from bimodal.batch.progress import Progress, chosen
 from bimodal.batch.rejects import SHOWN, Allowed, Reject
+from bimodal.batch.repeats import repeated
 from bimodal.batch.report import Report, Stages, rows
 from bimodal.batch.scoring import MARK, Scored, Scorer
 from bimodal.batch.sinks.contract import Sink
@@ -37,7 +38,7 @@ from bimodal.batch.sources.contract import CHUNK_ROWS, MISSING, Cursor, Source
 from bimodal.batch.sources.inputs import Named, open_input
 from bimodal.batch.sources.without import Known, Without
 from bimodal.batch.spelling import see_spelling
-from bimodal.chat.requests import of_requests, repeated
+from bimodal.chat.requests import of_requests
 from bimodal.dialect import Overrides, said_of_header
 from bimodal.errors import ModelCrashed, ModelFailed, OutputExists, SourceChanged, TooManyRejects, UsageError
 from bimodal.location import Location

@@ -245,9 +245,9 @@ class Estimator(Runtime):
         try:
             return getattr(model, method)(data)
         except Exception as error:
-            log.exception("%s raised", method)
-            if self._unsure:
+            if self._unsure:  # whose remedy is in the error itself
                 raise unsettled(error) from error
+            log.exception("%s raised", method)
             raise refused(error) from error
 
     def _column(self, name: str, results: Mapping[str, Any], count: int) -> Column:
