@@ -15,7 +15,7 @@ def failure(answer: Answer) -> BimodalError:
         told = msgspec.json.decode(answer.body)
         return made(told["code"], told["error"], told.get("row"), told.get("column"), retry)
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        pass
+        pass  # it is no error of ours: a proxy's page, another server's words
     sentence = f"the server answered {answer.status} without an error that can be read"
     kinds: dict[int, type[BimodalError]] = {429: Overloaded, 503: Unavailable}  # of a proxy in between
     return waiting(kinds.get(answer.status, BimodalError)(sentence), retry)

@@ -94,7 +94,7 @@ class Connection:
         except BlockingIOError:
             return True
         except OSError:
-            pass
+            pass  # it is broken: not open either
         return False
 
     def close(self) -> None:

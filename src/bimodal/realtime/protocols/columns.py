@@ -58,7 +58,7 @@ def plain(values: Sequence[Any]) -> Array:
             if int not in kinds or not len(array) or np.abs(array).max() < EXACT:
                 return array
     except OverflowError:
-        pass
+        pass  # a number of more than 64 bits: objects hold it, and the verdict on each value tells it
     objects = np.empty(len(values), object)
     objects[:] = values
     return objects
