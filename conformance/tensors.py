@@ -13,20 +13,9 @@ from typing import Any
 
 import numpy as np
 
-NUMPY: dict[str, Any] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
+from conformance.models.twins import TYPES
+
+NUMPY = {name: kind for name, kind in TYPES.items() if name != "BYTES"}
 DATATYPES = (*NUMPY, "BF16", "BYTES")
 TOLERANCE = {"FP16": 1e-2, "BF16": 2e-2, "FP32": 1e-5, "FP64": 1e-9}  # relative
 CONTENTS = {

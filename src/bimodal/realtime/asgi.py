@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import monotonic
 from typing import Any
 
-from bimodal.realtime.exchange import App, Intake, Request, Response
+from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, internal, long_body, new_id
 from bimodal.realtime.rendering import has_body
@@ -228,13 +228,7 @@ class _Exchange:
         """Have the app stop its work."""
         cancel, self._cancel = self._cancel, None
         intake, self._intake = self._intake, None
-        try:
-            if intake is not None:
-                intake.abort()
-            if cancel is not None:
-                cancel()
-        except Exception:
-            log.exception("stopping a request failed")
+        stop_work(cancel, intake)
 
 
 def _path(scope: Message) -> str:

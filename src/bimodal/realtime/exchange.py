@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
 JSON = b"application/json"
+log = logging.getLogger("bimodal.realtime")
 
 
 class Request(msgspec.Struct, eq=False):
@@ -80,3 +82,20 @@ class App(Protocol):
         """Asked when the head is complete, before the body (`request.body` is empty): the taker of the pieces, or None
         to have the body collected and given to `__call__`. None holds for every request with the same head.
         """
+
+
+class Stoppable(Protocol):
+    """An Intake, or the messages of a call."""
+
+    def abort(self) -> None: ...
+
+
+def stop_work(cancel: Callable[[], None] | None, taker: Stoppable | None) -> None:
+    """Have the app stop what it does for a caller; what that raises goes to the log."""
+    try:
+        if taker is not None:
+            taker.abort()
+        if cancel is not None:
+            cancel()
+    except Exception:
+        log.exception("stopping a request failed")

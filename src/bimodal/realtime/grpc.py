@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bimodal.errors import InputError, TooLarge
 from bimodal.realtime.answer_grpc import BARE, HEAD, TAIL, Beginning, beginnings, failed, metadata_block, tail_frame
 from bimodal.realtime.calls import Cancel, Messages, Metadata, Status, Streaming, Unary
+from bimodal.realtime.exchange import stop_work
 from bimodal.realtime.http2 import fields
 from bimodal.realtime.http2.compression import CODINGS, LEAST, MOST, deflate, inflate
 from bimodal.realtime.http2.frames import FRAME_BYTES
@@ -311,14 +312,7 @@ class Call(Stream):
     def _stop(self) -> None:
         """Have the method stop its work."""
         cancel, self._cancel = self._cancel, None
-        messages = self._messages
-        try:
-            if messages is not None:
-                messages.abort()
-            if cancel is not None:
-                cancel()
-        except Exception:
-            log.exception("stopping a call failed")
+        stop_work(cancel, self._messages)
 
     def _break(self) -> None:
         """An exception of the method: all of it to the log, a fixed sentence to the caller."""

@@ -26,7 +26,7 @@ import msgspec
 
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.chunks import Chunks
-from bimodal.realtime.exchange import App, Intake, Request, Response
+from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.head import CHUNKED, Head, Rests, check_start, long_head, parse
 from bimodal.realtime.http2.frames import PREFACE
@@ -693,13 +693,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Have the app stop its work."""
         cancel, self.cancel = self.cancel, None
         intake, self.intake = self.intake, None
-        try:
-            if intake is not None:
-                intake.abort()
-            if cancel is not None:
-                cancel()
-        except Exception:
-            log.exception("stopping a request failed")
+        stop_work(cancel, intake)
 
     def _given_id(self) -> bytes | None:
         return self.head.request_id if self.head is not None else None

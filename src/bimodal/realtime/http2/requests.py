@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from bimodal.realtime.exchange import Intake, Request, Response
+from bimodal.realtime.exchange import Intake, Request, Response, stop_work
 from bimodal.realtime.head import split_target
 from bimodal.realtime.http2 import fields
 from bimodal.realtime.http2.frames import Code
@@ -224,13 +224,7 @@ class Exchange(Stream):
         """Have the app stop its work."""
         cancel, self._cancel = self._cancel, None
         intake, self.intake = self.intake, None
-        try:
-            if intake is not None:
-                intake.abort()
-            if cancel is not None:
-                cancel()
-        except Exception:
-            log.exception("stopping a request failed")
+        stop_work(cancel, intake)
 
     def _leave(self) -> None:
         self._drop_held()
