@@ -19,8 +19,8 @@ from bimodal.client.given import Given
 from bimodal.client.question import Answer, Conversation, Question
 from bimodal.errors import ModelNotFound, UsageError
 from bimodal.field import Field
+from bimodal.given import taken
 from bimodal.messages.pool import message
-from bimodal.model import taken
 from bimodal.rows import Array, Rows
 from bimodal.signature import Signature
 
