@@ -1,0 +1,258 @@
+"""One request of HTTP/1.1 on its way in, its body, and on its way out, its answer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bimodal.realtime.chunks import Chunks
+from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
+from bimodal.realtime.head import CHUNKED, Head
+from bimodal.realtime.refusal import Refusal, expired, internal, long_body, new_id, overloaded
+from bimodal.realtime.rendering import LAST_CHUNK, chunk, has_body
+
+if TYPE_CHECKING:
+    from bimodal.realtime.http import Connection, Listener
+
+log = logging.getLogger("bimodal.realtime")
+
+OPEN, STARTED, DONE, GONE = range(4)  # states of an Exchange
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
+
+    closes: no request is answered after this one. called: when the app was given the whole request, if it did not
+    answer at once. kept: waits for the answers to earlier requests.
+    """
+
+    connection: Connection
+    head: Head | None
+    closes: bool
+    state: int = OPEN
+    cancel: Callable[[], None] | None = None
+    called: float = 0.0
+    chunked: bool = False
+    expired: bool = False
+    intake: Intake | None = None
+    kept: list[bytes] = []  # msgspec gives each its own
+
+    # What the app calls
+
+    def __call__(self, response: Response) -> None:
+        """Respond."""
+        if self.state == OPEN:
+            self._answer(response)
+        elif self.state != GONE and not self.expired:  # an app may not know yet that it came too late
+            log.error("a request was answered twice; the second answer is dropped")
+
+    def start(self, response: Response) -> None:
+        if self.state != OPEN:
+            return
+        has_content = has_body(response.status) and not self._is_head()
+        old = self.head is None or self.head.old
+        self.chunked = has_content and not old
+        self.closes |= (has_content and old) or self._is_last()
+        rendering = self.connection.listener.rendering
+        data = rendering.beginning(self.head, response, chunked=self.chunked, closes=self.closes)
+        self.state = STARTED
+        self.connection.put(self, data)
+        self.write(response.body)
+
+    def write(self, piece: bytes) -> None:
+        if self.state == STARTED and piece and not self._is_head():
+            self.connection.put(self, chunk(piece) if self.chunked else piece)
+
+    def end(self) -> None:
+        if self.state != STARTED:
+            return
+        if self.chunked:
+            self.connection.put(self, LAST_CHUNK)
+        self.closes |= self.connection.is_receiving(self)
+        self._complete()
+
+    async def ready(self) -> None:
+        while self.state < DONE and not self.connection.is_ready(self):
+            await self.connection.wait()
+
+    def pause(self) -> None:
+        """Read no more of the body for now."""
+        self.connection.pause(self, True)
+
+    def resume(self) -> None:
+        """Read on."""
+        self.connection.pause(self, False)
+
+    # What the connection calls
+
+    def ask(self, app: App, request: Request) -> Intake | None:
+        """Whether the app takes the body in pieces."""
+        head = self.head
+        assert head is not None, "a request that could be read has a head"
+        if head.whole:
+            return None
+        try:
+            self.intake = app.stream(request, self)
+        except Exception:
+            self._fail()
+        head.whole = self.intake is None and self.state == OPEN
+        return self.intake
+
+    def call(self, app: App, request: Request) -> None:
+        """Give the app the whole request."""
+        if self.state != OPEN:
+            return
+        try:
+            cancel = app(request, self)
+        except Exception:
+            self._fail()
+        else:
+            if self.state == OPEN:
+                self.cancel, self.called = cancel, monotonic()
+
+    def feed(self, piece: bytes) -> None:
+        """Give the app a piece of the body."""
+        if self.intake is not None and self.state < DONE:
+            try:
+                self.intake.feed(piece)
+            except Exception:
+                self._fail()
+
+    def finish(self) -> None:
+        """Tell the app that it has the whole body."""
+        if self.intake is not None and self.state < DONE:
+            try:
+                self.intake.finish()
+            except Exception:
+                self._fail()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer for the app, and close. An answer that has begun is the taker's to end."""
+        self.closes = True
+        if self.state == STARTED and self.intake is not None:
+            return self._cut(self.intake, refusal)
+        self._stop()
+        if self.state == OPEN:
+            return self._answer(refusal.response(self._given_id()))
+        return self.connection.abort()
+
+    def check(self, now: float, deadline: float) -> None:
+        """Answer for an app that takes longer than the deadline."""
+        if self.state == OPEN and self.called and now - self.called > deadline:
+            self._stop()
+            if self.state == OPEN:
+                self._answer(expired(deadline).response(self._given_id()))
+            self.expired = True
+
+    def abandon(self) -> None:
+        """The caller left."""
+        if self.state < DONE:
+            self.state = GONE
+            self._stop()
+
+    def _answer(self, response: Response) -> None:
+        connection = self.connection
+        listener = connection.listener
+        if connection.body is not None or listener.draining:
+            self.closes |= connection.is_receiving(self) or self._is_last()
+        try:
+            data = listener.rendering.whole(self.head, response, closes=self.closes)
+        except ValueError:
+            log.exception("a response cannot be sent")
+            data = listener.rendering.whole(self.head, internal().response(None), closes=self.closes)
+        connection.put(self, data)
+        self._complete()
+
+    def _cut(self, intake: Intake, refusal: Refusal) -> None:
+        try:
+            intake.cut(refusal.code, refusal.sentence)
+        except Exception:
+            self._fail()
+
+    def _complete(self) -> None:
+        self.state = DONE
+        self.cancel = None
+        if self.closes:
+            self.connection.end_requests()
+        self.connection.advance()
+
+    def _is_last(self) -> bool:
+        """Whether a drain ends the connection after this answer."""
+        connection = self.connection
+        return connection.listener.draining and connection.may_close_after(self)
+
+    def _fail(self) -> None:
+        """An exception of the app: all of it to the log, a fixed sentence to the caller."""
+        name = self._given_id() or new_id()
+        log.exception("request %s failed", name.decode("ascii"))
+        self.closes = True
+        self._stop()
+        if self.state == OPEN:
+            self._answer(internal().response(name))
+        elif self.state == STARTED:
+            self.connection.abort()
+
+    def _stop(self) -> None:
+        """Have the app stop its work."""
+        cancel, self.cancel = self.cancel, None
+        intake, self.intake = self.intake, None
+        stop_work(cancel, intake)
+
+    def _given_id(self) -> bytes | None:
+        return self.head.request_id if self.head is not None else None
+
+    def _is_head(self) -> bool:
+        return self.head is not None and self.head.method == "HEAD"
+
+
+class Body:
+    """A request's body while it arrives: counted, and collected or handed on piece by piece."""
+
+    def __init__(self, exchange: Exchange, request: Request, head: Head, listener: Listener) -> None:
+        self.exchange = exchange
+        self.request = request
+        self.head = head
+        self.awaits_continue = head.awaits_continue
+        self.held = bytearray()
+        self._is_streamed = exchange.intake is not None
+        self._listener = listener
+        self._size = 0
+        self._left = head.length
+        overhead = sys.maxsize if self._is_streamed else listener.limits.chunk_bytes
+        self._chunks = Chunks(overhead) if head.length == CHUNKED else None
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take what is the body's; returns the rest once it is complete, else None. Raises Refusal."""
+        if self._chunks is not None:
+            return self._chunks.feed(data, self._take)
+        piece = data[: self._left]
+        self._left -= len(piece)
+        if piece:
+            self._take(piece)
+        return None if self._left else data[len(piece) :]
+
+    def finish(self, app: App) -> None:
+        """The body is complete: give it to the app, or tell it so."""
+        if self._is_streamed:
+            self.exchange.finish()
+        else:
+            self.request.body = bytes(self.held)
+            self.exchange.call(app, self.request)
+
+    def _take(self, piece: bytes) -> None:
+        if self._is_streamed:  # its taker bounds what it holds, and pauses the connection
+            self.exchange.feed(piece)
+            return
+        limits = self._listener.limits
+        self._size += len(piece)
+        if self._size > limits.body_bytes:
+            raise long_body(limits.body_bytes)
+        self.held += piece
+        self._listener.bodies += len(piece)
+        if self._listener.bodies > limits.bodies_bytes:
+            raise overloaded("too many bodies are being received at once")
