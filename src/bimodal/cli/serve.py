@@ -58,6 +58,7 @@ def serve(
     repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
+    body_rate: Annotated[int | None, option(SETTINGS["body_rate"])] = None,
     predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
     health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
@@ -87,6 +88,7 @@ def serve(
         "repository": repository,
         "repository_control": repository_control,
         "repository_versions": repository_versions,
+        "body_rate": body_rate,
     }
     loading: dict[str, Any] = {
         "code": code or (),

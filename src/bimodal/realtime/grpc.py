@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from math import inf
 from struct import Struct
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,14 @@ class Call(Stream):
 
     def begin(self) -> None:
         opening, link = self.opening, self.link
+        guard = link.listener.guard
+        if guard is not None:
+            head = self.head
+            verdict = head.verdict
+            if verdict is None or verdict.generation != guard.generation or self.received >= verdict.until:
+                verdict = head.verdict = guard.call(opening.path, head.headers)
+            if verdict.error is not None:
+                return guard.refuse_call(self, verdict.error)
         if opening.refused is not None or not opening.media:
             return self._refuse()
         if self.connection.unsent > link.links.limits.body_bytes:
@@ -110,6 +119,8 @@ class Call(Stream):
             fits = 0 <= size <= self.link.links.limits.body_bytes
             if fits and not data[0] and int.from_bytes(data[1:PREFIX], "big") == size:
                 return self._call(data[PREFIX:])
+        if self._messages is not None and not self.held:
+            self.received = self.connection.now
         try:
             self._hold(data)
             self._take_messages(ended)
@@ -136,14 +147,19 @@ class Call(Stream):
             self._stop()
             self.fail(Status.DEADLINE_EXCEEDED, "no answer within the deadline of the call")
 
+    def resume(self) -> None:
+        super().resume()
+        self.received = monotonic()
+
     def check(self, now: float, limits: Limits) -> None:
-        """Called by the sweep: the server's own deadline, and that of the message to arrive. Streams have none."""
-        if self._messages is not None or self._state >= _DONE:
+        """Called by the sweep: the server's own deadline, and that of a message to arrive. Streams have no deadline."""
+        if self._state >= _DONE or (self._messages is not None and (not self.held or self.paused)):
             return
         if self.called and now - self.called > limits.deadline:
             self._stop()
             self.fail(Status.DEADLINE_EXCEEDED, f"no answer within the deadline of {limits.deadline:g} s")
         elif self.receiving and now - self.received > limits.body_timeout:
+            self._stop()
             self.fail(Status.DEADLINE_EXCEEDED, f"the message took over {limits.body_timeout:g} s to arrive")
 
     @property
@@ -251,6 +267,7 @@ class Call(Stream):
             message = self._plain(held[0], bytes(memoryview(held)[PREFIX:stop]))
             del held[:stop]
             self.link.listener.bodies -= stop
+            self.received = self.connection.now  # of the next message, which may have begun
             self._feed(self._messages, message)
             if self._state >= _DONE:
                 return None

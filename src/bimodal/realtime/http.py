@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
                 self._send(b"".join(queue[0].kept))
                 queue[0].kept.clear()
         if not queue:
-            self._since = monotonic()
+            self._since = body.moved(self._since, monotonic(), len(data))
         elif self._waiters:
             self._wake()
         if self._stalled:
@@ -405,6 +405,11 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """The last answer is written. Close once the caller has done so, or LINGER seconds later: if unread bytes were
+    def went_on(self, exchange: Exchange) -> None:
+        """A piece of its answer was told: where its body still arrives, that is a conversation."""
+        if self.is_receiving(exchange):
+            self._since = monotonic()
+
         left, the system would send a reset, and the caller might lose its answer."""
         self._uncork()
         self.end_requests()

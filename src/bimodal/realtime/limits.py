@@ -26,6 +26,9 @@ class Limits:
     """From the first byte of a request to the end of its head (else 408)."""
     body_timeout: float = 30.0
     """From the head to the end of the body; for a body taken in pieces, from one piece to the next (else 408)."""
+    body_rate: int = 1 * KIB
+    """Bytes a second of a body taken in pieces, while nothing of it is answered: it may be `body_timeout` behind (else
+    408)."""
     idle_timeout: float = 60.0
     """Between two requests, and for a caller that does not read its answer (the connection is closed)."""
     deadline: float = 10.0

@@ -67,6 +67,7 @@ class Exchange(msgspec.Struct, eq=False):
     def write(self, piece: bytes) -> None:
         if self.state == STARTED and piece and not self._is_head():
             self.connection.put(self, chunk(piece) if self.chunked else piece)
+            self.connection.went_on(self)
 
     def end(self) -> None:
         if self.state != STARTED:
@@ -235,6 +236,10 @@ class Body:
         if piece:
             self._take(piece)
         return None if self._left else data[len(piece) :]
+
+    def moved(self, since: float, now: float, size: int) -> float:
+        """When a body taken in pieces last went on, where so many bytes have come: a drip is not taken for a body."""
+        return min(now, since + size / self._listener.limits.body_rate)
 
     def finish(self, app: App) -> None:
         """The body is complete: give it to the app, or tell it so."""

@@ -107,6 +107,7 @@ class Connection(Sending):
         self.now = self._clock()
         if self._rest:
             data, self._rest = self._rest + data, b""
+        blocked = bool(self._block)
         try:
             at = self._take(data)
         except ConnectionFault as fault:
@@ -114,8 +115,15 @@ class Connection(Sending):
         else:
             if at < len(data):
                 self._rest = data[at:]
-            if at or not self.partial:
-                self.partial = self.now if self._rest or self._block else 0.0
+            if not self._rest and not self._block:
+                self.partial = 0.0
+            elif not self.partial or (at and not (blocked and self._block)):
+                self.partial = self.now
+
+    @property
+    def is_in_data(self) -> bool:
+        """Whether what is `partial` is content; else it belongs to a head, or to the connection."""
+        return not self._block and self._rest[3:4] == bytes((DATA,))
 
     def end(self, fault: ConnectionFault) -> None:
         """Say what was wrong, and end all streams."""

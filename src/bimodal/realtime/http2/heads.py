@@ -26,10 +26,10 @@ class Head:
     """What a request says ahead of its body. Equal header blocks share one, so nobody changes it.
 
     target: raw, with the query. length: what content-length says, or NO_LENGTH. count: fields. opening: what its taker
-    has made of it, once.
+    has made of it, once. verdict: the guard's, once it was asked.
     """
 
-    __slots__ = ("count", "headers", "length", "method", "opening", "request_id", "target")
+    __slots__ = ("count", "headers", "length", "method", "opening", "request_id", "target", "verdict")
 
     def __init__(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes], length: int, count: int) -> None:
         self.method = method
@@ -39,6 +39,7 @@ class Head:
         self.count = count
         self.request_id = given_id(headers)
         self.opening: Any = None
+        self.verdict: Any = None
 
 
 def malformed(sentence: str) -> StreamFault:

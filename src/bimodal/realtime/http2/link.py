@@ -181,7 +181,9 @@ class Link(asyncio.Protocol):
         if not connection.greeted:
             if now - self._opened > limits.header_timeout:
                 self.abort()
-        elif connection.partial and now - connection.partial > limits.body_timeout:
+        elif connection.partial and now - connection.partial > (
+            limits.body_timeout if connection.is_in_data else limits.header_timeout
+        ):
             self.abort()
         elif self._asked:
             if connection.pongs > self._pongs or quiet < now - self._asked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from bimodal.realtime.exchange import Intake, Request, Response, stop_work
@@ -40,7 +41,7 @@ class Exchange(Stream):
         self.intake: Intake | None = None
         self.held = bytearray()
         self.called = 0.0
-        self.moved_at = connection.now  # when the body last went on
+        self.moved_at = connection.now  # when the body began; where it is taken in pieces, when it last went on
         self._state = _OPEN
         self._cancel: Callable[[], None] | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -52,6 +53,9 @@ class Exchange(Stream):
         try:
             if head.count > limits.header_fields:
                 raise Refusal(431, "headers_too_large", f"more than {limits.header_fields} header fields")
+            path, query = split_target(head.method, head.target)
+            if self._is_refused(path):
+                return None
             if self.connection.unsent > limits.body_bytes:
                 raise overloaded("too many answers wait for their reader")
             methods, target = self.link.listener.methods, head.target.decode("ascii", "replace")
@@ -59,7 +63,6 @@ class Exchange(Stream):
                 raise Refusal(
                     415, "unsupported_media_type", "this is a gRPC method: its content type is application/grpc"
                 )
-            path, query = split_target(head.method, head.target)
         except Refusal as refusal:
             return self._refuse(refusal)
         headers: Mapping[bytes, bytes] = head.headers
@@ -74,11 +77,11 @@ class Exchange(Stream):
     def take(self, data: bytes, ended: bool) -> None:
         if self._state >= _DONE or self.request is None:
             return
-        self.moved_at = self.connection.now
         intake = self.intake
         if intake is None:
             self._collect(data, ended)
             return
+        self.moved_at = min(self.connection.now, self.moved_at + len(data) / self.link.links.limits.body_rate)
         if data:
             self._guarded(lambda: intake.feed(data))
         if ended and self._state < _DONE:
@@ -111,6 +114,10 @@ class Exchange(Stream):
         """Whether a piece of the answer would go out soon, or nobody waits for it."""
         return self._state >= _DONE or (self.unsent <= WAITING and not self.link.blocked)
 
+    def resume(self) -> None:
+        super().resume()
+        self.moved_at = monotonic()
+
     # What the app calls
 
     def __call__(self, response: Response) -> None:
@@ -134,6 +141,7 @@ class Exchange(Stream):
     def write(self, piece: bytes) -> None:
         if self._state == _STARTED and piece and self.head.method != b"HEAD":
             self.send(piece)
+            self.moved_at = monotonic()  # where the body still arrives, that is a conversation
 
     def end(self) -> None:
         if self._state == _STARTED:
@@ -148,6 +156,18 @@ class Exchange(Stream):
             await waiter
 
     # Within
+
+    def _is_refused(self, path: str) -> bool:
+        """Whether the guard refuses it; then it is answered."""
+        guard, head = self.link.listener.guard, self.head
+        if guard is None:
+            return False
+        verdict = head.verdict
+        if verdict is None or verdict.generation != guard.generation or self.connection.now >= verdict.until:
+            verdict = head.verdict = guard.request(head.method.decode("ascii"), path, head.headers)
+        if verdict.error is not None:
+            self(guard.refusal(verdict.error, path, head.headers))
+        return verdict.error is not None
 
     def _ask(self) -> None:
         request = self.request
