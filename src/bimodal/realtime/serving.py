@@ -24,6 +24,7 @@ LIMITS = {  # settings that are limits of a worker
     "header_timeout": "header_timeout",
     "body_timeout": "body_timeout",
     "idle_timeout": "idle_timeout",
+    "body_rate": "body_rate",
 }
 
 
