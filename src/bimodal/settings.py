@@ -155,6 +155,12 @@ SERVE = (
     Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413."),
     Setting("header_timeout", seconds, 10.0, "Time for the head of a request to arrive; beyond it: 408."),
     Setting("body_timeout", seconds, 30.0, "Time for the body of a request to arrive; beyond it: 408."),
+    Setting(
+        "body_rate",
+        size,
+        1024,
+        "Bytes a second that a body taken in pieces brings at least; beyond body_timeout behind it: 408.",
+    ),
     Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed."),
 )
 
@@ -164,12 +170,6 @@ PREDICT = (
         "max_rejects", str, "0", "Rejected rows with which the result is still published: a number or a share like 1%."
     ),
     Setting("na", names, None, "What stands for a missing value in CSV (default: the markers that pandas knows)."),
-    Setting(
-        "body_rate",
-        size,
-        1024,
-        "Bytes a second that a body taken in pieces brings at least; beyond body_timeout behind it: 408.",
-    ),
     Setting("memory", size, None, "Memory of all processes of the run together, such as 2GB."),
     Setting("ahead", int, None, "Chunks that are read, predicted or written at once (default: measured)."),
     Setting("call_rows", int, None, "Rows that the model is given in one call (default: measured)."),

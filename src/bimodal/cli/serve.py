@@ -54,11 +54,11 @@ def serve(
     row_limit: Annotated[int | None, option(SETTINGS["row_limit"])] = None,
     header_timeout: Annotated[float | None, option(SETTINGS["header_timeout"])] = None,
     body_timeout: Annotated[float | None, option(SETTINGS["body_timeout"])] = None,
+    body_rate: Annotated[int | None, option(SETTINGS["body_rate"])] = None,
     idle_timeout: Annotated[float | None, option(SETTINGS["idle_timeout"])] = None,
     repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
-    body_rate: Annotated[int | None, option(SETTINGS["body_rate"])] = None,
     predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
     health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
@@ -84,11 +84,11 @@ def serve(
         "row_limit": row_limit,
         "header_timeout": header_timeout,
         "body_timeout": body_timeout,
+        "body_rate": body_rate,
         "idle_timeout": idle_timeout,
         "repository": repository,
         "repository_control": repository_control,
         "repository_versions": repository_versions,
-        "body_rate": body_rate,
     }
     loading: dict[str, Any] = {
         "code": code or (),

@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
         if self.body is not body:  # the app has answered, or failed, before the end of the body
             return b""
         if body.exchange.intake is not None:
-            self._since = monotonic()
+            self._since = body.moved(self._since, monotonic(), len(data))
         if rest is None:
             return b""
         self._leave_body()
@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
                 self._send(b"".join(queue[0].kept))
                 queue[0].kept.clear()
         if not queue:
-            self._since = body.moved(self._since, monotonic(), len(data))
+            self._since = monotonic()
         elif self._waiters:
             self._wake()
         if self._stalled:
@@ -364,6 +364,11 @@ class Connection(asyncio.Protocol):
     def is_receiving(self, exchange: Exchange) -> bool:
         """Whether the body of this request is still arriving."""
         return self.body is not None and self.body.exchange is exchange
+
+    def went_on(self, exchange: Exchange) -> None:
+        """A piece of its answer was told: where its body still arrives, that is a conversation."""
+        if self.is_receiving(exchange):
+            self._since = monotonic()
 
     def end_requests(self) -> None:
         """Read no further requests, nor the rest of a body."""
@@ -405,11 +410,6 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """The last answer is written. Close once the caller has done so, or LINGER seconds later: if unread bytes were
-    def went_on(self, exchange: Exchange) -> None:
-        """A piece of its answer was told: where its body still arrives, that is a conversation."""
-        if self.is_receiving(exchange):
-            self._since = monotonic()
-
         left, the system would send a reset, and the caller might lose its answer."""
         self._uncork()
         self.end_requests()

@@ -23,8 +23,8 @@ LIMITS = {  # settings that are limits of a worker
     "row_limit": "rows",
     "header_timeout": "header_timeout",
     "body_timeout": "body_timeout",
-    "idle_timeout": "idle_timeout",
     "body_rate": "body_rate",
+    "idle_timeout": "idle_timeout",
 }
 
 
