@@ -247,7 +247,9 @@ def test_an_empty_queue_admits_whatever_the_model_takes() -> None:
         queue = batcher(fake, window)
         queue.submit(window.work("runs", 0.0))
         await turns()
-        queue.submit(window.work("waits", 1.0, deadline=monotonic() + 8.0))
+        with pytest.raises(Overloaded):  # the call that runs ends too late for it
+            queue.submit(window.work("in vain", 1.0, deadline=monotonic() + 8.0))
+        queue.submit(window.work("waits", 1.0, deadline=monotonic() + 12.0))
         await turns()
         queue.submit(window.work("shares its call", 2.0))
         with pytest.raises(Overloaded):  # it could not be answered in time
@@ -494,7 +496,9 @@ def test_admission_looks_at_the_queue_and_the_remaining_deadline() -> None:
             admission.admit(waiting, running, remaining, fits=1000)
     with pytest.raises(Overloaded):
         admission.admit(60, 0.0, 10.0, fits=10)  # 60 ms of rows in six calls of 9 ms
-    admission.admit(0, 99.0, 0.001, fits=1)
+    admission.admit(0, 0.0, 0.001, fits=1)  # nothing runs, nothing waits: it is tried, and its cost learned
+    with pytest.raises(Overloaded):
+        admission.admit(0, 0.09, 0.1, fits=1, rows=5)  # 90 ms of the current call and 14 ms of its own
 
 
 def test_a_stall_of_the_machine_refuses_nobody_and_a_lasting_change_is_learned() -> None:

@@ -101,19 +101,19 @@ class Admission:
         self.cost = cost
         self.target = target
 
-    def admit(self, waiting: int, running: float, remaining: float, fits: int) -> None:
-        """Raise Overloaded if a request would wait too long, or in vain.
+    def admit(self, waiting: int, running: float, remaining: float, fits: int, rows: int = 1) -> None:
+        """Raise Overloaded if a request of so many rows would wait too long, or in vain.
 
-        waiting: rows in the queue; with none, everything is admitted. running: seconds until the current call is
-        expected to end. remaining: seconds until the request's deadline. fits: rows of a full batch. Rows that share
-        a call wait for each other's rows, not for each other's calls; the current call is nobody's fault, so it
-        counts against the deadline alone.
+        waiting: rows in the queue. running: seconds until the current call is expected to end; with neither, everything
+        is admitted. remaining: seconds until the request's deadline. fits: rows of a full batch. Rows that share a call
+        wait for each other's rows, not for each other's calls; the current call is nobody's fault, so it counts against
+        the deadline alone.
         """
-        if not waiting:
+        if not waiting and running <= 0:
             return
         queued = self.cost.row * waiting + self.cost.call * (waiting // fits)
-        answered = max(0.0, running) + queued + self.cost.seconds(1)
-        if queued > min(self.target, remaining / 2) or answered > remaining:
+        answered = max(0.0, running) + queued + self.cost.seconds(rows)
+        if (waiting and queued > min(self.target, remaining / 2)) or answered > remaining:
             raise Overloaded(
                 "the queue of this model is full; try again later", retry_after=max(1, math.ceil(min(answered, 60.0)))
             )

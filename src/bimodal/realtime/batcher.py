@@ -3,8 +3,9 @@
 What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
 end of that turn, or at once where the wire knows that nothing else can come in it. A model that must not run on the
 loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
-largest batch within the latency goal. A model that answers in pieces is asked for each request on its own, as many side
-by side as it answers; at the deadline, or when the caller leaves, it is stopped.
+largest batch within the latency goal and leave nobody in it without an answer by its deadline: a request that would
+outlast that of another waits for the next call, one that would outlast its own is told so and not predicted, unless no
+other waits (what a call costs is learned from calls). A model that answers in pieces: see `joining.py`.
 
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
@@ -20,97 +21,29 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
+from math import inf
 from time import monotonic
-from typing import Any, Protocol
 
-import msgspec
-
-from bimodal.errors import BimodalError, DeadlineExceeded, ModelCrashed, Overloaded, Unavailable
+from bimodal.errors import DeadlineExceeded, ModelCrashed, Overloaded, Unavailable
 from bimodal.model import Model
 from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
-from bimodal.realtime.answer import Answer
+from bimodal.realtime.joining import Joining
+from bimodal.realtime.work import RANK, Batch, Door, Key, Work, check_balance
 from bimodal.rows import Rows
 from bimodal.runtimes.contract import Runtime
+
+__all__ = ["MOST", "PATIENCE", "PROMPT", "RANK", "Batch", "Batcher", "Door", "Key", "Work"]
 
 log = logging.getLogger("bimodal.realtime")
 
 PROMPT = 0.005  # seconds: a call expected to take longer does not run on the event loop
 MOST = 10_000  # rows of one call, but for a single request with more
-RANK = 5  # of a request that names none; 1 goes first
 HUNG = 1.0  # seconds after the last deadline of a call until its process is replaced
+SLACK = 1.25  # times what a call is expected to take, where a deadline is near: calls vary
+STEP = 0.005  # seconds between two looks at the deadlines of those that wait
+LARGE = 256  # rows of a request that are not gathered twice
 PATIENCE = 1.0  # seconds: how long a request waits for those of a lower rank
-
-Key = tuple[Any, ...]  # (outputs, threshold, …): requests share a batch only where it is equal
-
-
-class Door(Protocol):
-    """What a Work came in through: it knows the wire's words, the batcher does not.
-
-    route (for the ledger) and content_type (of its answers) are the same for all works of a door.
-    """
-
-    route: str
-    content_type: bytes
-
-    def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
-        """The body of the answer to a work, which has the rows from `start` to `stop` of the batch's answer.
-
-        Raises ModelFailed where it cannot be told.
-        """
-
-    def recheck(self, work: Work) -> Rows:
-        """The full verdict on a request whose values a gather did not take; raises InputError."""
-
-    def fail(self, work: Work, error: BaseException) -> None:
-        """Tell the caller why there is no answer."""
-
-
-class Work(msgspec.Struct, eq=False):
-    """The rows of one request on their way to the model.
-
-    values and gather: see `gather.py`. count: its rows. deadline and queued: on the monotonic clock. parse: seconds.
-    rank: whose turn it is among those that wait.
-    """
-
-    door: Door
-    request: Any
-    respond: Any
-    gather: gather.Gather
-    values: list[Any]
-    count: int
-    key: Key
-    deadline: float
-    queued: float
-    parse: float = 0.0
-    extra: Any = None
-    rank: int = RANK
-    alone: bool = False  # no other can come in this turn
-    settled: bool = False
-    queue: Batcher | None = None  # where it waits
-
-    def cancel(self) -> None:
-        """The caller left: nothing is answered, and what has not begun is not done."""
-        if self.settled:
-            return
-        self.settled = True
-        if self.queue is not None:
-            self.queue.leave(self)
-
-
-class Batch(msgspec.Struct, eq=False):
-    """Works predicted in one call: `answer` has the rows of all of them, in order.
-
-    began: when the call began; seconds: what it took. inline: on the event loop.
-    """
-
-    works: Sequence[Work]
-    given: Rows
-    answer: Rows
-    began: float
-    seconds: float
-    inline: bool
-
 
 Settle = Callable[[Batch], None]
 
@@ -140,7 +73,7 @@ class Batcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._hung: asyncio.TimerHandle
-        self._joining: dict[Work, asyncio.Task[None]] = {}  # of a model that answers in pieces
+        self._joining = Joining(self)  # of a model that answers in pieces
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -149,12 +82,8 @@ class Batcher:
         at once where the model runs on the loop. Raises Overloaded, Unavailable."""
         if self.stopped:
             raise Unavailable("the server is shutting down")
-        if self.waiting_rows:
-            now = work.queued
-            ahead = self.waiting_rows + self._turn_rows
-            if self.model.streams:
-                ahead //= self.model.runtime.streams  # side by side
-            self.admission.admit(ahead, self._run_until - now, work.deadline - now, self._full)
+        if self.waiting_rows or self._run:
+            self._admit(work)
         works = self._turn.get(work.key)
         if works is None:
             if not self._turn and not work.alone:
@@ -165,15 +94,19 @@ class Batcher:
         if work.alone or self._turn_rows >= self._full:
             self._end_turn()
 
+    def _admit(self, work: Work) -> None:
+        now = work.queued
+        ahead = self.waiting_rows + self._turn_rows
+        if self.model.streams:
+            ahead //= self.model.runtime.streams  # side by side
+        self.admission.admit(ahead, self._run_until - now, work.deadline - now, self._full, work.count)
+
     def leave(self, work: Work) -> None:
         """A waiting work was cancelled."""
         if work.queue is not self:
             return
         work.queue = None
-        task = self._joining.get(work)
-        if task is not None:
-            task.cancel()
-        else:
+        if not self._joining.leave(work):
             self.waiting_rows -= work.count
 
     def follow(self, other: Batcher) -> None:
@@ -191,13 +124,12 @@ class Batcher:
         self._end_turn()
         while self._running is not None:
             await asyncio.wait([self._running])
-        while self._joining:
-            await asyncio.wait(self._joining.values())
+        await self._joining.stop()
 
     @property
     def in_flight(self) -> int:
         """Works that wait or are being predicted beside the loop."""
-        return sum(map(len, self._waiting.values())) + len(self._run) + len(self._joining)
+        return sum(map(len, self._waiting.values())) + len(self._run) + self._joining.count
 
     # -- the end of a turn ------------------------------------------------------------------------------------------
 
@@ -217,7 +149,7 @@ class Batcher:
             alive = self._alive(works)
             if self.model.streams:
                 for work in alive:
-                    self._join(key, work)
+                    self._joining.join(key, work)
             elif alive and inline and self.cost.seconds(sum([work.count for work in alive])) <= PROMPT:
                 self._predict(key, alive)
             elif alive:
@@ -238,15 +170,15 @@ class Batcher:
         if not over:
             return works
         for work in over:
-            self._fail(work, DeadlineExceeded("the deadline passed before the prediction began"))
+            self.fail(work, DeadlineExceeded("the deadline passed before the prediction began"))
         return [work for work in works if not work.settled]
 
-    def _gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
+    def gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
         """The Rows of the works that are good; the others are told why not, and left out."""
         kinds = dict.fromkeys([work.gather for work in works])
         if len(kinds) > 1:
             groups = [[work for work in works if work.gather is kind] for kind in kinds]
-            return _joined([self._gathered(group) for group in groups])
+            return _joined([self.gathered(group) for group in groups])
         try:
             rows = works[0].gather([work.values for work in works])
         except Exception:  # a fault of ours: the full verdict on each alone leaves none without an answer
@@ -256,19 +188,19 @@ class Batcher:
             return works, rows
         if len(works) > 1:
             half = len(works) // 2
-            return _joined([self._gathered(works[:half]), self._gathered(works[half:])])
+            return _joined([self.gathered(works[:half]), self.gathered(works[half:])])
         return self._rechecked(works[0])
 
     def _rechecked(self, work: Work) -> tuple[list[Work], Rows | None]:
         try:
             rows = work.door.recheck(work)
         except Exception as error:  # whatever it is, it is this request's alone
-            self._fail(work, error)
+            self.fail(work, error)
             return [], None
         work.gather, work.values, work.count = gather.ready, [rows], rows.count
         return [work], rows
 
-    def _fail(self, work: Work, error: BaseException) -> None:
+    def fail(self, work: Work, error: BaseException) -> None:
         if not work.settled:
             work.settled = True
             faults.of(error, self.model)
@@ -280,25 +212,27 @@ class Batcher:
     # -- on the loop ------------------------------------------------------------------------------------------------
 
     def _predict(self, key: Key, works: list[Work]) -> None:
-        kept, rows = self._gathered(works)
+        kept, rows = self.gathered(works)
         if rows is not None:
             self._run_inline(key, kept, rows)
 
     def _run_inline(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
+        if not works:
+            return
         began = monotonic()
         try:
             answer = self.model.run(rows, key[0], threshold=key[1])
-            _balanced(answer, rows)
+            check_balance(answer, rows)
         except Exception as error:
             for part, its_rows in self._parts(works, rows, error):
-                self._run_inline(key, part, its_rows)
+                self._run_inline(key, *self._still(part, its_rows))
             return
-        self._done(Batch(works, rows, answer, began, monotonic() - began, inline=True))
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True))
 
     def _parts(self, works: Sequence[Work], rows: Rows, error: Exception) -> list[tuple[Sequence[Work], Rows]]:
         """What is tried again after a failure: the halves; after a crash each work alone. A lone work has failed."""
         if len(works) == 1:
-            self._fail(works[0], error)
+            self.fail(works[0], error)
             return []
         crashed = isinstance(error, ModelCrashed)
         step = 1 if crashed else (len(works) + 1) // 2
@@ -310,7 +244,19 @@ class Batcher:
             at += count
         return parts
 
-    def _done(self, batch: Batch) -> None:
+    def _still(self, works: Sequence[Work], rows: Rows) -> tuple[Sequence[Work], Rows]:
+        """What is tried again, less those whose caller left or whose deadline passed meanwhile."""
+        alive = set(self._alive(list(works)))
+        if len(alive) == len(works):
+            return works, rows
+        kept, at = [rows.slice(0, 0)], 0
+        for work in works:
+            if work in alive:
+                kept.append(rows.slice(at, at + work.count))
+            at += work.count
+        return [work for work in works if work in alive], Rows.concat(kept)
+
+    def done(self, batch: Batch) -> None:
         if self.cost.learn(batch.given.count, batch.seconds):
             self._shed()
         try:
@@ -318,7 +264,7 @@ class Batcher:
         except Exception as error:
             log.exception("a batch could not be answered")
             for work in batch.works:
-                self._fail(work, error)
+                self.fail(work, error)
 
     def _shed(self) -> None:
         """Refuse those who would not wait had it been known when they came what a call costs."""
@@ -326,10 +272,10 @@ class Batcher:
         for lane in sorted(self._waiting, key=lambda lane: lane[0]):
             for work in [each for each in self._waiting[lane] if not each.settled]:
                 try:
-                    self.admission.admit(ahead, 0.0, work.deadline - now, self._fits())
+                    self.admission.admit(ahead, 0.0, work.deadline - now, self._fits(), work.count)
                 except Overloaded as error:
                     self.leave(work)
-                    self._fail(work, error)
+                    self.fail(work, error)
                 else:
                     ahead += work.count
 
@@ -337,7 +283,9 @@ class Batcher:
 
     def _enqueue(self, key: Key, works: list[Work]) -> None:
         """Queue what is good; what is not hears of it now, not when its turn would have come."""
-        kept, _ = self._gathered(works)
+        kept, rows = self.gathered(works)
+        if rows is not None and rows.count >= LARGE:
+            _keep(kept, rows)
         for work in kept:
             work.queue = self
             self.waiting_rows += work.count
@@ -352,8 +300,7 @@ class Batcher:
         try:
             while self._waiting:
                 key, works = self._next()
-                works = self._alive(works)
-                kept, rows = self._gathered(works) if works else ([], None)
+                kept, rows = self.gathered(works) if works else ([], None)
                 self._run = kept
                 if rows is not None:
                     await self._run_beside(key, kept, rows)
@@ -364,28 +311,45 @@ class Batcher:
             self._running, self._run = None, ()
 
     def _next(self) -> tuple[Key, list[Work]]:
-        """The next batch: of the requests whose turn it is, as many as fit. Kinds of request of one rank take turns."""
+        """The next batch: of the requests whose turn it is, as many as fit and have their answers in time. Kinds of
+        request of one rank take turns.
+        """
         late = monotonic() - PATIENCE
         first = min(self._waiting, key=lambda lane: 0 if self._waiting[lane][0].queued <= late else lane[0])
         key = first[1]
         others = sorted([lane for lane in self._waiting if lane[1] == key and lane != first], key=lambda lane: lane[0])
-        works: list[Work] = []
-        rows, most = 0, min(self._fits(), self.cost.most)
         self._waiting[first] = self._waiting.pop(first)
+        works: list[Work] = []
         for lane in (first, *others):
-            queue = self._waiting[lane]
-            while queue and (not works or rows + queue[0].count <= most):
-                work = queue.popleft()
-                if work.settled:
-                    continue
-                self.leave(work)
-                works.append(work)
-                rows += work.count
-            if not queue:
-                del self._waiting[lane]
+            if not self._fill(works, self._waiting[lane]):
+                break
+            del self._waiting[lane]
         return key, works
 
+    def _fill(self, works: list[Work], queue: deque[Work]) -> bool:
+        """Move to a call those who fit in it; whether none is left over."""
+        now, most = monotonic(), min(self._fits(), self.cost.most)
+        rows, until = sum([work.count for work in works]), min([work.deadline for work in works], default=inf)
+        while queue:
+            work = queue[0]
+            if work.settled:
+                queue.popleft()
+                continue
+            end = now + SLACK * self.cost.seconds(rows + work.count)
+            if works and (rows + work.count > most or end > min(until, work.deadline)):
+                return False
+            queue.popleft()
+            self.leave(work)
+            if end > work.deadline and (self.waiting_rows or work.deadline <= now):
+                self.fail(work, DeadlineExceeded("the prediction would not end within the deadline"))
+            else:
+                works.append(work)
+                rows, until = rows + work.count, min(until, work.deadline)
+        return True
+
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
+        if not works:
+            return
         began = monotonic()
         self._run_until = began + self.cost.seconds(rows.count)
         self._await(self.model.runtime, max([work.deadline for work in works]) + HUNG - began)
@@ -394,16 +358,15 @@ class Batcher:
                 answer = await self.model.run_async(rows, key[0], threshold=key[1])
             finally:
                 self._hung.cancel()
-            _balanced(answer, rows)
+            check_balance(answer, rows)
         except Exception as error:
             seconds = monotonic() - began
             if isinstance(error, ModelCrashed) and seconds > self.cost.seconds(rows.count):
                 self.cost.learn(rows.count, seconds)  # it would have taken longer still: the next shall have fewer rows
             for part, its_rows in self._parts(works, rows, error):
-                if not all(work.settled for work in part):
-                    await self._run_beside(key, part, its_rows)
+                await self._run_beside(key, *self._still(part, its_rows))
             return
-        self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
 
     def _await(self, runtime: Runtime, seconds: float) -> None:
         """Look then whether the call that begins now still runs."""
@@ -416,41 +379,6 @@ class Batcher:
         else:
             self._await(runtime, HUNG)
 
-    # -- in pieces --------------------------------------------------------------------------------------------------
-
-    def _join(self, key: Key, work: Work) -> None:
-        kept, rows = self._gathered([work])
-        if rows is None:
-            return
-        work.queue = self
-        task = asyncio.get_running_loop().create_task(self._run_joining(key, kept, rows))
-        self._joining[work] = task
-        task.add_done_callback(lambda _: self._parted(work))
-        self._count_joining()
-
-    async def _run_joining(self, key: Key, works: list[Work], rows: Rows) -> None:
-        (work,) = works
-        began = monotonic()
-        try:
-            async with asyncio.timeout(work.deadline - began):
-                answer = await self.model.run_async(rows, key[0], threshold=key[1])
-            _balanced(answer, rows)
-        except TimeoutError:
-            self._fail(work, DeadlineExceeded("no prediction within the deadline"))
-        except Exception as error:
-            self._fail(work, error)
-        else:
-            self._done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
-
-    def _parted(self, work: Work) -> None:
-        del self._joining[work]
-        work.queue = None
-        self._count_joining()
-
-    def _count_joining(self) -> None:
-        """Rows that wait for a place of the model."""
-        self.waiting_rows = max(0, sum([work.count for work in self._joining]) - self.model.runtime.streams)
-
     # -- deadlines --------------------------------------------------------------------------------------------------
 
     def _watch(self, deadline: float) -> None:
@@ -459,7 +387,7 @@ class Batcher:
                 return
             self._alarm.cancel()
         self._alarm_at = deadline
-        delay = max(0.0, deadline - monotonic()) + 0.001
+        delay = max(STEP, deadline - monotonic() + 0.001)
         self._alarm = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
@@ -472,7 +400,7 @@ class Batcher:
                 continue
             if work.deadline <= now:
                 self.leave(work)
-                self._fail(work, DeadlineExceeded("no prediction within the deadline"))
+                self.fail(work, DeadlineExceeded("no prediction within the deadline"))
             else:
                 alive.append(work.deadline)
         if alive:
@@ -484,6 +412,10 @@ def _joined(parts: Sequence[tuple[list[Work], Rows | None]]) -> tuple[list[Work]
     return [work for works, _ in parts for work in works], Rows.concat(rows) if rows else None
 
 
-def _balanced(answer: Rows, rows: Rows) -> None:
-    if answer.count != rows.count:
-        raise BimodalError(f"the model gave {answer.count} answers for {rows.count} rows")
+def _keep(works: list[Work], rows: Rows) -> None:
+    """Rows that took long to gather stay as they are."""
+    at = 0
+    for work in works:
+        if work.count >= LARGE:
+            work.gather, work.values = gather.ready, [rows.slice(at, at + work.count)]
+        at += work.count
