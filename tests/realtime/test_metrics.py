@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
+from bimodal.realtime.exposition import OPEN, PLAIN
+from bimodal.realtime.metrics import Metrics
 from tests.realtime.desk import Ask, Desk
 from tests.realtime.shelf import loaded, onnx
 
@@ -32,7 +33,7 @@ def test_the_text_is_valid_and_every_metric_is_explained() -> None:
     desk.answer({"input": ROW})
     response = desk.get("/metrics")
     families = list(text_string_to_metric_families(response.body.decode()))
-    assert response.content_type == CONTENT_TYPE
+    assert response.content_type == PLAIN
     assert all(family.documentation.endswith(".") and family.type != "unknown" for family in families)
     assert all(family.name.startswith("bimodal_") for family in families)
     desk.close()

@@ -297,7 +297,7 @@ def test_requests_for_unlike_outputs_share_a_turn_but_no_call(desk: Desk) -> Non
 def test_server_timing_and_the_model_are_in_the_headers(desk: Desk) -> None:
     headers = dict(desk.ask("/predict", {"input": ROW}).headers)
     stages = [part.split(";dur=") for part in headers[b"server-timing"].decode().split(", ")]
-    assert [name for name, _ in stages] == ["parse", "queue", "predict", "encode"]
+    assert [name for name, _ in stages] == ["parse", "check", "queue", "predict", "encode"]
     assert all(float(value) >= 0 for _, value in stages)
     assert headers[b"x-model"].decode() == f"logistic/{loaded('logistic').version}"
 

@@ -11,6 +11,7 @@ import msgspec
 from bimodal.errors import BimodalError, MethodNotAllowed, NotFound
 from bimodal.field import nearest
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
+from bimodal.realtime.exposition import OPEN, PLAIN, wants_open
 from bimodal.realtime.failure import failure, status
 from bimodal.realtime.metrics import Metrics
 
@@ -59,7 +60,7 @@ class App:
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
         self.mount(())
-        self._cors = Cors(cors, self._methods) if cors else None
+        self._cors = Cors(cors, self._methods, metrics) if cors else None
 
     def mount(self, doors: Sequence[Mounted]) -> None:
         """The routes of all models from now on, in one step; where two have the same, the later one counts."""
@@ -145,7 +146,8 @@ def _longest_first(begins: Mapping[tuple[str, str], T]) -> list[tuple[str, str, 
 class Cors:
     """Lets pages of the listed origins call: preflights and headers for them, nothing for others."""
 
-    def __init__(self, origins: Sequence[str], methods: Mapping[str, list[str]]) -> None:
+    def __init__(self, origins: Sequence[str], methods: Mapping[str, list[str]], metrics: Metrics) -> None:
+        self._metrics = metrics
         self._any = "*" in origins
         self._origins = {origin.rstrip("/").encode("ascii") for origin in origins}
         self._methods = methods
@@ -154,6 +156,7 @@ class Cors:
         return request.method == "OPTIONS" and b"access-control-request-method" in request.headers
 
     def preflight(self, request: Request, respond: Respond) -> None:
+        self._metrics.other(204)
         methods = self._methods.get(request.path, ["GET", "POST"])
         fields: list[tuple[bytes, bytes]] = [(b"vary", b"origin")]
         if self._allowed(request):
@@ -218,6 +221,17 @@ def text(content_type: bytes, make: Callable[[], bytes], metrics: Metrics) -> Ha
     def handle(request: Request, respond: Respond) -> None:
         metrics.other(200)
         respond(Response(200, make(), content_type))
+
+    return handle
+
+
+def measured(metrics: Metrics) -> Handler:
+    """The handler of /metrics: Prometheus' text, or OpenMetrics where that is asked for."""
+
+    def handle(request: Request, respond: Respond) -> None:
+        metrics.other(200)
+        openly = wants_open(request.headers.get(b"accept", b""))
+        respond(Response(200, metrics.text(openly=openly), OPEN if openly else PLAIN))
 
     return handle
 

@@ -70,6 +70,7 @@ class Batcher:
         self._running: asyncio.Task[None] | None = None
         self._run: Sequence[Work] = ()
         self._run_until = 0.0
+        self.check = 0.0  # seconds that it took to make the rows of the next call
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._hung: asyncio.TimerHandle
@@ -173,6 +174,13 @@ class Batcher:
             self.fail(work, DeadlineExceeded("the deadline passed before the prediction began"))
         return [work for work in works if not work.settled]
 
+    def checked(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
+        """`gathered`, and what it took, for the batch that follows."""
+        start = monotonic()
+        found = self.gathered(works)
+        self.check = monotonic() - start
+        return found
+
     def gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
         """The Rows of the works that are good; the others are told why not, and left out."""
         kinds = dict.fromkeys([work.gather for work in works])
@@ -212,7 +220,7 @@ class Batcher:
     # -- on the loop ------------------------------------------------------------------------------------------------
 
     def _predict(self, key: Key, works: list[Work]) -> None:
-        kept, rows = self.gathered(works)
+        kept, rows = self.checked(works)
         if rows is not None:
             self._run_inline(key, kept, rows)
 
@@ -227,7 +235,7 @@ class Batcher:
             for part, its_rows in self._parts(works, rows, error):
                 self._run_inline(key, *self._still(part, its_rows))
             return
-        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True))
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True, check=self.check))
 
     def _parts(self, works: Sequence[Work], rows: Rows, error: Exception) -> list[tuple[Sequence[Work], Rows]]:
         """What is tried again after a failure: the halves; after a crash each work alone. A lone work has failed."""
@@ -300,7 +308,7 @@ class Batcher:
         try:
             while self._waiting:
                 key, works = self._next()
-                kept, rows = self.gathered(works) if works else ([], None)
+                kept, rows = self.checked(works) if works else ([], None)
                 self._run = kept
                 if rows is not None:
                     await self._run_beside(key, kept, rows)
@@ -350,7 +358,7 @@ class Batcher:
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
         if not works:
             return
-        began = monotonic()
+        began, check = monotonic(), self.check
         self._run_until = began + self.cost.seconds(rows.count)
         self._await(self.model.runtime, max([work.deadline for work in works]) + HUNG - began)
         try:
@@ -366,7 +374,7 @@ class Batcher:
             for part, its_rows in self._parts(works, rows, error):
                 await self._run_beside(key, *self._still(part, its_rows))
             return
-        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check))
 
     def _await(self, runtime: Runtime, seconds: float) -> None:
         """Look then whether the call that begins now still runs."""

@@ -16,6 +16,7 @@ from bimodal.model import Model
 from bimodal.realtime.app import App
 from bimodal.realtime.control import Failure, Loaded, Prepare, Switch
 from bimodal.realtime.doors import Doors, Provider
+from bimodal.realtime.layout import DONE, FAILURE
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.service import Served, Service
 
@@ -34,6 +35,7 @@ class Catalogue:
         self._metrics, self._providers = metrics, providers
         self._app: App | None = None
         self._doors: dict[tuple[Served, bool], list[Doors]] = {}
+        self._counted = -1  # the change that this worker counts, of all workers
         self._aside: dict[int, dict[tuple[str, str], Served]] = {}  # what was prepared, by change
 
     def mount(self, app: App) -> None:
@@ -88,6 +90,10 @@ class Catalogue:
             return []
 
         failed = list(chain(*await asyncio.gather(*[opened(each) for each in told.models])))
+        if told.tells:
+            self._counted = told.change
+            if failed:
+                self._metrics.count("bimodal_reloads_total", FAILURE)
         return failed, loaded
 
     def _opened(self, spec: Mapping[str, Any], tells: bool) -> Served:
@@ -118,6 +124,8 @@ class Catalogue:
                 each.batcher.follow(shelf.defaults[each.model.name].batcher)
         gone = [each for each in before if (each.model.name, each.model.version) in told.gone]
         shelf.change(come, gone, aliases=told.aliases, chosen=told.defaults)
+        if before and told.change == self._counted:
+            self._metrics.count("bimodal_reloads_total", DONE)
         self.generation += 1
         self._remount()
         kept = set(shelf)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from bimodal.realtime.note import Note
+
 JSON = b"application/json"
 log = logging.getLogger("bimodal.realtime")
 
@@ -35,6 +37,7 @@ class Response(msgspec.Struct):
     body: bytes
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    note: Note | None = None
 
 
 Respond = Callable[[Response], None]

@@ -27,6 +27,7 @@ from bimodal.errors import (
 )
 from bimodal.realtime import faults
 from bimodal.realtime.exchange import Response
+from bimodal.realtime.note import Note
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, given_id, new_id
 
 log = logging.getLogger("bimodal.realtime")
@@ -79,7 +80,7 @@ def failure(error: BaseException, headers: Mapping[bytes, bytes], extra: Headers
     fields = [(REQUEST_ID, name), *extra]
     if isinstance(error, Overloaded | Unavailable):
         fields.append((b"retry-after", b"%d" % error.retry_after))
-    return Response(status(error), msgspec.json.encode(told), headers=tuple(fields))
+    return Response(status(error), msgspec.json.encode(told), headers=tuple(fields), note=Note(code=told["code"]))
 
 
 def told_later(error: BaseException, headers: Mapping[bytes, bytes]) -> dict[str, Any]:

@@ -30,11 +30,11 @@ class Joining:
 
     def join(self, key: Key, work: Work) -> None:
         """Ask the model."""
-        kept, rows = self._batcher.gathered([work])
+        kept, rows = self._batcher.checked([work])
         if rows is None:
             return
         work.queue = self._batcher
-        task = asyncio.get_running_loop().create_task(self._run(key, kept, rows))
+        task = asyncio.get_running_loop().create_task(self._run(key, kept, rows, self._batcher.check))
         self._tasks[work] = task
         task.add_done_callback(lambda _: self._parted(work))
         self._count_rows()
@@ -52,7 +52,7 @@ class Joining:
         while self._tasks:
             await asyncio.wait(self._tasks.values())
 
-    async def _run(self, key: Key, works: list[Work], rows: Rows) -> None:
+    async def _run(self, key: Key, works: list[Work], rows: Rows, check: float) -> None:
         batcher, (work,) = self._batcher, works
         began = monotonic()
         try:
@@ -64,7 +64,7 @@ class Joining:
         except Exception as error:
             batcher.fail(work, error)
         else:
-            batcher.done(Batch(works, rows, answer, began, monotonic() - began, inline=False))
+            batcher.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check))
 
     def _parted(self, work: Work) -> None:
         del self._tasks[work]

@@ -28,14 +28,16 @@ from bimodal.field import listed, nearest
 from bimodal.predictions.collected import Collector
 from bimodal.predictions.contract import LONGEST, Edition, Found, StoreReader
 from bimodal.predictions.fingerprint import fingerprint
-from bimodal.realtime import gather, metrics, openapi
+from bimodal.realtime import gather, openapi
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.errands import Errands
 from bimodal.realtime.exchange import JSON, Request, Respond, Response
+from bimodal.realtime.exposition import block
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure
-from bimodal.realtime.metrics import LOOKUP, SOURCES, Metrics
+from bimodal.realtime.layout import LOOKUP, SOURCES
+from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import choice
 from bimodal.realtime.protocols.keys import Asked, Key, Reader, chosen, of_query, typed
 from bimodal.realtime.protocols.rows import plain
@@ -504,18 +506,16 @@ def _text(counters: Metrics, lookups: Sequence[Lookup]) -> str:
     known = [(name, edition) for name, edition in editions if edition is not None]
     now = time.time()
     looked = [
-        ({"model": name, "source": source}, counters.total(counters.layout.lookups[name, source]))
+        ((name, source), counters.total(counters.layout.lookups[name, source]))
         for name in names
         for source in SOURCES
     ]
-    ages = [({"model": name}, max(0.0, now - edition.committed)) for name, edition in known]
-    counts = [({"model": name}, float(edition.count)) for name, edition in known]
+    ages = [((name,), max(0.0, now - edition.committed)) for name, edition in known]
+    counts = [((name,), float(edition.count)) for name, edition in known]
     return (
-        metrics.block("bimodal_lookups_total", "counter", "Keys looked up, by where the answer came from.", looked)
-        + metrics.block(
-            "bimodal_lookup_age_seconds", "gauge", "Seconds since the results that are looked up were committed.", ages
-        )
-        + metrics.block("bimodal_lookup_keys", "gauge", "Keys that have a result.", counts)
+        block("bimodal_lookups_total", looked)
+        + block("bimodal_lookup_age_seconds", ages)
+        + block("bimodal_lookup_keys", counts)
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bimodal.realtime.exchange import Response
+from bimodal.realtime.note import Note
 
 REQUEST_ID = b"x-request-id"
 INTERNAL = "internal error"
@@ -30,7 +31,8 @@ class Refusal(Exception):
         """The answer; an id is made where the caller sent none."""
         name = request_id or new_id()
         body = msgspec.json.encode({"error": self.sentence, "code": self.code, "request_id": name.decode("ascii")})
-        return Response(self.status, body, headers=((REQUEST_ID, name), *self.headers))
+        headers = ((REQUEST_ID, name), *self.headers)
+        return Response(self.status, body, headers=headers, note=Note(code=self.code))
 
 
 def malformed(sentence: str) -> Refusal:

@@ -16,9 +16,11 @@ from bimodal.realtime.admission import TARGET
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Batch, Batcher, Key, Work
 from bimodal.realtime.exchange import Request, Respond, Response
-from bimodal.realtime.failure import failure, status
+from bimodal.realtime.failure import Headers, failure, status
+from bimodal.realtime.ledger import Ledger
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.metrics import Ledger, Metrics
+from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.note import Note, Stages
 from bimodal.realtime.shelf import Shelf
 from bimodal.realtime.states import NO_REPOSITORY, READY, STATISTICS, TAKEN, check_load, check_unload, entry
 from bimodal.realtime.streaming import Pieces, Streams
@@ -85,6 +87,7 @@ class Served:
             model.runtime.answer_bytes = limits.body_bytes
             model.runtime.label = model.name
         self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
+        self._unwatch_streams = ledger.watch_streams(lambda: self.streams.open)
 
     def door(self, kind: Callable[[Served], T]) -> T:
         """What `kind` makes of this, made once: for wires that look models up by name at each call."""
@@ -123,6 +126,7 @@ class Served:
         await self.streams.stop()
         await self.batcher.stop()
         self._unwatch()
+        self._unwatch_streams()
         await asyncio.to_thread(self.model.close)
 
     def choose(self, outputs: Sequence[str] | None, threshold: float | None) -> Key:
@@ -150,7 +154,9 @@ class Served:
         """Tell the caller why there is no answer, and count it."""
         code = error.code if isinstance(error, BimodalError) else "internal"
         self.ledger.refused(route, status(error), code, monotonic() - request.received)
-        respond(failure(error, request.headers))
+        response = failure(error, request.headers)
+        response.note = Note(self.model.name, self.model.version, code)
+        respond(response)
 
     def _settle(self, batch: Batch) -> None:
         """Answer the works of a batch. All bodies are made before the first is sent, so that the time is known."""
@@ -180,30 +186,34 @@ class Served:
         if not bodies:
             return
         parse = sum([work.parse for work, _ in bodies]) / len(bodies)
-        queue = batch.began - sum([work.queued for work, _ in bodies]) / len(bodies)
-        headers = (self._identity, timing(parse, queue, batch.seconds, encoding))
+        queue = max(0.0, batch.began - batch.check - sum([work.queued for work, _ in bodies]) / len(bodies))
+        headers, note = self._told((parse, batch.check, queue, batch.seconds, encoding))
         for work, body in bodies:
             work.settled = True
             if not batch.inline:
-                wait = batch.began - work.queued
-                headers = (self._identity, timing(work.parse, wait, batch.seconds, encoding))
+                headers, note = self._told((work.parse, batch.check, batch.waited(work), batch.seconds, encoding))
             try:
-                work.respond(Response(200, body, work.door.content_type, headers))
+                work.respond(Response(200, body, work.door.content_type, headers, note))
             except Exception:
                 log.exception("an answer could not be sent")
         self.ledger.answered(batch, bodies, parse, queue, encoding)
 
+    def _told(self, stages: Stages) -> tuple[Headers, Note]:
+        """What goes with an answer: its headers, and what is noted of it."""
+        return (self._identity, timing(stages)), Note(self.model.name, self.model.version, "", stages)
 
-def timing(parse: float, queue: float, predict: float, encode: float) -> tuple[bytes, bytes]:
+
+def timing(stages: Stages) -> tuple[bytes, bytes]:
     """The Server-Timing header: where the milliseconds went.
 
-    For requests of one loop turn they are those of the batch: the mean of parsing and waiting, one call, the encoding
-    of all answers.
+    For requests of one loop turn they are those of the batch: the mean of parsing and waiting, one check, one call, the
+    encoding of all answers.
     """
+    parse, check, queue, predict, encode = stages
     return (
         b"server-timing",
-        b"parse;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, encode;dur=%.3f"
-        % (parse * 1e3, queue * 1e3, predict * 1e3, encode * 1e3),
+        b"parse;dur=%.3f, check;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, encode;dur=%.3f"
+        % (parse * 1e3, check * 1e3, queue * 1e3, predict * 1e3, encode * 1e3),
     )
 
 

@@ -22,8 +22,9 @@ from bimodal.realtime import faults, gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Batcher, Key, Work
 from bimodal.realtime.failure import status
+from bimodal.realtime.layout import STREAM
+from bimodal.realtime.ledger import Ledger
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.metrics import STREAM, Ledger
 from bimodal.rows import Rows
 from bimodal.runtimes.collected import Room
 from bimodal.runtimes.process import ProcessRuntime

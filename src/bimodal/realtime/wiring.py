@@ -17,7 +17,7 @@ from bimodal.errors import NotFound, UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages, platforms
-from bimodal.realtime.app import App, Handler, state, text
+from bimodal.realtime.app import App, Handler, measured, state, text
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
@@ -25,7 +25,7 @@ from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
-from bimodal.realtime.metrics import CONTENT_TYPE, Metrics
+from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.description import configuration, extensions, metadata
@@ -148,7 +148,7 @@ def wire(
         await service.close()
         for each in extension.closes:
             await each()
-        counters.refresh()  # nothing is in flight any more, also for those who read this row later
+        counters.end()
 
     opened = asyncio.Event() if repository is not None and not stock else None  # what is to be loaded is told later
     return Wired(app, methods(service, counters), service, catalogue, close, repository, opened)
@@ -203,7 +203,7 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
             lambda: service.ready, {"ready": True}, {"ready": False}, metrics, service.lack
         ),
         ("GET", "/ping"): ready,  # as SageMaker and MLflow ask it
-        ("GET", "/metrics"): text(CONTENT_TYPE, metrics.text, metrics),
+        ("GET", "/metrics"): measured(metrics),
     }
 
 

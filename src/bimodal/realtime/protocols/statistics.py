@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bimodal.realtime.metrics import BATCHES, ENCODED, FAILED, LAST, PREDICTED, SECONDS, SIZED, Metrics
+from bimodal.realtime.layout import BATCHES, CHECKED, ENCODED, FAILED, LAST, PREDICTED, SECONDS, SIZED
+from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.service import Served, Service
 
 
@@ -28,7 +29,7 @@ def _statistics(served: Served, metrics: Metrics) -> dict[str, Any]:
     answered = parse[0]
     refused = sum([metrics.total(place) for (model, _), place in layout.refusals.items() if model == name])
     sizes = _sizes(sums[SIZED:])
-    whole = parse[1] + queue[1] + sums[PREDICTED] + sums[ENCODED]
+    whole = parse[1] + queue[1] + sums[CHECKED] + sums[PREDICTED] + sums[ENCODED]
     return {
         "name": name,
         "version": served.model.version,
@@ -39,7 +40,7 @@ def _statistics(served: Served, metrics: Metrics) -> dict[str, Any]:
             "success": _duration(answered, whole),
             "fail": _duration(refused, sums[FAILED]),
             "queue": _duration(answered, queue[1]),
-            "compute_input": _duration(answered, parse[1]),
+            "compute_input": _duration(answered, parse[1] + sums[CHECKED]),
             "compute_infer": _duration(answered, sums[PREDICTED]),
             "compute_output": _duration(answered, sums[ENCODED]),
             "cache_hit": _duration(0, 0),

@@ -1,0 +1,62 @@
+"""Processes as Linux tells of them in /proc: whether one lives, its memory and processor time, its children.
+
+https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html. Elsewhere nothing is told.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+# places in /proc/PID/stat, counted from the state, which stands behind the name in brackets
+_STATE, _TIME, _REAPED, _BORN, _PAGES = 0, slice(11, 13), slice(13, 15), 19, 21
+
+
+@dataclass(frozen=True)
+class Usage:
+    """cpu, reaped: seconds, its own and that of children that have ended. memory: bytes. born: ticks since the start of
+    the machine; with the process id it names one process for good.
+    """
+
+    born: int
+    cpu: float
+    reaped: float
+    memory: int
+
+
+def usage(pid: int) -> Usage | None:
+    """Of a process; None where it is gone, or nothing can be known."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    if fields[_STATE] in "ZX":
+        return None
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    return Usage(
+        int(fields[_BORN]),
+        sum(map(int, fields[_TIME])) / ticks,
+        sum(map(int, fields[_REAPED])) / ticks,
+        int(fields[_PAGES]) * page,
+    )
+
+
+def lives(pid: int, born: int) -> bool:
+    """Whether the process that began then is still there. Where nothing can be known it is taken to be."""
+    if not PROC.is_dir():
+        return True
+    found = usage(pid)
+    return found is not None and found.born == born
+
+
+def children(pid: int) -> list[int]:
+    """The processes that it started and that are there now."""
+    found: list[int] = []
+    with suppress(OSError):  # it ended meanwhile, or this system does not tell
+        for each in (PROC / str(pid) / "task").iterdir():
+            with suppress(OSError):
+                found += map(int, (each / "children").read_text().split())
+    return found
