@@ -133,6 +133,15 @@ SERVE = (
         None,
         "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
         also=("AIP_PREDICT_ROUTE",),
+    Setting("tls_cert", str, None, "The server's certificate (PEM, with those that sign it): HTTPS, and gRPC over TLS."),
+    Setting("tls_key", str, None, "Its private key (PEM), unless that stands in the file of the certificate."),
+    Setting(
+        "tls_client_ca",
+        str,
+        None,
+        "Authorities (PEM) that sign the certificates of callers: every caller must then show one (mTLS).",
+    ),
+    Setting("tls_password", str, None, "Where the password of an encrypted key stands: env:NAME or file:PATH."),
     ),
     Setting(
         "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from urllib.parse import urlsplit
 
 from bimodal.errors import UsageError
@@ -54,14 +56,51 @@ def plain(path: str) -> bool:
     return path.isascii() and path.isprintable() and " " not in path
 
 
-def trust(verify: bool | str | ssl.SSLContext) -> ssl.SSLContext:
+Shown = str | tuple[str, str]  # a caller's own certificate: the file of both, or those of certificate and key
+
+
+def trust(verify: bool | str | ssl.SSLContext, cert: Shown | None = None) -> ssl.SSLContext:
     """What a certificate is judged by. verify: True for the system's authorities, the path of a file of authorities, a
-    context of one's own; False takes every certificate.
+    context of one's own; False takes every certificate. cert: the caller's own certificate and its key. Raises
+    UsageError.
     """
     if isinstance(verify, ssl.SSLContext):
+        if cert is not None:
+            raise UsageError("verify is a context of your own: have it load the certificate (load_cert_chain)")
         return verify
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    context = ssl.create_default_context()
+    if isinstance(verify, str):
+        _load("verify", verify, lambda: context.load_verify_locations(verify))
+    if cert is not None:
+        files = shown(cert)
+        _load("cert", " and ".join(filter(None, files)), lambda: context.load_cert_chain(*files, _encrypted))
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def shown(cert: Shown) -> tuple[str, str | None]:
+    """The files of a caller's certificate and of its key. Raises UsageError."""
+    if isinstance(cert, str):
+        return cert, None
+    if isinstance(cert, tuple | list) and len(cert) == 2 and all(isinstance(each, str | PathLike) for each in cert):
+        return str(cert[0]), str(cert[1])
+    raise UsageError("cert is the path of a file of certificate and key, or the paths (certificate, key)")
+
+
+def _encrypted() -> str:
+    raise UsageError(
+        "cert: the key is encrypted; decrypt it (openssl pkey), or give a context of your own as verify, which "
+        "load_cert_chain was told the password of"
+    )
+
+
+def _load(name: str, files: str, load: Callable[[], object]) -> None:
+    try:
+        load()
+    except ssl.SSLError as error:
+        told = "certificate and key are of two pairs" if error.reason == "KEY_VALUES_MISMATCH" else "no PEM file"
+        raise UsageError(f"{name}: {files}: {told}") from None
+    except OSError as error:
+        raise UsageError(f"{name}: {files} cannot be read: {error.strerror}") from None

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, Self, TypeVar
 
-from bimodal.client.address import Address, trust
+from bimodal.client.address import Address, Shown, trust
 from bimodal.client.connections import Connections
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
@@ -49,6 +49,7 @@ class AsyncClient:
         connections: int = CONNECTIONS,
         key: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
+        cert: Shown | None = None,
     ) -> None:
         address = Address.of(url)
         self._timeout = checked(timeout, timeout)
@@ -59,9 +60,9 @@ class AsyncClient:
         self._way: Way
         if address.remote:
             remote = library("bimodal.client.remote")
-            self._words, self._way = remote.Words(), remote.AsyncChannel(address, key, verify)
+            self._words, self._way = remote.Words(), remote.AsyncChannel(address, key, verify, cert)
         else:
-            context = trust(verify) if address.secure else None
+            context = trust(verify, cert) if address.secure else None
             self._words, self._way = Words(), _Http(Connections(address, key, context, connections))
 
     async def __aenter__(self) -> Self:

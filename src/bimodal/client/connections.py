@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from bimodal.client.address import Address
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience, not_reached
+from bimodal.client.patience import Cut, Patience, Unwelcome, ended, not_reached
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
 
@@ -27,6 +27,7 @@ class Connection(asyncio.Protocol):
         self.used = self._streams = self._paused = False
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._end: Cut | None = None  # how it ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -53,7 +54,13 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._settle(Cut(str(error or "the connection ended"), begun=self.reading.begun, stale=self.used))
+        self._end = ended(error, begun=self.reading.begun, stale=self.used)
+        self._settle(self._end)
+
+    @property
+    def _unasked(self) -> Cut:
+        """It had ended before anything was asked."""
+        return self._end if isinstance(self._end, Unwelcome) else Cut("the connection ended", sent=False)
 
     def _settle(self, error: Cut | None) -> None:
         waiter, self._waiter = self._waiter, None
@@ -71,7 +78,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> Answer:
         """Send a request, read its answer. Raises Cut. A caller that leaves must close the connection."""
         if self._transport is None:
-            raise Cut("the connection ended", sent=False)
+            raise self._unasked
         self.reading.begin()
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -82,7 +89,7 @@ class Connection(asyncio.Protocol):
     async def begin(self, request: bytes) -> None:
         """Send a request, wait for the head of its answer, whose pieces then stand in `reading`. Raises Cut."""
         if self._transport is None:
-            raise Cut("the connection ended", sent=False)
+            raise self._unasked
         self.reading.begin()
         self._streams = True
         self._transport.write(request)

@@ -14,6 +14,18 @@ from time import monotonic
 from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
 
 NO_TLS = "it speaks no TLS there; use an address with http:// (or grpc://)"
+ASKED = "it asks for a certificate of the caller: cert=(FILE, KEY) shows one"
+UNFIT = "it does not take the certificate that cert names"
+ALERTS = {  # what a server says of a caller's certificate (RFC 8446, section 6.2), by the end of OpenSSL's name for it
+    "CERTIFICATE_REQUIRED": ASKED,
+    "HANDSHAKE_FAILURE": ASKED,  # in TLS 1.2
+    "UNKNOWN_CA": "it does not know who signed the certificate that cert names",
+    "CERTIFICATE_EXPIRED": "the certificate that cert names has expired",
+    "BAD_CERTIFICATE": UNFIT,
+    "UNSUPPORTED_CERTIFICATE": UNFIT,
+    "CERTIFICATE_UNKNOWN": UNFIT,
+    "CERTIFICATE_REVOKED": UNFIT,
+}
 CLOSED = "the client is closed; make another one"
 LONGEST = 1e8  # seconds: about three years, which every timer can hold
 FIRST, MOST = 0.05, 1.0  # seconds before the first try again; twice as long before each further one; half by chance
@@ -35,8 +47,29 @@ class Cut(Exception):
         self.stale = stale
 
 
+class Unwelcome(Cut):
+    """The server's TLS does not let this caller in, which no further try will mend."""
+
+
+def ended(error: BaseException | None, *, begun: bool = False, stale: bool = False) -> Cut:
+    """The end of a connection."""
+    return unwelcome(getattr(error, "reason", None)) or Cut(
+        str(error or "the connection ended"), begun=begun, stale=stale
+    )
+
+
+def unwelcome(words: str | None) -> Unwelcome | None:
+    """What a server's alert says of this caller's certificate; None where it is about something else."""
+    _, _, alert = (words or "").replace(" ", "_").upper().partition("ALERT_")
+    why = next((told for name, told in ALERTS.items() if alert.startswith(name)), None)
+    return None if why is None else Unwelcome(why, sent=False, why=why)
+
+
 def not_reached(error: OSError, host: str) -> Cut:
     """The end of a connection that was never made. Certificates are not judged here."""
+    refused = unwelcome(getattr(error, "reason", None))
+    if refused is not None:
+        return refused
     why = None
     if isinstance(error, socket.gaierror):
         why = unknown(host)
@@ -91,7 +124,7 @@ class Patience:
     def again(self, error: Cut | BimodalError, *, safe: bool) -> float:
         """Seconds to wait before another try. Raises what is to be told where there is none."""
         if isinstance(error, Cut):
-            if error.begun or (error.sent and not safe):
+            if isinstance(error, Unwelcome) or error.begun or (error.sent and not safe):
                 raise self.broken(error) from error
             if error.stale:
                 return 0.0  # no fault of the server: a fresh connection decides
@@ -110,6 +143,8 @@ class Patience:
 
     def broken(self, cut: Cut) -> ServerUnreachable:
         """What a connection's end means to the caller."""
+        if isinstance(cut, Unwelcome):
+            return ServerUnreachable(f"the server at {self.place} refuses this caller; {cut.why}")
         if cut.begun:
             return ServerUnreachable(f"the server at {self.place} ended its answer in the middle")
         if cut.sent:

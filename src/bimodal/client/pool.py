@@ -12,7 +12,7 @@ from time import monotonic
 
 from bimodal.client.address import Address
 from bimodal.client.failure import failure
-from bimodal.client.patience import Cut, Patience, not_reached
+from bimodal.client.patience import Cut, Patience, ended, not_reached
 from bimodal.client.question import Answer, Question
 from bimodal.client.reading import Reading, Written
 
@@ -50,7 +50,7 @@ class Connection:
         except TimeoutError:
             raise patience.late() from None
         except OSError as error:
-            raise Cut(str(error), begun=reading.begun, stale=self.used) from error
+            raise ended(error, begun=reading.begun, stale=self.used) from error
         self.used = True
         return reading
 
@@ -61,7 +61,7 @@ class Connection:
         except TimeoutError:
             raise patience.late() from None
         except OSError as error:
-            raise Cut(str(error), begun=True) from error
+            raise ended(error, begun=True) from error
 
     def _send(self, request: bytes, patience: Patience) -> None:
         self._socket.settimeout(patience.left)
@@ -70,8 +70,12 @@ class Connection:
         except TimeoutError:
             raise
         except OSError:  # closed before all was sent: an answer that says why may be there
-            with contextlib.suppress(OSError, Cut):
+            try:
                 self.more(patience)
+            except ssl.SSLError as alert:
+                raise ended(alert) from alert
+            except (OSError, Cut):
+                pass
             if not self._reading.begun:
                 raise
 

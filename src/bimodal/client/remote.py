@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Generator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,9 +12,9 @@ import grpc
 import grpc.aio
 
 from bimodal.client import calls
-from bimodal.client.address import Address
+from bimodal.client.address import Address, Shown, shown, trust
 from bimodal.client.failure import made
-from bimodal.client.patience import NO_TLS, Cut, Patience, unknown
+from bimodal.client.patience import NO_TLS, Cut, Patience, unknown, unwelcome
 from bimodal.client.question import Answer, Question
 from bimodal.errors import (
     BimodalError,
@@ -26,6 +27,7 @@ from bimodal.errors import (
 )
 
 Words = calls.Words
+Verify = bool | str | ssl.SSLContext
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 KINDS: dict[Any, type[BimodalError]] = {  # of servers that give no code of ours
     grpc.StatusCode.INVALID_ARGUMENT: InputError,
@@ -39,10 +41,10 @@ READY = f"{calls.SERVICE}ServerReady"
 class Channel:
     """Of a Client."""
 
-    def __init__(self, address: Address, key: str | None, verify: bool | str | ssl.SSLContext) -> None:
+    def __init__(self, address: Address, key: str | None, verify: Verify = True, cert: Shown | None = None) -> None:
         self._metadata = _metadata(key)
         if address.secure:
-            self._channel = grpc.secure_channel(address.authority, _credentials(verify), OPTIONS)
+            self._channel = grpc.secure_channel(address.authority, _credentials(verify, cert), OPTIONS)
         else:
             self._channel = grpc.insecure_channel(address.authority, OPTIONS)
         self._methods: dict[str, Any] = {}
@@ -72,10 +74,10 @@ class Channel:
 class AsyncChannel:
     """Of an AsyncClient. It is opened by the first question, on the loop that asks."""
 
-    def __init__(self, address: Address, key: str | None, verify: bool | str | ssl.SSLContext) -> None:
+    def __init__(self, address: Address, key: str | None, verify: Verify = True, cert: Shown | None = None) -> None:
         self._metadata = _metadata(key)
         self._address = address
-        self._credentials = _credentials(verify) if address.secure else None
+        self._credentials = _credentials(verify, cert) if address.secure else None
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
 
@@ -124,13 +126,15 @@ def _metadata(key: str | None) -> Sequence[tuple[str, str]]:
     return () if key is None else (("authorization", f"Bearer {key}"),)
 
 
-def _credentials(verify: bool | str | ssl.SSLContext) -> Any:
-    if isinstance(verify, str):
-        with open(verify, "rb") as file:
-            return grpc.ssl_channel_credentials(file.read())
-    if verify is not True:
+def _credentials(verify: Verify, cert: Shown | None) -> Any:
+    if verify is not True and not isinstance(verify, str):
         raise UsageError("over gRPC a certificate is always judged: verify is True, or the path of the authorities")
-    return grpc.ssl_channel_credentials()
+    trust(verify, cert)  # its errors name the file, which those of gRPC do not
+    authorities = Path(verify).read_bytes() if isinstance(verify, str) else None
+    if cert is None:
+        return grpc.ssl_channel_credentials(authorities)
+    public, private = shown(cert)
+    return grpc.ssl_channel_credentials(authorities, Path(private or public).read_bytes(), Path(public).read_bytes())
 
 
 def _unreached(sentence: str, patience: Patience) -> Exception:
@@ -138,6 +142,9 @@ def _unreached(sentence: str, patience: Patience) -> Exception:
     if "CERTIFICATE_VERIFY_FAILED" in sentence:
         told = f"the certificate of the server at {patience.place} is not trusted"
         return ServerUnreachable(f"{told}; verify=PATH names the authorities that are")
+    refused = unwelcome(sentence)
+    if refused is not None:
+        return refused
     host = patience.place.rpartition(":")[0]
     unresolved = any(words in sentence for words in UNRESOLVED)
     why = unknown(host) if unresolved else NO_TLS if "handshake failed" in sentence else None

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, Protocol, Self, TypeVar
 
-from bimodal.client.address import Address, trust
+from bimodal.client.address import Address, Shown, trust
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
@@ -41,7 +41,8 @@ class Client:
     url: such as http://127.0.0.1:8000, or grpc://127.0.0.1:8000 (the extra `grpc`). timeout: seconds that a call may
     take, all its tries together; the server is told. retries: how often a call is tried again at most where that is
     safe. connections: the most that are open at once. key: an API key, sent as a bearer's token. verify: by what the
-    certificate of an https server is judged (`address.trust`).
+    certificate of an https server is judged (`address.trust`). cert: this caller's own certificate and its key, for a
+    server that asks for one (mTLS): the files (certificate, key), or the one that holds both.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Client:
         connections: int = CONNECTIONS,
         key: str | None = None,
         verify: bool | str | ssl.SSLContext = True,
+        cert: Shown | None = None,
     ) -> None:
         address = Address.of(url)
         self._timeout = checked(timeout, timeout)
@@ -63,9 +65,9 @@ class Client:
         self._way: Way
         if address.remote:
             remote = library("bimodal.client.remote")
-            self._words, self._way = remote.Words(), remote.Channel(address, key, verify)
+            self._words, self._way = remote.Words(), remote.Channel(address, key, verify, cert)
         else:
-            context = trust(verify) if address.secure else None
+            context = trust(verify, cert) if address.secure else None
             self._words, self._way = Words(), _Http(Pool(address, key, context, connections))
 
     def __enter__(self) -> Self:

@@ -127,6 +127,13 @@ class Workers:
         self._states = states
         self._poke()
 
+    def hang_up(self) -> None:
+        """Have those that serve look at their files again, by SIGHUP."""
+        for worker in self._workers:
+            process = worker.process
+            if worker.is_ready and process is not None:
+                process.send_signal(signal.SIGHUP)
+
     def answer(self, worker: Worker, done: Done) -> None:
         """Tell a worker of what it asked."""
         self._answers.append((worker, done))

@@ -1,0 +1,115 @@
+"""What a connection to a TLS port is before its handshake is over.
+
+Its first byte tells whether TLS is spoken; who speaks HTTP is told so. It counts among the connections and is bounded
+in time as they are, so that handshakes that come to no end take no more room than they.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from bimodal.realtime.refusal import malformed
+
+if TYPE_CHECKING:
+    from bimodal.realtime.http import Listener
+
+log = logging.getLogger("bimodal.tls")
+
+HANDSHAKE = 0x16  # the type of the record that TLS begins with (RFC 8446, section 5.1)
+LINGER = 5.0  # seconds for a caller to end what is ended on our side
+
+
+class Door(asyncio.Protocol):
+    """A connection that is to speak TLS. make: the protocol that follows the handshake."""
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, listener: Listener, loop: asyncio.AbstractEventLoop, make: Callable[[], asyncio.Protocol]
+    ) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._make = make
+        self._held: list[bytes] = []  # decrypted already, when the end of the handshake has not been told yet
+        self._task: asyncio.Task[None] | None = None
+        self._refused = False
+        self._since = monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
+        connections = self._listener.connections
+        connections.add(self)
+        if len(connections) > self._listener.limits.connections:
+            self._transport.abort()  # nothing can be said before the handshake, and that is what would cost most
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._task is not None:
+            self._held.append(data)
+        elif data[0] == HANDSHAKE:
+            self._transport.pause_reading()
+            self._task = self._loop.create_task(self._open(data))
+        else:
+            self._refuse()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.connections.discard(self)
+
+    def check(self, now: float) -> None:
+        """Called by the sweep: end what takes too long."""
+        limit = LINGER if self._refused else self._listener.limits.header_timeout
+        if now - self._since > limit:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close without another word."""
+        self._transport.abort()
+
+    def _refuse(self) -> None:
+        """The caller speaks HTTP, or something else that is no TLS."""
+        self._refused = True
+        self._since = monotonic()
+        answer = malformed("this port speaks TLS: use an address with https://").response(None)
+        self._transport.write(self._listener.rendering.whole(None, answer, closes=True))
+        self._transport.write_eof()
+
+    async def _open(self, hello: bytes) -> None:
+        """The handshake, then the connection itself. hello: what was read of it."""
+        context = self._listener.tls
+        assert context is not None, "a door is only where TLS is"
+        self._loop.call_soon(self._feed, hello)  # runs once `start_tls` has set its protocol, before that begins
+        try:
+            secured = await self._loop.start_tls(
+                self._transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self._listener.limits.header_timeout,
+                ssl_shutdown_timeout=LINGER,
+            )
+        except OSError as error:  # ssl.SSLError too
+            log.debug("a handshake came to no good end: %s", getattr(error, "reason", None) or type(error).__name__)
+            return
+        finally:
+            self._listener.connections.discard(self)
+        if secured is None or secured.is_closing():
+            return
+        connection = self._make()
+        secured.set_protocol(connection)
+        connection.connection_made(secured)
+        if self._held:
+            cast(asyncio.Protocol, secured.get_protocol()).data_received(b"".join(self._held))
+
+    def _feed(self, hello: bytes) -> None:
+        """Give TLS what had been read before it was there."""
+        protocol = cast(asyncio.BufferedProtocol, self._transport.get_protocol())
+        buffer = memoryview(protocol.get_buffer(len(hello)))
+        for start in range(0, len(hello), len(buffer)):
+            piece = hello[start : start + len(buffer)]
+            buffer[: len(piece)] = piece
+            protocol.buffer_updated(len(piece))
