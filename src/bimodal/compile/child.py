@@ -11,7 +11,6 @@ import signal
 import socket
 import statistics
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -28,7 +27,7 @@ from bimodal.errors import BimodalError, told
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
-from bimodal.runtimes.child import leave_with_parent
+from bimodal.runtimes.confine import confine
 from bimodal.runtimes.process import measure
 
 NICE = 10
@@ -40,10 +39,10 @@ def main() -> None:
     os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it ends
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    confine()
     logging.disable(logging.CRITICAL)  # what a model raises on made-up rows is no news to anyone
     warnings.simplefilter("ignore")
     parent = Parent(socket.socket(fileno=int(sys.argv[1])))
-    threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()
     _compile(parent, parent.receive())
     os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from bimodal import formats
-from bimodal.errors import BimodalError, ModelFailed, told
+from bimodal.errors import BimodalError, ModelCrashed, ModelFailed, told
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
-from bimodal.runtimes import wire
-from bimodal.runtimes.process import measure
+from bimodal.runtimes import confine, isolation, memory, wire
+from bimodal.runtimes.forking import Forking
+from bimodal.runtimes.measuring import measure
 from bimodal.runtimes.relay import fault, relay
 
 log = logging.getLogger("bimodal.model")
 REPEATED = 60.0  # seconds in which the same traceback is not told again
-ORPHANED = 2.0  # seconds between looks whether the parent is still there
 
 
 def main() -> None:
@@ -34,25 +34,35 @@ def main() -> None:
     # short.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    confine.confine()
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
     log.addFilter(Once())
     sys.dont_write_bytecode = True  # a model's folder stays as it is: in a package, a file more is damage
     channel = socket.socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    forking = Forking()
     try:
-        _serve(channel)
+        _serve(channel, forking)
     except (EOFError, ConnectionError):
         os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
 
 
-def _serve(channel: socket.socket) -> None:
+def _serve(channel: socket.socket, forking: Forking) -> None:
     """Answer the parent, until it is gone."""
     loaded: Loaded | None = None
+    allowed: int | None = None
     while True:
         header, rows = wire.receive(channel)
         if header["op"] == "load":
-            loaded, reply = _load(header, channel)
+            loaded, reply = _load(header, channel, forking)
+            allowed = header.get("memory")
+            if not header.get("mother") or reply.get("hindrance"):
+                confine.bound(allowed)
             wire.send(channel, reply)
+        elif header["op"] == "fork":
+            channel = _fork(channel, forking, allowed)
+        elif header["op"] == "status":
+            _, status = os.waitpid(header["pid"], 0)
+            wire.send(channel, {"status": os.waitstatus_to_exitcode(status)})
         elif header["op"] == "code":
             folders = [Path(each) for each in header["folders"]]
             wire.send(channel, {"code": [[str(folder), str(place)] for folder, place in imported(folders)]})
@@ -60,7 +70,20 @@ def _serve(channel: socket.socket) -> None:
             _, (control,), _, _ = socket.recv_fds(channel, 1, 1)
             threading.Thread(target=relay, args=(socket.socket(fileno=control), loaded.runtime), daemon=True).start()
         elif loaded is not None and rows is not None:
-            _tell(channel, *_run(loaded, rows, header["outputs"]))
+            _tell(channel, *_run(loaded, rows, header["outputs"], allowed))
+
+
+def _fork(channel: socket.socket, forking: Forking, allowed: int | None) -> socket.socket:
+    """Where the process goes on: on its own channel, or, as the new one, on the one that came with the question."""
+    _, (given,), _, _ = socket.recv_fds(channel, 1, 1)
+    theirs = socket.socket(fileno=given)
+    pid = forking.fork(channel)
+    if not pid:
+        confine.bound(allowed)
+        return theirs
+    theirs.close()
+    wire.send(channel, {"pid": pid})
+    return channel
 
 
 class Once(logging.Filter):
@@ -84,14 +107,7 @@ class Once(logging.Filter):
         return True
 
 
-def leave_with_parent(parent: int) -> None:
-    """Leave when the parent is gone, also in the middle of a long prediction."""
-    while os.getppid() == parent:
-        time.sleep(ORPHANED)
-    os._exit(0)
-
-
-def _load(header: dict[str, Any], channel: socket.socket) -> tuple[Loaded | None, dict[str, Any]]:
+def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> tuple[Loaded | None, dict[str, Any]]:
     source = replace(Source.retold(header["source"]), trying=Trying(channel))
     try:
         loaded = formats.named(header["format"]).load(source)
@@ -106,6 +122,8 @@ def _load(header: dict[str, Any], channel: socket.socket) -> tuple[Loaded | None
         "costs": list(costs.items()),
         "streams": loaded.runtime.streams,
         "compiles": loaded.lower is not None or loaded.to_onnx is not None,
+        "hindrance": forking.hindrance(),
+        "holds": memory.held(os.getpid()),
     }
 
 
@@ -135,10 +153,12 @@ def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
         log.disabled = False
 
 
-def _run(loaded: Loaded, rows: Rows, outputs: list[str]) -> tuple[dict[str, Any], Rows | None]:
+def _run(loaded: Loaded, rows: Rows, outputs: list[str], allowed: int | None) -> tuple[dict[str, Any], Rows | None]:
     try:
         return {}, loaded.runtime.run(rows, outputs)
     except Exception as error:
+        if allowed is not None and isinstance(error.__cause__ or error, MemoryError):
+            return {"error": told(ModelCrashed(f"the process that ran the model {isolation.greedy(allowed)}"))}, None
         return fault(error), None
 
 

@@ -1,0 +1,277 @@
+"""The processes that run models, as the process that asks them sees them: started anew, or forked from one that has
+loaded the model and answers nobody itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from bimodal.errors import ModelCrashed, ModelHung
+from bimodal.rows import Rows
+from bimodal.runtimes import starter, wire
+
+BUFFER = 1 << 20
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SECRET = ("KEY", "KEYS", "PASSWORD", "SECRET", "TOKEN")  # last words of our own variables that no model is to read
+PATIENCE = 5.0  # seconds in which the process that forks others answers
+_LEAVING = 0.05  # seconds in which a process that closed its connection is gone, unless it goes on without one
+
+
+class Process(Protocol):
+    """What is asked of a process."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+class Child:
+    """One child process and the socket to it. module: what it runs, on the socket's number. taken: a process that runs
+    already, and the socket to it.
+
+    reason: why this process ended it, in words. hung: it gave no answer.
+    """
+
+    def __init__(
+        self,
+        module: str = "bimodal.runtimes.child",
+        *,
+        work: str | None = None,
+        taken: tuple[Process, socket.socket] | None = None,
+    ) -> None:
+        process, mine = taken or _started(module, work)
+        self.process: Process = process
+        self.socket = mine
+        self.reason = ""
+        self.hung = False
+        self.streaming = False
+        self._control: socket.socket | None = None
+        self.end = weakref.finalize(self, _end, self.process, mine)
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self, reason: str = "", *, hung: bool = False) -> None:
+        """End it at once; reason: told to those whose calls it had."""
+        self.reason, self.hung = self.reason or reason, self.hung or hung
+        self.process.kill()
+
+    def begin_streams(self) -> None:
+        """Hand the child a socket of its own over which the sockets of streams will come."""
+        self._control, theirs = socket.socketpair()
+        self.end.detach()
+        self.end = weakref.finalize(self, _end, self.process, self.socket, self._control)
+        with theirs:
+            wire.send(self.socket, {"op": "streams"})
+            socket.send_fds(self.socket, [b"c"], [theirs.fileno()])
+
+    def stream(self) -> socket.socket:
+        """A new socket whose other end the child answers a stream on. Raises OSError where it is gone."""
+        assert self._control is not None, "the model does not stream"
+        mine, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._control, [b"s"], [theirs.fileno()])
+        except OSError:
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+        return mine
+
+    async def call(
+        self, loop: asyncio.AbstractEventLoop, message: dict[str, Any], rows: Rows
+    ) -> tuple[dict[str, Any], Rows | None]:
+        """Send and receive without blocking the loop. The socket must be non-blocking; one call at a time."""
+        await self._send(loop, wire.encode(message, rows))
+        arriving = wire.Arriving(self.socket)
+        arrived: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.socket.fileno(), _take_in, arriving, arrived)
+        try:
+            await arrived
+        finally:
+            loop.remove_reader(self.socket.fileno())
+        return arriving.message()
+
+    async def _send(self, loop: asyncio.AbstractEventLoop, buffers: Sequence[bytes | memoryview]) -> None:
+        """In one piece where it is small: the child is woken once."""
+        data = b"".join(buffers)
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            await loop.sock_sendall(self.socket, memoryview(data)[sent:])
+
+    def fate(self) -> str:
+        """How the child ended, in words. One that goes on without its connection is of no use, and is ended."""
+        closed = False
+        try:
+            code = self.process.wait(_LEAVING)
+        except subprocess.TimeoutExpired:
+            closed = not self.reason
+            self.process.kill()
+            code = self.process.wait()
+        if self.reason:
+            return self.reason
+        if closed:
+            return "closed its connection"
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def crash(self) -> ModelCrashed:
+        """Why there is no answer."""
+        fate = self.fate()
+        self.end()
+        return (ModelHung if self.hung else ModelCrashed)(f"the process that ran the model {fate}")
+
+
+class Mother:
+    """A process that has loaded the model and answers nobody: it forks those that do, which share its memory.
+
+    It is of use only where a fork is a whole process: without threads, and without files or connections that both
+    would share (`child.py` says so when it has loaded).
+    """
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self._lock = threading.Lock()
+        child.socket.settimeout(PATIENCE)
+
+    def alive(self) -> bool:
+        return self.child.alive()
+
+    def fork(self) -> Child:
+        """A child that has loaded the model. Raises OSError, EOFError where it cannot be had."""
+        mine, theirs = socket.socketpair()
+        for end in (mine, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        try:
+            with theirs, self._lock:
+                wire.send(self.child.socket, {"op": "fork"})
+                socket.send_fds(self.child.socket, [b"f"], [theirs.fileno()])
+                header, _ = wire.receive(self.child.socket)
+            forked = Child(taken=(Forked(header["pid"], self), mine))
+            if self.child.streaming:
+                forked.streaming = True
+                forked.begin_streams()
+        except (OSError, EOFError):
+            mine.close()
+            self.child.kill()  # what it says next would be taken for the answer to another question
+            raise
+        return forked
+
+    def status(self, pid: int) -> int:
+        """How a process ended that it forked."""
+        try:
+            with self._lock:
+                wire.send(self.child.socket, {"op": "status", "pid": pid})
+                header, _ = wire.receive(self.child.socket)
+        except (OSError, EOFError):
+            return -signal.SIGKILL  # as the kernel ends it with its mother
+        return int(header["status"])
+
+
+class Forked:
+    """A process that is another's child: as much of `subprocess.Popen` as is asked of it."""
+
+    def __init__(self, pid: int, mother: Mother) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._mother = mother
+        self._file = os.pidfd_open(pid)  # its mother keeps the number until it was asked for the status
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, self._file)
+
+    def poll(self) -> int | None:
+        if self.returncode is None and self._ended(0.0):
+            with self._lock:
+                if self.returncode is None:
+                    self.returncode = self._mother.status(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if not self._ended(timeout):
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+        code = self.poll()
+        assert code is not None
+        return code
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._file, signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> bool:
+        if self.returncode is not None:
+            return True
+        watched = select.poll()
+        watched.register(self._file, select.POLLIN)
+        return bool(watched.poll(None if timeout is None else timeout * 1000))
+
+
+def _started(module: str, work: str | None) -> tuple[Process, socket.socket]:
+    mine, theirs = socket.socketpair()
+    for end in (mine, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+
+    def start() -> Process:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what the model prints must not end up among the predictions
+            env=environment(os.environ),
+            cwd=work,
+        )
+
+    with theirs:
+        return starter.call(start), mine
+
+
+def environment(ours: dict[str, str] | os._Environ[str]) -> dict[str, str]:
+    """One thread a child unless the user says otherwise: side by side they would only wait for each other. What is
+    secret of our own settings is left out; what is not ours stays, a model may need it.
+    """
+    kept = {name: value for name, value in ours.items() if not is_secret(name)}
+    return {**dict.fromkeys(THREADS, "1"), **kept}
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable is one of ours that holds, or leads to, a key or a password."""
+    return name.startswith("BIMODAL_") and name.rpartition("_")[2] in SECRET
+
+
+def _take_in(arriving: wire.Arriving, arrived: asyncio.Future[None]) -> None:
+    """Called when the socket can be read."""
+    if arrived.done():
+        return
+    try:
+        if arriving.read():
+            arrived.set_result(None)
+    except (EOFError, OSError) as error:
+        arrived.set_exception(error)
+
+
+def _end(process: Process, *channels: socket.socket) -> None:
+    for channel in channels:
+        channel.close()  # the child reads the end of its input and leaves
+    try:
+        process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,29 @@
+"""Isolation: what is asked of the process that a native model runs in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bimodal.runtimes import memory
+
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """spare: whether another process that has loaded the model is kept ready (`settings.SPARES`). memory: bytes that
+    the model may hold; None: a share of what the machine or the container has.
+    """
+
+    spare: str = NEVER
+    memory: int | None = None
+
+    @property
+    def allowed(self) -> int | None:
+        """Bytes; None where the system does not tell what there is."""
+        return memory.allowed(self.memory)
+
+
+def greedy(allowed: int) -> str:
+    """What is told of a process that wanted more."""
+    return f"wanted more than the {memory.told(allowed)} of memory that it may hold (model_memory)"
