@@ -165,14 +165,14 @@ async def _talk(loop: asyncio.AbstractEventLoop, mine: socket.socket, kind: Kind
         told = b""
         while data := await loop.sock_recv(mine, 65536):
             told += data
-            if _is_answered(told, kind):
+            if is_answered(told, kind):
                 break
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
 
-def _is_answered(told: bytes, kind: Kind) -> bool:
+def is_answered(told: bytes, kind: Kind) -> bool:
     """Whether the server has answered: the last word about a request, whatever becomes of the connection."""
     if told.startswith(b"HTTP/"):
         return b" 408 " in told[:20]

@@ -26,7 +26,7 @@ from bimodal.realtime.exchange import App, Request
 from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.head import Head, Rests, check_start, long_head, parse
 from bimodal.realtime.http2.frames import PREFACE
-from bimodal.realtime.http2.link import Link, Links
+from bimodal.realtime.http2.link import Link, Links, cut
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import Refusal, late, long_body, overloaded
 from bimodal.realtime.rendering import CONTINUE, Rendering
@@ -35,6 +35,8 @@ from bimodal.realtime.transfer import DONE, Body, Exchange
 log = logging.getLogger("bimodal.realtime")
 
 LINGER = 5.0  # seconds that a closing connection is still read, so that the caller finds its answer and no reset
+UNREAD = 1.0  # seconds that a caller may still send where only both sides can be closed
+CORK = 65_536  # bytes of answers that leave together
 DRAIN_QUIET = 0.5  # seconds without a request after which a connection counts as idle in a drain
 _HEADS = 1024  # heads remembered
 _HEAD_BYTES = 2048  # a longer head is not remembered
@@ -151,6 +153,7 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         self._since = monotonic()  # when the phase began, or last went on
         self._cork: list[bytes] | None = None  # gathers the answers to requests that arrived together
+        self._corked = 0  # bytes of them
         self._blocked = False  # the caller does not read its answers
         self._unsent = 0  # bytes that it had not read when last looked at
         self._stalled = False  # requests have arrived that wait for earlier ones
@@ -201,10 +204,13 @@ class Connection(asyncio.Protocol):
 
     def _take_more(self, data: bytes) -> None:
         """The rest of what arrived at once: further requests, whose answers leave in one piece."""
-        self._cork = []
+        self._cork, self._corked = [], 0
         try:
             while data:
                 data = self._take(data)
+                if self._corked > CORK:
+                    self._uncork()  # so that a caller who does not read blocks itself
+                    self._cork, self._corked = [], 0
         finally:
             self._uncork()
 
@@ -333,10 +339,8 @@ class Connection(asyncio.Protocol):
         """Send a piece of an answer, or keep it until its turn has come."""
         if self.queue[0] is not exchange:
             exchange.kept.append(data)
-        elif self._cork is None:
-            self._transport.write(data)
         else:
-            self._cork.append(data)
+            self._send(data)
 
     def advance(self) -> None:
         """An answer is complete: send those that waited for it."""
@@ -402,6 +406,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
         else:
             self._cork.append(data)
+            self._corked += len(data)
 
     def _uncork(self) -> None:
         cork, self._cork = self._cork, None
@@ -481,7 +486,7 @@ class Connection(asyncio.Protocol):
         if unsent < self._unsent:
             self._since, self._unsent = now, unsent
         elif quiet > self._limits.idle_timeout:
-            self.abort()
+            cut(self._transport)
 
     def _check_closing(self, now: float, quiet: float) -> None:
         if self._transport.get_write_buffer_size():

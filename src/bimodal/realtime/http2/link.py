@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +28,16 @@ log = logging.getLogger("bimodal.realtime")
 
 LINGER = 5.0  # seconds that a closing connection is still read, so that the peer finds our last words and no reset
 UNREAD = 1.0  # seconds that a peer may still send after its answer; some take a reset for a failure
+_AT_ONCE = pack("ii", 1, 0)  # l_onoff, l_linger
 DRAIN_QUIET = 0.5  # seconds after which a drain waits no longer for the peer to take notice
+
+
+def cut(transport: asyncio.BaseTransport) -> None:
+    """Close a connection whose peer does not read, with a reset: else the system would keep what is unsent."""
+    held = transport.get_extra_info("socket")
+    if held is not None:
+        held.setsockopt(SOL_SOCKET, SO_LINGER, _AT_ONCE)
+    cast(asyncio.Transport, transport).abort()
 
 
 class Links:
@@ -203,7 +214,7 @@ class Link(asyncio.Protocol):
         if unsent < self._unsent:
             self._since, self._unsent = now, unsent
         elif now - self._since > self.links.limits.idle_timeout:
-            self.abort()
+            cut(self.transport)
 
     def _check_closing(self, now: float) -> None:
         if self.transport.get_write_buffer_size():
