@@ -60,6 +60,14 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _share(value: Any) -> float:
+    if is_number(value):
+        value = str(value)
+    if not isinstance(value, str):
+        raise wrong(value, "a share such as 0.1 or \"10%\"")
+    return settings.share(value)
+
+
 def whole(least: int, most: int | None = None) -> Kind:
     """A whole number within bounds."""
     wanted = f"a whole number from {least}" + (" on" if most is None else f" to {most}")
@@ -245,6 +253,10 @@ OTHERS = "s3|gs|gcs|az|abfs|abfss|https?|file|hdfs"
 
 TEXT = Kind(_text, {"type": "string", "minLength": 1})
 SWITCH = Kind(_switch, {"type": "boolean"})
+SHARE = Kind(
+    _share,
+    {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": r"^[0-9.]+ ?%?$"}]},
+)
 NUMBER = Kind(_number, {"type": "number"})
 DURATION = _time(positive=False)
 INTERVAL = _time(positive=True)
@@ -320,6 +332,7 @@ READERS: dict[Any, Kind] = {
     settings.names: ANY_NAMES,
     settings.size: BYTES,
     settings.seconds: DURATION,
+    settings.share: SHARE,
     settings.runtime: choice(settings.RUNTIMES),
     settings.control: choice(settings.CONTROLS),
 }

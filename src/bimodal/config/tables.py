@@ -60,6 +60,9 @@ class ModelTable:
     threshold: Annotated[float | None, "Probability from which on the second of two classes is predicted."] = None
     allow_drift: Annotated[bool, "Accept that a package answers otherwise under the libraries installed here."] = False
     store: Annotated[StoreTable | None, "Serve a job's result by key."] = None
+    prediction_log: Annotated[str | None, "A folder in which what is predicted live is kept as Parquet."] = None
+    prediction_log_sample: Annotated[float | None, kinds.SHARE, "The share of the requests that is kept there."] = None
+    prediction_log_without: Annotated[Names | None, "Features and outputs that are left out there."] = None
 
 
 @dataclass(frozen=True)

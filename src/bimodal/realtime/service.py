@@ -30,6 +30,7 @@ from bimodal.settings import CONTROLS
 
 log = logging.getLogger("bimodal.realtime")
 
+Record = Callable[[Batch, Sequence[tuple[Work, bytes]]], None]
 T = TypeVar("T")
 _, EXPLICIT, _ = CONTROLS
 NAMED = 10  # models that are not there, told by name
@@ -76,6 +77,7 @@ class Served:
         self.key: Key = (self.outputs, threshold)
         self.ragged = any(-1 in each.shape for each in model.signature.inputs)
         self.batcher = Batcher(model, self._settle, target=target or TARGET, most=limits.rows)
+        self.recorder: Record | None = None  # told of each batch when its answers are out; it must not wait
         self._identity = (b"x-model", f"{quote(model.name)}/{quote(model.version)}".encode("ascii"))
         self.versions: tuple[str, ...] = (model.version,)  # that are served of its name, this one among them
         self._doors: dict[Callable[[Served], Any], Any] = {}
@@ -197,6 +199,8 @@ class Served:
             except Exception:
                 log.exception("an answer could not be sent")
         self.ledger.answered(batch, bodies, parse, queue, encoding)
+        if self.recorder is not None:
+            self.recorder(batch, bodies)
 
     def _told(self, stages: Stages) -> tuple[Headers, Note]:
         """What goes with an answer: its headers, and what is noted of it."""
@@ -231,10 +235,11 @@ class Service:
         target: float | None = None,
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
         repository: str | None = None,
+        record: Callable[[Model], Record | None] | None = None,
     ) -> None:
         """defaults: of models that have outputs and a threshold of their own, by name. repository: how that of the
         server is controlled (`settings.CONTROLS`), where it has one: several models may have one name, in different
-        versions.
+        versions. record: gives the recorder of each model, None for those that have none.
         """
         self.limits = limits
         self.metrics = metrics
@@ -243,9 +248,11 @@ class Service:
         self.shelf = Shelf()
         self.control: Control | None = None
         self.loads = repository == EXPLICIT  # whether callers may load and unload
+        self.insecure = False  # whether other machines reach the server, and nothing is asked of them
         self.retiring: set[asyncio.Task[None]] = set()
         self._given = {"outputs": outputs, "threshold": threshold}
         self._target, self._defaults = target, defaults or {}
+        self._record = record
         twice = [name for name, times in Counter(each.name for each in models).items() if times > 1]
         if twice and repository is None:
             raise UsageError(f"two models are called {twice[0]!r}; serve one of them under another name")
@@ -256,7 +263,10 @@ class Service:
         if model.name == STATISTICS:
             raise UsageError(TAKEN)
         chosen = self._defaults.get(model.name, self._given)
-        return Served(model, self.limits, self.metrics.ledger(model.name), **chosen, target=self._target)
+        served = Served(model, self.limits, self.metrics.ledger(model.name), **chosen, target=self._target)
+        if self._record is not None:
+            served.recorder = self._record(model)
+        return served
 
     @property
     def served(self) -> Mapping[str, Served]:
