@@ -110,6 +110,18 @@ def control(text: str) -> str:
     return text
 
 
+def share(text: str) -> float:
+    """A share such as 0.1 or 10%."""
+    word = text.strip()
+    try:
+        value = float(word.removesuffix("%")) / (100 if word.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"{text!r} is no share; write it like 0.1 or 10%")
+    return value
+
+
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
     Setting(
@@ -171,6 +183,12 @@ SERVE = (
         "Bytes a second that a body taken in pieces brings at least; beyond body_timeout behind it: 408.",
     ),
     Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed."),
+    Setting(
+        "prediction_log", str, None, "A folder in which what was predicted is kept as Parquet: features and answers."
+    ),
+    Setting("prediction_log_sample", share, 1.0, "The share of the requests that the prediction log keeps."),
+    Setting("prediction_log_without", names, (), "Features and outputs that the prediction log leaves out."),
+    Setting("prediction_log_age", seconds, 60.0, "Time after which rows of the prediction log stand in a whole file."),
 )
 
 PREDICT = (

@@ -6,7 +6,7 @@ came, raw or packed. Everything else goes through `inference.py`, as it does ove
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Protocol
 
@@ -35,9 +35,14 @@ Cancel = Callable[[], None]
 
 
 class Reply(Protocol):
-    """Where an answer goes: the end of a call, or a place in a stream. received: when it was asked for, monotonic."""
+    """Where an answer goes: the end of a call, or a place in a stream. received: when it was asked for, monotonic;
+    metadata: the caller's.
+    """
 
     received: float
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]: ...
 
     def __call__(self, response: Response) -> None: ...
 
@@ -52,6 +57,11 @@ class Single:
     def __init__(self, call: Call) -> None:
         self._call = call
         self.received = call.received
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """The caller's."""
+        return self._call.metadata
 
     def __call__(self, response: Response) -> None:
         self._call.respond(response.body, response.headers)

@@ -28,6 +28,7 @@ from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.failure import described
+from bimodal.realtime.origin import Part, named
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.rows import plain
 from bimodal.realtime.service import Served
@@ -103,8 +104,10 @@ class LinesDoor:
 class Lines:
     """One stream: takes the pieces of a body, writes the lines of the answer."""
 
-    def __init__(self, door: LinesDoor, asked: choice.Choice, writer: Writer) -> None:
+    def __init__(self, door: LinesDoor, request: Request, writer: Writer) -> None:
+        asked = choice.of_query(request.query)
         self._door = door
+        self._name = named(request.headers)
         self._served = door.served
         self._signature = door.served.signature
         self._keep = asked.keep
@@ -226,7 +229,7 @@ class Lines:
     async def _predicted(self, rows: Rows, extras: list[dict[str, Any]], numbers: list[int]) -> list[bytes]:
         """The answers to rows; if the model fails, its halves are tried, down to the guilty row."""
         try:
-            return (await self._call(rows, extras)).split(b"\n")
+            return (await self._call(rows, extras, numbers)).split(b"\n")
         except (ModelFailed, ModelCrashed) as error:
             if rows.count == 1:
                 return [self._error(error, numbers[0])]
@@ -236,15 +239,16 @@ class Lines:
         except BimodalError as error:
             return [self._error(error, number) for number in numbers]
 
-    async def _call(self, rows: Rows, extras: list[dict[str, Any]]) -> bytes:
+    async def _call(self, rows: Rows, extras: list[dict[str, Any]], numbers: list[int]) -> bytes:
         """One call of the model. A stream waits for room where a single request would be refused."""
         deadline = monotonic() + self._served.limits.deadline
+        part = Part(self._name, numbers)
         while True:
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             now = monotonic()
             key = self._served.lane(self._key, rows)
             self._work = Work(
-                self._door, None, _teller(answer), gather.ready, [rows], rows.count, key, deadline, now, 0.0, extras
+                self._door, part, _teller(answer), gather.ready, [rows], rows.count, key, deadline, now, 0.0, extras
             )
             try:
                 self._served.batcher.submit(self._work)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -59,6 +60,11 @@ class Place:
         self.until = self.received + stream.patience
         self.final = ASKS in data and _asks(data)
 
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """The caller's."""
+        return self._stream.metadata
+
     def __call__(self, response: Response) -> None:
         self._tell(field(2, response.body + FINAL if self.final else response.body))
 
@@ -90,6 +96,11 @@ class Stream:
 
         self._leaving = inference.leaving
         self._leaving.add(self.wake.set)
+
+    @property
+    def metadata(self) -> Mapping[bytes, bytes]:
+        """The caller's."""
+        return self._call.metadata
 
     def feed(self, message: bytes) -> None:
         self._waiting.append(message)

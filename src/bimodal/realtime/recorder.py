@@ -1,0 +1,395 @@
+"""The prediction log: what models were given and what they answered, as Parquet files, written off the callers' path.
+
+The event loop does no more than put the arrays of an answered batch on a queue (`Recorder`). A thread of its own takes
+them from there, a piece at a time, and appends them to files (`Logbook`, `logfile.py`). The queue is bounded by rows
+and bytes; where it is full, because the disk is slow or full, rows are dropped and counted: no request waits, and none
+fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from random import random
+from typing import Any
+from urllib.parse import quote
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bimodal import logged
+from bimodal.errors import UsageError
+from bimodal.field import nearest
+from bimodal.logged import Columns
+from bimodal.model import Model
+from bimodal.realtime import origin
+from bimodal.realtime.logfile import LogFile, left, make_folder, publish
+from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.work import Batch, Work
+from bimodal.rows import Rows
+from bimodal.settings import joined
+
+log = logging.getLogger("bimodal.realtime")
+
+LOGGED, DROPPED = "bimodal_prediction_log_rows_total", "bimodal_prediction_log_dropped_rows_total"
+QUEUED_ROWS = 200_000
+QUEUED_BYTES = 128 * 2**20  # of the requests whose rows wait
+ROW_BYTES, CALL_BYTES = 64, 16_384  # what a row, and the answer of another process, hold beside them
+PIECE = 2048  # rows that are written at once
+PAUSE = 0.0005  # seconds between two pieces, for the event loop
+LINGER = 0.1  # seconds in which rows gather
+FILE_ROWS, FILE_BYTES = 1_000_000, 256 * 2**20  # of one file; bytes of its stream
+AGE = 60.0  # seconds after which a file is published
+AGAIN = 1.0  # seconds until the next attempt after one that failed
+QUIET = 60.0  # seconds between two lines about what is dropped
+
+Entry = tuple["Recorder", float, Batch, "list[Work] | None", int, int]
+
+
+class Recorder:
+    """What a `Served` gives its answered batches to. sample: the share of requests that is kept."""
+
+    def __init__(self, book: Logbook, model: Model, *, sample: float = 1.0, without: Sequence[str] = ()) -> None:
+        self.model = model
+        self.columns = Columns(model.signature, without)
+        self.folder = Path(quote(model.name, safe=""), quote(model.version, safe=""))
+        self._book = book
+        self._share = sample * 2**32
+        self._whole = sample >= 1.0
+
+    def __call__(self, batch: Batch, bodies: Sequence[tuple[Work, bytes]]) -> None:
+        """Keep an answered batch. bodies: the works of it that were answered."""
+        works: list[Work] | None = None
+        rows = batch.given.count
+        if not self._whole or len(bodies) != len(batch.works):
+            works = [work for work, _ in bodies if self._whole or self._drawn(work)]
+            rows = sum([work.count for work in works])
+            if not rows:
+                return
+        size = origin.weight(batch.works) + ROW_BYTES * rows + (0 if batch.inline else CALL_BYTES)
+        if not self._book.put((self, time.time(), batch, works, rows, size)):
+            self._book.dropped += rows
+
+    def _drawn(self, work: Work) -> bool:
+        """Whether a request is in the sample: by the hash of the id that its caller gave, so that all who see the id
+        decide alike; without one by chance.
+        """
+        name = origin.identity(work)
+        drawn = random() * 2**32 if name is None else crc32(name.encode())  # noqa: S311 - no secret is made of it
+        return drawn < self._share
+
+
+class Logbook:
+    """The log of one worker: its queue and the thread that writes it."""
+
+    def __init__(self, folder: Path, *, worker: int = 0, age: float = AGE) -> None:
+        make_folder(folder)
+        self.folder = folder
+        self._age = age
+        self._name = f"{worker}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.logged = self.lost = 0  # rows that the thread wrote, or could not write
+        self.dropped = 0  # rows that the event loop found no room for
+        self._queue: deque[Entry] = deque()
+        self._put_rows = self._put_bytes = 0  # by the event loop
+        self._taken_rows = self._taken_bytes = 0  # by the thread
+        self._awake = self._closing = False
+        self._more = threading.Event()
+        self._files: dict[Recorder, LogFile] = {}
+        self._sealed: list[LogFile] = []
+        self._number = self._requests = 0
+        self._told_at = -QUIET
+        self._again_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="bimodal-prediction-log", daemon=True)
+        self._thread.start()
+
+    # -- on the event loop ------------------------------------------------------------------------------------------
+
+    def put(self, entry: Entry) -> bool:
+        """False where the queue is full."""
+        rows, size = entry[4], entry[5]
+        ahead = self._put_rows - self._taken_rows
+        if ahead and (ahead + rows > QUEUED_ROWS or self._put_bytes - self._taken_bytes + size > QUEUED_BYTES):
+            return False
+        self._put_rows += rows
+        self._put_bytes += size
+        self._queue.append(entry)
+        if not self._awake:
+            self._awake = True
+            self._more.set()
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return self._put_rows - self._taken_rows
+
+    def close(self) -> None:
+        """Write what there is, and publish all files. Blocks."""
+        self._closing = True
+        self._more.set()
+        self._thread.join()
+
+    # -- in the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._recover()
+        while not self._closing:
+            self._wait()
+            self._drain()
+            self._rotate()
+        self._drain()
+        self._rotate(all_of_them=True)
+        for each in self._sealed:
+            log.warning("a file of the prediction log could not be finished; the next start does it: %s", each.place)
+
+    def _wait(self) -> None:
+        """Until there are rows, and some time for them to be more; or a file is old enough."""
+        self._awake = False
+        if not self._queue:
+            ages = [each.began + self._age for each in self._files.values()]
+            due = min([*ages, *([self._again_at] if self._sealed else [])], default=None)
+            self._more.wait(None if due is None else max(0.0, due - time.monotonic()))
+        self._awake = True
+        self._more.clear()
+        if not self._closing:
+            time.sleep(LINGER)
+
+    def _drain(self) -> None:
+        while self._queue:
+            groups: dict[Any, list[Entry]] = {}
+            rows = 0
+            while self._queue and rows < PIECE:
+                entry = self._queue.popleft()
+                groups.setdefault(_kind(entry), []).append(entry)
+                rows += entry[4]
+                self._taken_rows += entry[4]
+                self._taken_bytes += entry[5]
+            for entries in groups.values():
+                self._write(entries)
+            time.sleep(PAUSE)
+
+    def _write(self, entries: list[Entry]) -> None:
+        """Append entries of one kind; what cannot be written is dropped."""
+        recorder, rows = entries[0][0], sum([entry[4] for entry in entries])
+        try:
+            file = self._file(recorder)
+            file.append(self._batch(recorder, entries))
+        except OSError as error:
+            self._lose(rows, error.strerror or type(error).__name__)
+            if not self._closing:
+                time.sleep(AGAIN)
+            return
+        except Exception as error:  # rows of which no column can be made: told without their values
+            self._lose(rows, f"{type(error).__name__} while its columns were made")
+            return
+        self.logged += rows
+        if file.rows >= FILE_ROWS or file.size >= FILE_BYTES:
+            self._seal(recorder)
+
+    def _lose(self, rows: int, reason: str) -> None:
+        self.lost += rows
+        self._warn(f"the prediction log cannot be written: {reason}")
+
+    def _warn(self, reason: str) -> None:
+        """One line a minute."""
+        now = time.monotonic()
+        if now - self._told_at >= QUIET:
+            self._told_at = now
+            log.warning("%s; it lacks %d rows so far", reason, self.lost + self.dropped)
+
+    def _file(self, recorder: Recorder) -> LogFile:
+        file = self._files.get(recorder)
+        if file is None:
+            self._number += 1
+            began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            place = self.folder / recorder.folder / f"{began}-{self._name}-{self._number}.parquet"
+            file = self._files[recorder] = LogFile(place, recorder.columns.schema)
+        return file
+
+    def _rotate(self, *, all_of_them: bool = False) -> None:
+        """Publish the files that are old enough, and those that could not be published."""
+        now = time.monotonic()
+        for recorder, file in list(self._files.items()):
+            if all_of_them or now - file.began >= self._age:
+                self._seal(recorder)
+        if self._sealed and (all_of_them or now >= self._again_at):
+            self._publish()
+
+    def _seal(self, recorder: Recorder) -> None:
+        file = self._files.pop(recorder)
+        self._sealed.append(file)
+        self._publish()
+
+    def _publish(self) -> None:
+        waiting, self._sealed = self._sealed, []
+        for each in waiting:
+            try:
+                each.publish()
+            except OSError as error:
+                self._sealed.append(each)
+                self._again_at = time.monotonic() + AGAIN
+                self._warn(f"a file of the prediction log cannot be finished: {error.strerror or type(error).__name__}")
+
+    def _recover(self) -> None:
+        """Publish what a process that was killed left behind."""
+        for stream, place, number in left(self.folder):
+            try:
+                rows = publish(stream, place)
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                log.warning("%s, which a killed process left, cannot be finished: %s", stream, reason)
+            else:
+                log.warning("a killed process left %d rows of the prediction log: %s", rows, place)
+            finally:
+                os.close(number)
+
+    # -- columns ----------------------------------------------------------------------------------------------------
+
+    def _batch(self, recorder: Recorder, entries: list[Entry]) -> pa.RecordBatch:
+        given = Rows.concat([_part(entry, entry[2].given) for entry in entries])
+        answer = Rows.concat([_part(entry, entry[2].answer) for entry in entries])
+        return recorder.columns.batch(given, answer, self._about(recorder, entries))
+
+    def _about(self, recorder: Recorder, entries: list[Entry]) -> dict[str, pa.Array]:
+        model, key = recorder.model, entries[0][2].works[0].key
+        works = [work for entry in entries for work in (entry[2].works if entry[3] is None else entry[3])]
+        counts = np.fromiter([work.count for work in works], np.int64, len(works))
+        total = int(counts.sum())
+        stamps = np.array([round(entry[1] * 1e6) for entry in entries], "datetime64[us]")
+        each = np.repeat(np.arange(len(works)), counts)  # the work of each row
+
+        def same(value: Any, kind: pa.DataType) -> pa.Array:
+            return pa.repeat(pa.scalar(value, kind), total)
+
+        ids, routes = self._ids(works), pa.array([work.door.route for work in works])
+        if total != len(works):
+            ids, routes = ids.take(pa.array(each)), routes.take(pa.array(each))
+        about = {
+            logged.TIME: pa.array(np.repeat(stamps, [entry[4] for entry in entries])).cast(pa.timestamp("us", "UTC")),
+            logged.REQUEST: ids,
+            logged.ROW: _numbers(works, counts, each),
+            logged.ROUTE: routes,
+            logged.OUTPUTS: same(joined(key[0]), pa.string()),
+            logged.THRESHOLD: same(key[1], pa.float64()),
+        }
+        told = {logged.MODEL: model.name, logged.VERSION: model.version, logged.DIGEST: model.digest}
+        about |= {name: same(value, pa.string()) for name, value in told.items()}
+        about[logged.RUNTIME] = same(model.runtime.name, pa.string())
+        kept = [origin.carried(work) for work in works]
+        if any(one is not None for one in kept):
+            texts = [text for work, one in zip(works, kept, strict=True) for text in (one or [None] * work.count)]
+            about[logged.KEPT] = pa.array(texts, pa.string())
+        return about
+
+    def _ids(self, works: list[Work]) -> pa.Array:
+        """The requests' ids; one is made where the caller gave none."""
+        ids = pa.array([origin.identity(work) for work in works], pa.string())
+        first = self._requests
+        self._requests += len(works)
+        if not ids.null_count:
+            return ids
+        made = pc.binary_join_element_wise(
+            self._name, pa.array(np.arange(first, self._requests)).cast(pa.string()), "-"
+        )
+        return pc.coalesce(ids, made)
+
+
+def _kind(entry: Entry) -> Any:
+    """Entries whose rows can stand in one table: of one model, for the same outputs, of the same columns."""
+    recorder, _, batch, _, _, _ = entry
+    columns = (
+        [(name, batch.given.array(name).shape[1:]) for name in batch.given] if recorder.model.signature.open else ()
+    )
+    return recorder, batch.works[0].key, tuple(columns), tuple(batch.given), tuple(batch.answer)
+
+
+def _part(entry: Entry, rows: Rows) -> Rows:
+    """The rows of the works that are kept."""
+    _, _, batch, works, _, _ = entry
+    if works is None:
+        return rows
+    kept = {id(work) for work in works}
+    mask = np.repeat([id(work) in kept for work in batch.works], [work.count for work in batch.works])
+    return rows.take(mask)
+
+
+def _numbers(works: list[Work], counts: Any, each: Any) -> pa.Array:
+    if any(type(work.request) is origin.Part for work in works):
+        return pa.array([number for work in works for number in origin.numbers(work)], pa.int32())
+    starts = np.cumsum(counts) - counts
+    return pa.array((np.arange(len(each)) - starts[each] + 1).astype(np.int32))
+
+
+# -- a worker's log --------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Makes the recorders of a worker's models. spec: folder, sample, age, without; `models`: those of them that a
+    model has of its own, by name; `alone`: whether one model is served.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], metrics: Metrics, worker: int) -> None:
+        self._spec = spec
+        self._worker = worker
+        self._books: dict[str, Logbook] = {}
+        for name, number in ((LOGGED, self._logged), (DROPPED, self._dropped)):
+            place = metrics.layout.counts[name,]
+            before = int(metrics.row[place])  # of the process that had the row before
+            metrics.watch(place, partial(_sum, before, number))
+
+    def _logged(self) -> int:
+        return sum([each.logged for each in self._books.values()])
+
+    def _dropped(self) -> int:
+        return sum([each.lost + each.dropped for each in self._books.values()])
+
+    def recorder(self, model: Model) -> Recorder | None:
+        """Of a model; None where it is not logged. Raises UsageError."""
+        told = {**self._spec, **self._spec["models"].get(model.name, {})}
+        if told["folder"] is None or told["sample"] <= 0:
+            return None
+        without = _known(told["without"], model, strict=self._spec["alone"])
+        book = self._book(told["folder"], told["age"])
+        return Recorder(book, model, sample=told["sample"], without=without)
+
+    def _book(self, folder: str, age: float) -> Logbook:
+        if folder not in self._books:
+            try:
+                self._books[folder] = Logbook(Path(folder), worker=self._worker, age=age)
+            except OSError as error:
+                raise UsageError(
+                    f"the folder of the prediction log, {folder}, cannot be made: {error.strerror}"
+                ) from None
+        return self._books[folder]
+
+    def close(self) -> None:
+        """Write what there is. Blocks."""
+        for each in self._books.values():
+            each.close()
+
+
+def _sum(before: int, number: Callable[[], int]) -> int:
+    return before + number()
+
+
+def _known(without: Sequence[str], model: Model, *, strict: bool) -> list[str]:
+    """The names of columns to leave out that this model has. strict: it must have them all."""
+    names = [each.name for each in (*model.signature.inputs, *model.signature.outputs)]
+    vector = model.signature.vector
+    if vector is not None and not model.signature.named:
+        names += [f"x{place}" for place in range(max(0, vector.shape[0]))]
+    for name in without:
+        if strict and name not in names:
+            near = nearest(name, names)
+            hint = f"did you mean {near!r}?" if near else "name a feature or an output of the model"
+            raise UsageError(f"prediction_log_without: {model.name} has no column {name!r}; {hint}")
+    return [name for name in without if name in names]
