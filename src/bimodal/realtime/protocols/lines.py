@@ -68,14 +68,14 @@ class LinesDoor:
     def stream(self, request: Request, writer: Writer) -> Intake | None:
         """The taker of a stream, or None where the whole request is to be refused."""
         try:
-            return Lines(self, choice.of_query(request.query), writer)
+            return Lines(self, request, writer)
         except BimodalError:
             return None
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         """A body that came as a whole."""
         try:
-            lines = Lines(self, choice.of_query(request.query), Whole(respond))
+            lines = Lines(self, request, Whole(respond))
         except BimodalError as error:
             self.served.refuse(self.route, request, respond, error)
             return None
