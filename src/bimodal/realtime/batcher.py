@@ -3,7 +3,8 @@
 What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
 end of that turn, or at once where the wire knows that nothing else can come in it. A model that must not run on the
 loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
-largest batch within the latency goal and leave nobody in it without an answer by its deadline: a request that would
+largest batch within the latency goal (one that runs on the loop has `PROMPT` of each turn, then its requests wait as
+those of the others do, so that a turn stays short and a queue has its bound) and leave nobody in it without an answer by its deadline: a request that would
 outlast that of another waits for the next call, one that would outlast its own is told so and not predicted, unless no
 other waits (what a call costs is learned from calls). A model that answers in pieces: see `joining.py`.
 
@@ -24,7 +25,7 @@ from copy import copy
 from math import inf
 from time import monotonic
 
-from bimodal.errors import DeadlineExceeded, ModelCrashed, Overloaded, Unavailable
+from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelHung, Overloaded, Unavailable
 from bimodal.model import Model
 from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import TARGET, Admission, Cost
@@ -32,6 +33,7 @@ from bimodal.realtime.joining import Joining
 from bimodal.realtime.work import RANK, Batch, Door, Key, Work, check_balance
 from bimodal.rows import Rows
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.quarantine import Quarantine
 
 __all__ = ["MOST", "PATIENCE", "PROMPT", "RANK", "Batch", "Batcher", "Door", "Key", "Work"]
 
@@ -40,6 +42,7 @@ log = logging.getLogger("bimodal.realtime")
 PROMPT = 0.005  # seconds: a call expected to take longer does not run on the event loop
 MOST = 10_000  # rows of one call, but for a single request with more
 HUNG = 1.0  # seconds after the last deadline of a call until its process is replaced
+BRIEF = PROMPT / 10  # seconds: what takes less on the loop holds up nobody
 SLACK = 1.25  # times what a call is expected to take, where a deadline is near: calls vary
 STEP = 0.005  # seconds between two looks at the deadlines of those that wait
 LARGE = 256  # rows of a request that are not gathered twice
@@ -62,10 +65,12 @@ class Batcher:
         self.stopped = False
         self.waiting_rows = 0
         self._settle = settle
+        self._quarantine = Quarantine()
         self._most = most
         self._turn: dict[Key, list[Work]] = {}
         self._turn_rows = 0
         self._full = self._fits()
+        self._spent = 0.0  # seconds of this turn that the model has had
         self._waiting: dict[tuple[int, Key], deque[Work]] = {}  # by rank and key
         self._running: asyncio.Task[None] | None = None
         self._run: Sequence[Work] = ()
@@ -151,11 +156,28 @@ class Batcher:
             if self.model.streams:
                 for work in alive:
                     self._joining.join(key, work)
-            elif alive and inline and self.cost.seconds(sum([work.count for work in alive])) <= PROMPT:
+            elif alive and inline and self._is_prompt(sum([work.count for work in alive])):
                 self._predict(key, alive)
             elif alive:
                 self._enqueue(key, alive)
         self._full = self._fits()
+
+    def _is_prompt(self, rows: int) -> bool:
+        """Whether they are predicted on the loop, now. A model that has had its part of this turn, or for which others
+        wait already, shall neither keep the loop from its other callers nor serve the latest first.
+        """
+        seconds = self.cost.seconds(rows)
+        if seconds <= BRIEF:
+            return self._spent < PROMPT
+        return self._spent + seconds <= PROMPT and not self.waiting_rows
+
+    def _spend(self, seconds: float) -> None:
+        if not self._spent:
+            asyncio.get_running_loop().call_soon(self._rest)
+        self._spent += seconds
+
+    def _rest(self) -> None:
+        self._spent = 0.0
 
     def _renew(self) -> None:
         """The model was switched to another runtime: its calls cost something else."""
@@ -232,17 +254,29 @@ class Batcher:
             answer = self.model.run(rows, key[0], threshold=key[1])
             check_balance(answer, rows)
         except Exception as error:
-            for part, its_rows in self._parts(works, rows, error):
+            for part, its_rows in self._parts(key, works, rows, error):
                 self._run_inline(key, *self._still(part, its_rows))
             return
-        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True, check=self.check))
+        seconds = monotonic() - began
+        if seconds > BRIEF:
+            self._spend(seconds)
+        self.done(Batch(works, rows, answer, began, seconds, inline=True, check=self.check))
 
-    def _parts(self, works: Sequence[Work], rows: Rows, error: Exception) -> list[tuple[Sequence[Work], Rows]]:
-        """What is tried again after a failure: the halves; after a crash each work alone. A lone work has failed."""
-        if len(works) == 1:
-            self.fail(works[0], error)
-            return []
+    def _parts(
+        self, key: Key, works: Sequence[Work], rows: Rows, error: Exception, *, again: bool = True
+    ) -> list[tuple[Sequence[Work], Rows]]:
+        """What is tried again after a failure: the halves; after a crash each work alone, a lone one once more, since
+        something else may have killed the process. again: they were tried before. A lone work has failed then.
+        """
         crashed = isinstance(error, ModelCrashed)
+        if len(works) == 1 and crashed and not isinstance(error, ModelHung) and not again:
+            return [(works, rows)]
+        if len(works) == 1 or isinstance(error, Unavailable):  # where no process takes over, none does for a part
+            for work in works:
+                self.fail(work, error)
+            if isinstance(error, ModelCrashed) and not isinstance(error, ModelHung):
+                self._quarantine.remember(key, rows, error)
+            return []
         step = 1 if crashed else (len(works) + 1) // 2
         parts, at = [], 0
         for start in range(0, len(works), step):
@@ -355,7 +389,17 @@ class Batcher:
                 rows, until = rows + work.count, min(until, work.deadline)
         return True
 
-    async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
+    def _let_in(self, key: Key, works: Sequence[Work], rows: Rows) -> tuple[Sequence[Work], Rows]:
+        """Less those whose rows killed a process lately: they are told so at once."""
+        kept, rows, known = self._quarantine.sift(key, works, rows)
+        for work, error in known:
+            self.fail(work, error)
+        return kept, rows
+
+    async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows, *, again: bool = False) -> None:
+        """again: a process died of these works, with others or alone."""
+        if self._quarantine.holds:
+            works, rows = self._let_in(key, works, rows)
         if not works:
             return
         began, check = monotonic(), self.check
@@ -371,8 +415,9 @@ class Batcher:
             seconds = monotonic() - began
             if isinstance(error, ModelCrashed) and seconds > self.cost.seconds(rows.count):
                 self.cost.learn(rows.count, seconds)  # it would have taken longer still: the next shall have fewer rows
-            for part, its_rows in self._parts(works, rows, error):
-                await self._run_beside(key, *self._still(part, its_rows))
+            crashed = isinstance(error, ModelCrashed)
+            for part, its_rows in self._parts(key, works, rows, error, again=again):
+                await self._run_beside(key, *self._still(part, its_rows), again=crashed)
             return
         self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check))
 
