@@ -241,6 +241,18 @@ class ModelHung(ModelCrashed):
     code = "model_hung"
 
 
+class Unauthenticated(BimodalError):
+    """The server asks for an API key, and the caller gave none that it knows."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(BimodalError):
+    """The caller's key lacks a scope; or the request comes by another name of the server, or from a foreign page."""
+
+    code = "forbidden"
+
+
 class NotFound(BimodalError):
     """No such route, version or run."""
 

@@ -121,7 +121,7 @@ async def _asked(grpc: Any, model: Model, count: int, requests: Sequence[Any], t
     wired = wiring.wire([Lent(model)], limits, queue_target=PATIENCE)
     answers: list[Any] = []
     with _listening() as listening:
-        listener = Listener(wired.app, limits, wired.methods)
+        listener = Listener(wired.app, limits, wired.methods, wired.guard)
         await listener.start(listening)
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{listening.getsockname()[1]}", UNBOUNDED) as channel:

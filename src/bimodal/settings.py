@@ -133,18 +133,6 @@ SERVE = (
     ),
     Setting("grpc_port", int, None, "A second port, for callers who want gRPC on one of its own; it answers on both."),
     Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
-    RUNTIME,
-    Setting(
-        "outputs", names, None, "Outputs that are answered when a request names none, such as prediction,probability."
-    ),
-    Setting("threshold", float, None, "Probability from which on the second of two classes is predicted."),
-    Setting("cors", names, (), "Origins whose pages may call the server, such as https://shop.example."),
-    Setting(
-        "predict_route",
-        str,
-        None,
-        "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
-        also=("AIP_PREDICT_ROUTE",),
     Setting("tls_cert", str, None, "The server's certificate (PEM, with those that sign it): HTTPS, and gRPC over TLS."),
     Setting("tls_key", str, None, "Its private key (PEM), unless that stands in the file of the certificate."),
     Setting(
@@ -154,6 +142,30 @@ SERVE = (
         "Authorities (PEM) that sign the certificates of callers: every caller must then show one (mTLS).",
     ),
     Setting("tls_password", str, None, "Where the password of an encrypted key stands: env:NAME or file:PATH."),
+    RUNTIME,
+    Setting(
+        "outputs", names, None, "Outputs that are answered when a request names none, such as prediction,probability."
+    ),
+    Setting("threshold", float, None, "Probability from which on the second of two classes is predicted."),
+    Setting("cors", names, (), "Origins whose pages may call the server, such as https://shop.example."),
+    Setting(
+        "keys",
+        str,
+        None,
+        "The file of the keys that callers need one of (default: bimodal-keys.json beside bimodal.toml, or here).",
+    ),
+    Setting(
+        "hosts",
+        names,
+        (),
+        "Names that the server is reached by, beside its address, such as models.shop.example or *.shop.example.",
+    ),
+    Setting(
+        "predict_route",
+        str,
+        None,
+        "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
+        also=("AIP_PREDICT_ROUTE",),
     ),
     Setting(
         "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from bimodal.errors import PortTaken, UsageError
-from bimodal.realtime.server import Server, is_loopback, listen
+from bimodal.realtime.hosts import is_loopback
+from bimodal.realtime.server import Server, listen
 from tests.ports import free_port
 from tests.realtime.wire import Client
 

@@ -29,6 +29,7 @@ HELP = """One trained model, predicted in batch or served in real time, with one
     bimodal runs list                                   the batch runs so far
     bimodal up                                          the models and the jobs of a bimodal.toml, served and run
     bimodal jobs list                                   its jobs: when each is due, and how its latest run ended
+    bimodal keys add shop                               an API key: the server then asks its callers for one
     bimodal init my_model.pkl                           a bimodal.toml for it; bimodal config verify checks one
 """
 
@@ -38,7 +39,7 @@ FAILED, USAGE, REJECTS, INTERRUPTED = 1, 2, 3, 130
 
 COMMANDS = (
     "predict", "serve", "inspect", "pack", "verify", "compare", "advise", "runs", "jobs", "up", "config",
-    "demo", "init",
+    "keys", "demo", "init",
 )  # fmt: skip
 
 

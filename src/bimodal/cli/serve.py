@@ -40,9 +40,15 @@ def serve(
     port: Annotated[int | None, option(SETTINGS["port"])] = None,
     grpc_port: Annotated[int | None, option(SETTINGS["grpc_port"])] = None,
     workers: Annotated[int | None, option(SETTINGS["workers"])] = None,
+    tls_cert: Annotated[str | None, option(SETTINGS["tls_cert"])] = None,
+    tls_key: Annotated[str | None, option(SETTINGS["tls_key"])] = None,
+    tls_client_ca: Annotated[str | None, option(SETTINGS["tls_client_ca"])] = None,
+    tls_password: Annotated[str | None, option(SETTINGS["tls_password"])] = None,
     outputs: Annotated[Any, option(SETTINGS["outputs"])] = None,
     threshold: Annotated[float | None, option(SETTINGS["threshold"])] = None,
     cors: Annotated[Any, option(SETTINGS["cors"])] = None,
+    keys: Annotated[str | None, option(SETTINGS["keys"])] = None,
+    hosts: Annotated[Any, option(SETTINGS["hosts"])] = None,
     code: Code = None,
     sample: Sample = None,
     features: Features = None,
@@ -59,6 +65,10 @@ def serve(
     repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
+    prediction_log: Annotated[str | None, option(SETTINGS["prediction_log"])] = None,
+    prediction_log_sample: Annotated[float | None, option(SETTINGS["prediction_log_sample"])] = None,
+    prediction_log_without: Annotated[Any, option(SETTINGS["prediction_log_without"])] = None,
+    prediction_log_age: Annotated[float | None, option(SETTINGS["prediction_log_age"])] = None,
     predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
     health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
@@ -76,6 +86,8 @@ def serve(
         "runtime": runtime,
         "threshold": threshold,
         "cors": cors,
+        "keys": keys,
+        "hosts": hosts,
         "predict_route": predict_route,
         "health_route": health_route,
         "queue_target": queue_target,
@@ -101,15 +113,28 @@ def serve(
         return
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
+    logging.getLogger("bimodal.tls").setLevel(logging.INFO)  # certificates that are renewed
     options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
+    options |= {
+        "prediction_log": prediction_log,
+        "prediction_log_sample": prediction_log_sample,
+        "prediction_log_without": prediction_log_without,
+        "prediction_log_age": prediction_log_age,
+    }
+    options |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca, "tls_password": tls_password}
     server = serving.serve(*(models or ()), **loading, **options)
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
         print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
         print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
         body = server.example()  # none where nobody knows what its rows look like
-        does = f"curl {server.url}/predict -d '{body}'" if body else f"POST {server.url}/predict: see {server.url}/docs"
+        where = f"{server.url}/predict"
+        does = f"{server.curl} {where} -d '{body}'" if body else f"POST {where}: see {server.url}/docs"
         print(f"  predict  {does}", flush=True)
-        print(f"  grpc     {server.grpc}", flush=True)
+        print(f"  grpc     {server.grpc}{' (TLS)' if server.secure else ''}", flush=True)
+        if server.mutual:
+            print("  mTLS     callers show a certificate: curl --cert FILE --key FILE, Client(cert=…)", flush=True)
+        if server.keys is not None:
+            print(f"  keys     {server.keys}: curl -H 'Authorization: Bearer KEY', Client(key=KEY)", flush=True)
         server.wait()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,8 @@ def up(
     port: Annotated[int | None, option(SETTINGS["port"])] = None,
     grpc_port: Annotated[int | None, option(SETTINGS["grpc_port"])] = None,
     workers: Annotated[int | None, option(SETTINGS["workers"])] = None,
+    keys: Annotated[str | None, option(SETTINGS["keys"])] = None,
+    hosts: Annotated[Any, option(SETTINGS["hosts"])] = None,
     at_once: Annotated[int, typer.Option("--at-once", help="Runs of jobs side by side.")] = 1,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
@@ -45,7 +47,7 @@ def up(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("bimodal.repository").setLevel(logging.INFO)
     logging.getLogger("bimodal.jobs").setLevel(logging.INFO)  # runs that have succeeded, models that were replaced
-    told = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}
+    told = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers, "keys": keys, "hosts": hosts}
     given = {name: value for name, value in told.items() if value is not None}
     running = Up(read(find(config)), Choice(only, insecure, at_once, given))
     with suppress(KeyboardInterrupt):  # a signal that comes before it waits for one ends it alike

@@ -22,6 +22,7 @@ from bimodal.errors import ConfigError, UsageError
 
 NAME = "bimodal.toml"
 VARIABLE = "BIMODAL_CONFIG"
+PLACES = ("repository", "keys", "tls_cert", "tls_key", "tls_client_ca", "prediction_log")  # settings of [server] that are paths
 SECTIONS = ("state", "server", "models", "jobs")
 CALLED = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*" + kinds.END  # a model or a job: its name stands in URLs and file names
 PLACE = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")
@@ -225,7 +226,7 @@ def _rooted(config: Config) -> Config:
 
     models = {name: _rooted_model(each, place) for name, each in config.models.items()}
     jobs = {name: _rooted_job(each, place) for name, each in config.jobs.items()}
-    server = {name: place(value) if name == "repository" else value for name, value in config.server.items()}
+    server = {name: place(value) if name in PLACES else value for name, value in config.server.items()}
     return replace(config, state=place(config.state), models=models, jobs=jobs, server=server)
 
 
@@ -238,6 +239,7 @@ def _rooted_model(model: ModelTable, place: Place) -> ModelTable:
         path=place(model.path),
         code=tuple(place(each) for each in model.code),
         sample=None if model.sample is None else place(model.sample),
+        prediction_log=None if model.prediction_log is None else place(model.prediction_log),
         store=None if model.store is None else _rooted_store(model.store, place),
     )
 

@@ -11,8 +11,8 @@ import msgspec
 from bimodal.errors import BimodalError, MethodNotAllowed, NotFound
 from bimodal.field import nearest
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
-from bimodal.realtime.exposition import OPEN, PLAIN, wants_open
 from bimodal.realtime.failure import failure, status
+from bimodal.realtime.exposition import OPEN, PLAIN, wants_open
 from bimodal.realtime.metrics import Metrics
 
 Cancel = Callable[[], None]
@@ -164,7 +164,8 @@ class Cors:
                 (b"access-control-allow-methods", ", ".join(methods).encode()),
                 (
                     b"access-control-allow-headers",
-                    b"content-type, x-request-id, x-request-timeout-ms, inference-header-content-length",
+                    b"authorization, content-type, x-api-key, x-request-id, x-request-timeout-ms, "
+                    b"inference-header-content-length",
                 ),
                 (b"access-control-max-age", b"600"),
             ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -36,6 +37,7 @@ class Head:
     request_id: bytes | None  # the caller's, where it is sane
     plain: bool  # the answer needs nothing but its content: no HEAD, no close, no request id, no HTTP/1.0
     whole: bool = False  # the app was asked, and does not take the body in pieces
+    verdict: Any = None  # the guard's, once it was asked
 
 
 class _Fields:

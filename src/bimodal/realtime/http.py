@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable
 from socket import socket
@@ -22,8 +23,10 @@ from time import monotonic
 from typing import cast
 
 from bimodal.realtime.calls import Methods
-from bimodal.realtime.exchange import App, Request
+from bimodal.realtime.door import Door
+from bimodal.realtime.exchange import App, Request, Response
 from bimodal.realtime.grpc import NoMethods
+from bimodal.realtime.guard import Guard
 from bimodal.realtime.head import Head, Rests, check_start, long_head, parse
 from bimodal.realtime.http2.frames import PREFACE
 from bimodal.realtime.http2.link import Link, Links, cut
@@ -47,15 +50,17 @@ _IDLE, _HEAD, _BODY, _CLOSING = range(4)  # phases of a Connection
 class Listener:
     """The HTTP server of one process: an app, its limits, its connections, and what they share."""
 
-    def __init__(self, app: App, limits: Limits, methods: Methods | None = None) -> None:
-        """methods: of the gRPC services."""
+    def __init__(self, app: App, limits: Limits, methods: Methods | None = None, guard: Guard | None = None) -> None:
+        """methods: of the gRPC services. guard: asked before them and the app; None lets everybody in."""
         self.app = app
+        self.guard = guard
         self.methods: Methods = methods or NoMethods()
         self.limits = limits
         self.rendering = Rendering()
         self.heads: dict[bytes, Head] = {}  # those already seen
         self._rests = Rests()
-        self.connections: set[Connection | Link] = set()
+        self.connections: set[Connection | Door | Link] = set()
+        self.tls: SSLContext | None = None  # of the connections that come from now on; None: they are in clear text
         self.draining = False
         self.bodies = 0  # bytes of unfinished bodies, of all connections
         shortest = min(limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.deadline)
@@ -65,11 +70,20 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, *listening: socket, tls: SSLContext | None = None) -> None:
-        """Accept connections on bound sockets, which stay the caller's: they are duplicated. tls: for all of them."""
+        """Accept connections on bound sockets, which stay the caller's: they are duplicated. tls: for all of them;
+        `self.tls` can be replaced by another one later."""
         loop = asyncio.get_running_loop()
+        self.tls = tls
+
+        def connection() -> Connection:
+            return Connection(self, loop)
+
+        def door() -> Door:
+            return Door(self, loop, connection)
+
         for each in listening:
             server = await loop.create_server(
-                lambda: Connection(self, loop), sock=each.dup(), backlog=self.limits.backlog, ssl=tls
+                connection if tls is None else door, sock=each.dup(), backlog=self.limits.backlog
             )
             self._servers.append(server)
         self._timer = loop.call_later(self.pace, self._sweep, loop)
@@ -130,6 +144,8 @@ class Listener:
 
     def _check(self) -> None:
         self.rendering.set_date()
+        if self.guard is not None:
+            self.guard.look()
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
@@ -145,6 +161,7 @@ class Connection(asyncio.Protocol):
         self.queue: deque[Exchange] = deque()  # requests in flight, oldest first
         self._loop = loop
         self._app = listener.app
+        self._guard = listener.guard
         self._limits = listener.limits
         self._heads = listener.heads
         self._take: Callable[[bytes], bytes] = self._take_first  # takes its part of what arrives, returns the rest
@@ -160,6 +177,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # the app wants no more of the body for now
         self._waiters: list[asyncio.Future[None]] = []
         self.body: Body | None = None  # the one that is arriving
+        self._cut = False  # the rest of a body is left unread
 
     # What the transport calls
 
@@ -249,6 +267,14 @@ class Connection(asyncio.Protocol):
         self.queue.append(exchange)
         request = Request(head.method, head.path, head.query, head.headers, b"", received)
         length = head.length
+        guard = self._guard
+        if guard is not None:
+            verdict = head.verdict
+            if verdict is None or verdict.generation != guard.generation or received >= verdict.until:
+                verdict = head.verdict = guard.request(head.method, head.path, head.headers)
+            if verdict.error is not None:
+                response = guard.refusal(verdict.error, head.path, head.headers)
+                return self._turn_away(exchange, response, data, end + length if length >= 0 else sys.maxsize)
         intake = exchange.ask(self._app, request)
         if length > self._limits.body_bytes and intake is None:
             return self._refuse_body(exchange, long_body(self._limits.body_bytes))
@@ -262,6 +288,17 @@ class Connection(asyncio.Protocol):
             request.body = data[end:stop]
         request.alone = self._is_alone()
         exchange.call(self._app, request)
+        return data[stop:]
+
+    def _turn_away(self, exchange: Exchange, response: Response, data: bytes, stop: int) -> bytes:
+        """Answer in place of the app. A body that is not here yet is not waited for: the connection ends."""
+        if stop > len(data):
+            exchange.closes = True
+        self._more = stop < len(data)
+        if exchange.closes:
+            self.end_requests()
+            data = b""
+        exchange(response)
         return data[stop:]
 
     def _hold_head(self, data: bytes) -> bytes:
@@ -295,7 +332,7 @@ class Connection(asyncio.Protocol):
 
     def _leave_unread(self, exchange: Exchange) -> bytes:
         """The app has answered without waiting for the body: nothing can follow on this connection."""
-        exchange.closes = True
+        exchange.closes = self._cut = True
         self.end_requests()
         if exchange not in self.queue:
             self._finish()
@@ -376,6 +413,7 @@ class Connection(asyncio.Protocol):
 
     def end_requests(self) -> None:
         """Read no further requests, nor the rest of a body."""
+        self._cut |= self.body is not None
         self._leave_body()
         self._phase = _IDLE
         self._take = self._discard
@@ -424,7 +462,16 @@ class Connection(asyncio.Protocol):
             self._stalled = False
             self._unsent = self._transport.get_write_buffer_size()
             self._set_reading()
+            self._end_sending()
+
+    def _end_sending(self) -> None:
+        """TLS cannot close one side: a caller amid a body that nobody reads is given a moment to find its answer."""
+        if self._transport.can_write_eof():
             self._transport.write_eof()
+        elif self._cut:
+            self._loop.call_later(UNREAD, self._transport.close)
+        else:
+            self._transport.close()
 
     def _drop_requests(self) -> None:
         self._leave_body()

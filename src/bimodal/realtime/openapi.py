@@ -15,6 +15,7 @@ from bimodal.realtime.failure import STATUS
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.protocols import generate
 from bimodal.realtime.protocols.rows import plain
+from bimodal.realtime.scopes import OPEN, Scopes
 from bimodal.realtime.service import Served
 from bimodal.signature import Signature
 
@@ -28,6 +29,10 @@ REASONS = {
     500: "The model failed on these rows.",
     503: "The server is shutting down; try again.",
     504: "The deadline passed.",
+}
+REFUSED = {
+    401: "No API key was sent, or none that is live.",
+    403: "The API key lacks the scope, or the request names another host or comes from a foreign page.",
 }
 NUMBERS = {**dict.fromkeys(FLOATS, "number"), **dict.fromkeys(INTEGERS, "integer")}
 
@@ -66,6 +71,26 @@ def document(served: Sequence[Served], limits: Limits, more: Mapping[str, Any]) 
         "paths": paths | dict(more),
         "components": {"schemas": schemas},
     }
+
+
+def guarded(told: Json) -> Json:
+    """The document of a server that asks for keys."""
+    scopes = Scopes()
+    for path, methods in told["paths"].items():
+        for method, operation in methods.items():
+            needed = scopes.of(method.upper(), path)
+            if needed == OPEN:
+                operation["security"] = []
+                continue
+            operation["responses"] |= _failures(REFUSED)
+            operation["description"] = f"{operation.get('description', '')} Needs the scope `{needed}`.".lstrip()
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `bimodal keys add NAME` makes one."},
+        "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same, in this header."},
+    }
+    told["components"]["securitySchemes"] = schemes
+    told["security"] = [{"bearer": []}, {"header": []}]
+    return told
 
 
 def summary(served: Served) -> Json:
@@ -263,13 +288,13 @@ def _headers() -> Json:
 
 
 def failures(statuses: Sequence[int] = tuple(REASONS)) -> Json:
-    error = {"schema": {"$ref": "#/components/schemas/Error"}}
     known = {number for _, number in STATUS}
-    return {
-        str(number): {"description": REASONS[number], "content": {JSON: error}}
-        for number in statuses
-        if number in known
-    }
+    return _failures({number: REASONS[number] for number in statuses if number in known})
+
+
+def _failures(reasons: Mapping[int, str]) -> Json:
+    error = {"schema": {"$ref": "#/components/schemas/Error"}}
+    return {str(number): {"description": told, "content": {JSON: error}} for number, told in reasons.items()}
 
 
 def _csv(signature: Signature) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import ipaddress
 import json
+import logging
+import shlex
 import signal
 import socket
 import sys
@@ -17,9 +18,14 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from bimodal.errors import PortTaken, UsageError
+from bimodal.formats.library import library
+from bimodal.realtime.activation import Inherited, notify
+from bimodal.realtime.entrance import Entrance
 from bimodal.realtime.keeper import Keeper
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.workers import Workers
+
+log = logging.getLogger("bimodal.tls")
 
 _NEAR = 100  # ports looked at for a free one
 
@@ -28,7 +34,8 @@ class Server:
     """Serves from worker processes, from the moment it is made until `close`.
 
     `spec` is a plain dict: what `bimodal.realtime.wiring.build` makes the app of in each worker. Port 0 takes a free
-    one; grpc_port: one more, with the same behaviour. Raises PortTaken, UsageError for an address that the world can
+    one; grpc_port: one more, with the same behaviour. Where sockets were handed over (`activation`), it serves on those
+    instead. Raises PortTaken, UsageError for an address that the world can
     reach (unless `insecure`), and the error that keeps a worker from starting (a model that cannot be loaded, …).
     holds: what must live as long as the server does.
     """
@@ -48,16 +55,27 @@ class Server:
     ) -> None:
         if workers < 1:
             raise UsageError("workers must be at least 1")
-        check_host(host, insecure=insecure)
+        self._tls: Any = None
+        if spec.get("tls") is not None:
+            tls = library("bimodal.realtime.tls")  # only now: a server without it starts sooner
+            self._tls = tls.Certificate(tls.Files(**spec["tls"]))
+        inherited = Inherited.take()
+        host = host if inherited is None else inherited.host
+        keys = (spec.get("guard") or {}).get("keys")
+        self._entrance = Entrance(host, keys, secure=self.secure, mutual=self.mutual, insecure=insecure)
+        self._entrance.check()
         self._named = tuple(str(each["name"]) for each in spec.get("models", ()))
         self._holds = holds
         limits = limits or Limits()
-        ports = [port] if grpc_port is None else [port, grpc_port]
-        sockets = listen_all(host, ports, workers, limits.backlog)
+        if inherited is None:
+            ports = [port] if grpc_port is None else [port, grpc_port]
+            sockets = listen_all(host, ports, workers, limits.backlog)
+        else:
+            sockets = inherited.deal(workers)
         self.host = host
         self.port: int = sockets[0][0].getsockname()[1]
         self.grpc_port: int = sockets[0][-1].getsockname()[1]
-        self._workers = Workers(sockets, spec, limits, grace=grace)
+        self._workers = Workers(sockets, self._guarded(spec), limits, grace=grace)
         self._closing = threading.Lock()
         told = spec.get("repository")
         self._keeper = None if told is None else Keeper(told, self._workers, self._named)
@@ -69,6 +87,11 @@ class Server:
             self._workers.stop(0)
             raise
         atexit.register(self.close)
+        notify("READY=1")
+        for told in () if self._tls is None else self._tls.warnings(host):
+            log.warning("%s", told)
+        for told in self._entrance.warnings():
+            logging.getLogger("bimodal.realtime").warning("%s", told)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -78,16 +101,45 @@ class Server:
     @property
     def url(self) -> str:
         """Where it answers, without a slash at the end."""
-        return f"http://{self._reached}:{self.port}"
+        return f"http{'s' if self.secure else ''}://{self._reached}:{self.port}"
+
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._tls is not None
+
+    @property
+    def mutual(self) -> bool:
+        """Whether callers must show a certificate."""
+        return self._tls is not None and bool(self._tls.mutual)
+
+    @property
+    def keys(self) -> str | None:
+        """The file of the keys that callers need one of; None where they need none."""
+        return self._entrance.keys
+
+    def _guarded(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The spec, with all that a worker's guard goes by."""
+        names = [] if self._tls is None else self._tls.names
+        return {**spec, "guard": self._entrance.guard(spec.get("guard") or {}, names)}
+
+    @property
+    def curl(self) -> str:
+        """The command that asks it, with the certificate to trust where this system does not know who signed it."""
+        known = self._tls is None or self._tls.is_known()
+        return "curl" if known else f"curl --cacert {shlex.quote(self._tls.path)}"
 
     @property
     def grpc(self) -> str:
-        """Where it answers gRPC, as `grpc.insecure_channel` takes it: on a port of its own, or on that of HTTP."""
+        """Where it answers gRPC, as `grpc.insecure_channel` takes it (with TLS `grpc.secure_channel`): on a port of
+        its own, or on that of HTTP.
+        """
         return f"{self._reached}:{self.grpc_port}"
 
     @property
     def _reached(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        host = host if self._tls is None else self._tls.host(host)
         return f"[{host}]" if ":" in host else host
 
     @property
@@ -102,9 +154,14 @@ class Server:
 
     def example(self) -> str | None:
         """The body of a request to /predict that works, made from the model's signature; None where it has none."""
-        from http.client import HTTPConnection  # of use once the workers run; they shall not wait for it
+        from http.client import HTTPConnection, HTTPSConnection  # once the workers run; they shall not wait for it
 
-        connection = HTTPConnection(urlsplit(self.url).hostname or self.host, self.port, timeout=10)
+        if self.mutual or self.keys is not None:
+            return None  # it asks for a certificate, or a key, that nobody has given to this process
+        place = urlsplit(self.url).hostname or self.host
+        connection: HTTPConnection = HTTPConnection(place, self.port, timeout=10)
+        if self._tls is not None:
+            connection = HTTPSConnection(place, self.port, timeout=10, context=self._tls.caller())
         connection.request("GET", "/openapi.json")
         told = json.load(connection.getresponse())
         connection.close()
@@ -131,8 +188,9 @@ class Server:
 
     def refresh(self) -> None:
         """Serve what has changed in the repository, soon; what cannot be served is told in the log and in the index.
-        Does nothing where there is no repository.
+        A changed certificate is used from now on.
         """
+        self._workers.hang_up()
         if self._keeper is not None:
             self._keeper.refresh()
 
@@ -141,11 +199,12 @@ class Server:
         ready, and no request is refused. Counters are kept where `spec["workers"]`, here and before, is twice their
         number. Raises what keeps the new ones from starting; the old ones go on then.
         """
-        self._workers.replace(spec)
+        self._workers.replace(self._guarded(spec))
         self._holds = holds or self._holds
 
     def close(self, grace: float | None = None) -> None:
         """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
+        notify("STOPPING=1")
         with self._closing:
             if self._keeper is not None:
                 self._keeper.close()
@@ -154,6 +213,7 @@ class Server:
 
     def _drain_under(self, signals: _Signals) -> None:
         """Drain in a thread, so that a second signal is noticed."""
+        notify("STOPPING=1")
         threading.Thread(target=self._workers.stop, daemon=True).start()
         while not self._workers.wait(0.05):
             if signals.count > 1:
@@ -193,23 +253,6 @@ class _Signals:
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         self.reload = True
-
-
-def check_host(host: str, *, insecure: bool) -> None:
-    """Refuse an address beyond this machine, which anybody could use: there is no key to ask for yet."""
-    if not insecure and not is_loopback(host):
-        raise UsageError(
-            f"host {host} can be reached from other machines, and anybody there could use the models: "
-            "stay on 127.0.0.1, or add --insecure if the network is trusted"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:

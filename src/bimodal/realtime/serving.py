@@ -11,12 +11,15 @@ from typing import Any
 from bimodal import config, settings
 from bimodal.config import Config, ModelTable, StoreTable
 from bimodal.errors import UsageError
+from bimodal.formats.library import library
+from bimodal.keys import beside as keys_beside
 from bimodal.location import Location, PrivateFolder
 from bimodal.realtime import repository as repositories
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
 SETTINGS = settings.table(settings.SERVE)
+RECORDED = ("prediction_log", "prediction_log_sample", "prediction_log_without")  # that a model may have of its own
 LIMITS = {  # settings that are limits of a worker
     "deadline": "deadline",
     "body_limit": "body_bytes",
@@ -34,9 +37,15 @@ def serve(
     port: int | None = None,
     grpc_port: int | None = None,
     workers: int | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+    tls_client_ca: str | Path | None = None,
+    tls_password: str | None = None,
     outputs: Sequence[str] | None = None,
     threshold: float | None = None,
     cors: Sequence[str] | None = None,
+    keys: str | Path | None = None,
+    hosts: Sequence[str] | None = None,
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
@@ -48,6 +57,10 @@ def serve(
     repository_control: str | None = None,
     repository_versions: int | None = None,
     stores: Mapping[str, Mapping[str, Any]] | None = None,
+    prediction_log: str | Path | None = None,
+    prediction_log_sample: float | None = None,
+    prediction_log_without: Sequence[str] | None = None,
+    prediction_log_age: float | None = None,
     **limits: Any,
 ) -> Server:
     """Serve models over HTTP and gRPC from worker processes; returns when the first request can be answered.
@@ -55,10 +68,14 @@ def serve(
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
     models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names one to be
     served beside other models). port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of
-    its own; both answer both. outputs: what is answered when a request names none. limits: deadline, header_timeout,
-    body_timeout, idle_timeout (seconds), body_limit (bytes), row_limit. What is not given comes from the environment
+    its own; both answer both. tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates;
+    tls_password: where that of the key stands, env:NAME or file:PATH. keys: the file of those that callers need one
+    of (`bimodal.keys`); "" for none. hosts: names that the server is reached by, beside its address. outputs: what
+    is answered when a request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds),
+    body_limit (bytes), body_rate (bytes a second), row_limit. What is not given comes from the environment
     (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have a prediction store, by
-    name, what `store` gives; those of a bimodal.toml are there already.
+    name, what `store` gives; those of a bimodal.toml are there already. prediction_log: a folder that keeps what was
+    predicted, of a share of the requests (prediction_log_sample), without some columns (prediction_log_without).
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
@@ -71,12 +88,22 @@ def serve(
         "outputs": outputs,
         "threshold": threshold,
         "cors": cors,
+        "keys": None if keys is None else str(keys),
+        "hosts": hosts,
     }
+    tls = {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
+    given |= {name: None if path is None else str(path) for name, path in tls.items()} | {"tls_password": tls_password}
     given |= {"runtime": runtime, "queue_target": queue_target, **limits}
     given |= {
         "repository": None if repository is None else str(repository),
         "repository_control": repository_control,
         "repository_versions": repository_versions,
+    }
+    given |= {
+        "prediction_log": None if prediction_log is None else str(prediction_log),
+        "prediction_log_sample": prediction_log_sample,
+        "prediction_log_without": prediction_log_without,
+        "prediction_log_age": prediction_log_age,
     }
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, given, loading)
@@ -106,13 +133,38 @@ class Prepared:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     config: Config | None = None
     repository: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] | None = None
 
     def spec(self, *, metrics: str | None, stores: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """The server's, as `wiring.build` takes it. config: the path of bimodal.toml, None where there is none."""
         path = None if self.config is None else str(self.config.path)
         known = {**({} if self.config is None else stores_of(self.config)), **(stores or {})}
         told = spec_of(self.locations, self.told, metrics=metrics)
-        return {**told, "defaults": self.defaults, "config": path, "stores": known, "repository": self.repository}
+        told |= {"defaults": self.defaults, "config": path, "stores": known, "repository": self.repository}
+        return {**told, "record": self.record, "guard": guarded(self.told, path)}
+
+
+def record(told: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], *, alone: bool) -> dict[str, Any] | None:
+    """The prediction log, for a server's spec; None where there is none. told: the settings; models: those of models
+    that have their own, by name. alone: one model is served.
+    """
+    each = {name: _recorded(own) for name, own in models.items()}
+    all_of_them = _recorded(told)
+    if all(one["folder"] is None for one in (all_of_them, *each.values())):
+        return None
+    return {**all_of_them, "models": each, "alone": alone}
+
+
+def _recorded(told: Mapping[str, Any]) -> dict[str, Any]:
+    folder, sample = told["prediction_log"], told["prediction_log_sample"]
+    if not 0 <= sample <= 1:
+        raise UsageError(f"prediction_log_sample {sample}: a share from 0 to 1")
+    return {
+        "folder": None if folder is None else str(Path(folder).absolute()),
+        "sample": sample,
+        "age": told["prediction_log_age"],
+        "without": list(told["prediction_log_without"]),
+    }
 
 
 def stores_of(file: Config) -> dict[str, dict[str, Any]]:
@@ -143,7 +195,9 @@ def prepare(models: Sequence[Any], given: Mapping[str, Any], loading: Mapping[st
     told = resolved(given)
     shared = repository(told, loading)
     located = [] if shared is not None and not models else locate(models, **loading, runtime=told["runtime"])
-    return Prepared(located, told, repository=shared)
+    return Prepared(
+        located, told, repository=shared, record=record(told, {}, alone=shared is None and len(located) == 1)
+    )
 
 
 def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -174,9 +228,9 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
 def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
     """The models of a bimodal.toml, each with its own runtime, outputs and threshold unless they are given."""
     told = resolved(given, file.server)
-    locations, defaults = [], {}
+    locations, defaults, recorded = [], {}, {}
     for name, table in file.models.items():
-        own = resolved(given, {**file.server, **_own(table)})
+        own = recorded[name] = resolved(given, {**file.server, **_own(table)})
         locations.append(
             Location.find(
                 table.path,
@@ -192,13 +246,14 @@ def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
     shared = repository(told, {})
     if not locations and shared is None:
         raise UsageError(f"{file.path} names no model; write a table [models.NAME] with its path")
-    return Prepared(locations, told, defaults, file, shared)
+    return Prepared(locations, told, defaults, file, shared, record(told, recorded, alone=len(locations) == 1))
 
 
 def _own(table: ModelTable) -> dict[str, Any]:
     """The settings that a model's table gives."""
     runtime = None if table.runtime == "auto" else table.runtime
     own = {"runtime": runtime, "outputs": table.outputs, "threshold": table.threshold}
+    own |= {name: getattr(table, name) for name in RECORDED}
     return {name: value for name, value in own.items() if value is not None}
 
 
@@ -216,6 +271,28 @@ def resolved(given: Mapping[str, Any], file: Mapping[str, Any] | None = None) ->
         if name not in SETTINGS:
             raise UsageError(f"serve has no setting {name!r}; it has {', '.join(SETTINGS)}")
     return {name: settings.resolve(setting, given.get(name), file=file) for name, setting in SETTINGS.items()}
+
+
+def guarded(told: Mapping[str, Any], config: str | None) -> dict[str, Any]:
+    """What the settings say of who may come in, for a server's spec. keys: a path, empty for none; where nothing is
+    said, the file that stands where `bimodal keys` puts it. config: path of the bimodal.toml, if there is one.
+    """
+    named, usual = told["keys"], keys_beside(config)
+    path = usual if named is None and usual.is_file() else named
+    return {
+        "keys": str(Path(path).absolute()) if path else None,
+        "hosts": list(told["hosts"]),
+        "cors": list(told["cors"]),
+        "routes": {"predict": told["predict_route"], "health": told["health_route"]},
+    }
+
+
+def secured(told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The files of TLS, for a server's spec; None where it speaks in clear text. Raises UsageError."""
+    if all(told[name] is None for name in ("tls_cert", "tls_key", "tls_client_ca", "tls_password")):
+        return None
+    files = library("bimodal.realtime.tls").Files.told(told)  # only now: a server without it starts sooner
+    return None if files is None else dict(files.spec())
 
 
 def limits_of(told: Mapping[str, Any]) -> Limits:
@@ -242,5 +319,6 @@ def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: 
         "queue_target": told["queue_target"],
         "workers": told["workers"],
         "metrics": metrics,
+        "tls": secured(told),
         "routes": {"predict": told["predict_route"], "health": told["health_route"]},
     }

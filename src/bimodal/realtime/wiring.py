@@ -23,6 +23,7 @@ from bimodal.realtime.catalogue import Catalogue
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.extension import Extension
+from bimodal.realtime.guard import Guard, guard_of
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import Metrics
@@ -45,6 +46,7 @@ class Wired:
 
     app: App
     methods: Methods
+    guard: Guard
     service: Service
     catalogue: Catalogue
     close: Callable[[], Any]
@@ -68,7 +70,7 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     "metrics": path of the workers' shared file or None, "workers": how many, "queue_target": seconds or None,
     "defaults": {name: {"outputs": …, "threshold": …}} of models that have their own, "stores": {name: what
     `serving.store` gives} of models with a prediction store, "repository": see `serving.spec`, "stock": what of it is
-    served, by `Stock.told`}.
+    served, by `Stock.told`, "guard": see `guard.guard_of`, "record": see `serving.record`}.
     Raises the error that keeps a model from loading.
     """
     specs = [*spec["models"], *(spec.get("stock") or {}).get("models", ())]
@@ -110,6 +112,7 @@ def wire(
         raise UsageError("there is no model to serve")
     names = list(dict.fromkeys([*stock.get("counted", ()), *(each.name for each in models)]))
     counters = Metrics(names, metrics, workers, worker, ROOM if repository else 0)
+    written = recorded(told, counters, worker)
     service = Service(
         models,
         limits,
@@ -119,6 +122,7 @@ def wire(
         target=queue_target,
         defaults=told.get("defaults"),
         repository=None if repository is None else str(repository["control"]),
+        record=None if written is None else written.recorder,
     )
     service.shelf.change((), aliases=stock.get("aliases"), chosen=stock.get("defaults"))
     counters.describe(lambda: [_labels(each.model) for each in service.shelf])
@@ -130,7 +134,9 @@ def wire(
     if extension.spec.get("stores"):
         library("bimodal.realtime.lookup").extend(extension)  # only now: it maps files in ways that Windows has not
     counters.add(extension.texts)
-    routes = _health(service, counters) | _pages(catalogue, counters, extension.paths)
+    guard = guard_of(told.get("guard"), counters, extension.faults)
+    service.insecure = bool((told.get("guard") or {}).get("warning"))
+    routes = _health(service, counters, told.get("guard") or {}) | _pages(catalogue, counters, extension.paths, guard)
     app = App(
         routes | extension.routes,
         counters,
@@ -148,10 +154,19 @@ def wire(
         await service.close()
         for each in extension.closes:
             await each()
+        if written is not None:
+            await asyncio.to_thread(written.close)
         counters.end()
 
     opened = asyncio.Event() if repository is not None and not stock else None  # what is to be loaded is told later
-    return Wired(app, methods(service, counters), service, catalogue, close, repository, opened)
+    called = methods(service, counters, known=not guard.asks)
+    return Wired(app, called, guard, service, catalogue, close, repository, opened)
+
+
+def recorded(spec: Mapping[str, Any], metrics: Metrics, worker: int) -> Any:
+    """The prediction log of a worker, or None. It is imported only where there is one: it needs Arrow."""
+    told = spec.get("record")
+    return None if told is None else library("bimodal.realtime.recorder").Log(told, metrics, worker)
 
 
 def _labels(model: Model) -> dict[str, str]:
@@ -184,10 +199,13 @@ def _paths(served: Served, service: Service) -> list[str]:
     return ["/predict", *paths] if served is service.first else paths
 
 
-def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler]:
+def _health(service: Service, metrics: Metrics, guarded: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
+    """They are open to everybody: where callers have keys, they tell the state alone."""
+    lack = dict if guarded.get("keys") else service.lack
+    ready_told = {"status": "ready"} | ({"warning": guarded["warning"]} if guarded.get("warning") else {})
     live = state(lambda: True, {"status": "live"}, {"status": "live"}, metrics)
     states = {
-        reason: state(lambda: service.ready, {"status": "ready"}, {"status": reason}, metrics, service.lack)
+        reason: state(lambda: service.ready, ready_told, {"status": reason}, metrics, lack)
         for reason in ("draining", "loading", "a model is not there")
     }
 
@@ -200,7 +218,7 @@ def _health(service: Service, metrics: Metrics) -> dict[tuple[str, str], Handler
         ("GET", "/health/ready"): ready,
         ("GET", "/v2/health/live"): state(lambda: True, {"live": True}, {"live": False}, metrics),
         ("GET", "/v2/health/ready"): state(
-            lambda: service.ready, {"ready": True}, {"ready": False}, metrics, service.lack
+            lambda: service.ready, {"ready": True}, {"ready": False}, metrics, lack
         ),
         ("GET", "/ping"): ready,  # as SageMaker and MLflow ask it
         ("GET", "/metrics"): measured(metrics),
@@ -246,7 +264,9 @@ PROVIDERS: tuple[Provider, ...] = (
 )
 
 
-def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> dict[tuple[str, str], Handler]:
+def _pages(
+    catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any], guard: Guard
+) -> dict[tuple[str, str], Handler]:
     """What tells of the server and its models: pages, documents, lists. paths: more of /openapi.json."""
     service = catalogue.service
     server = {"name": "bimodal", "version": __version__, "extensions": extensions(service)}
@@ -254,7 +274,8 @@ def _pages(catalogue: Catalogue, metrics: Metrics, paths: Mapping[str, Any]) -> 
     @lru_cache(maxsize=1)
     def document(generation: int) -> bytes:
         served = list(service.served.values())
-        return msgspec.json.encode(openapi.document(served, service.limits, paths))
+        told = openapi.document(served, service.limits, paths)
+        return msgspec.json.encode(openapi.guarded(told) if guard.ring is not None else told)
 
     def listed() -> bytes:
         return msgspec.json.encode([_summary(each, service) for each in service.served.values()])

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -27,8 +28,10 @@ from bimodal.errors import BimodalError
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.exchange import App
 from bimodal.realtime.grpc import NoMethods
+from bimodal.realtime.guard import Guard
 from bimodal.realtime.http import Listener
 from bimodal.realtime.job import Job, Report
+from bimodal.realtime.tls import Files, Renewal
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -47,6 +50,10 @@ class Wired(Protocol):
 
     @property
     def methods(self) -> Methods: ...
+
+    @property
+    def guard(self) -> Guard | None:
+        """Who may come in; None: everybody."""
 
     def linked(self, control: socket.socket) -> Callable[[bytes], None] | None:
         """What takes the lines that the parent says from now on."""
@@ -69,6 +76,7 @@ class Found:
         self.app = cast(App, getattr(importlib.import_module(module), attribute))
         self.methods: Methods = getattr(self.app, "methods", None) or NoMethods()
         self.opened: asyncio.Event | None = None
+        self.guard: Guard | None = None
 
     def linked(self, control: socket.socket) -> None:
         """It has no models that come and go."""
@@ -100,8 +108,9 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
         if wired.opened is not None:
             _tell(control, Report(ready=True))  # to be told what to load
             await _either(stopping, wired.opened)
-        listener = Listener(wired.app, job.limits, wired.methods)
-        await listener.start(*listening)
+        listener = Listener(wired.app, job.limits, wired.methods, wired.guard)
+        _renewing(job, listener)
+        await listener.start(*listening, tls=listener.tls)
         for each in listening:
             each.close()  # the listener has a duplicate, and must be the only one to hold the port when it drains
     except Exception as error:
@@ -123,6 +132,7 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
 def main(control_fd: int, *listening_fds: int) -> None:
     """The whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for fd in (control_fd, *listening_fds):
         os.set_inheritable(fd, False)  # the children of a worker must not keep its sockets open
     control = socket.socket(fileno=control_fd)
@@ -154,6 +164,16 @@ def _on_terminate(stopping: asyncio.Event) -> None:
         stopping.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+
+
+def _renewing(job: Job, listener: Listener) -> None:
+    """Have the listener use the job's certificate, and a changed one at SIGHUP or when its files are looked at."""
+    if job.spec.get("tls") is None:
+        return
+    renewal = Renewal(Files(**job.spec["tls"]), partial(setattr, listener, "tls"), tells=job.worker == 0)
+    loop = asyncio.get_running_loop()
+    renewal.start(loop)
+    loop.add_signal_handler(signal.SIGHUP, renewal.renew)
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
@@ -235,4 +255,5 @@ def _die_with(parent: int) -> None:
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
+    logging.getLogger("bimodal.tls").setLevel(logging.INFO)
     main(*map(int, sys.argv[1:]))

@@ -13,6 +13,7 @@ from bimodal.realtime.service import Served, Service
 
 TABULAR = "bimodal_tabular"  # nulls, categories, timestamps: docs/openinference.md
 REPOSITORY = "model_repository"  # announced where callers may load and unload
+INSECURE = "insecure"  # no extension, but told where everybody looks: whoever reaches the server may come in
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -29,7 +30,8 @@ LABELS = 100  # categories of one column that the metadata lists
 
 def extensions(service: Service) -> list[str]:
     """Those that the server announces."""
-    return [name for name in EXTENSIONS if service.loads or name != REPOSITORY]
+    told = [name for name in EXTENSIONS if service.loads or name != REPOSITORY]
+    return [*told, *((INSECURE,) if service.insecure else ())]
 
 
 def metadata(served: Served) -> dict[str, Any]:

@@ -32,7 +32,9 @@ _Response = message("grpc.health.v1.HealthCheckResponse")
 class Health:
     """The three methods."""
 
-    def __init__(self, service: Service, metrics: Metrics) -> None:
+    def __init__(self, service: Service, metrics: Metrics, *, known: bool = True) -> None:
+        """known: whether Check, which is open to everybody, tells of models."""
+        self._known = known
         self._service = service
         self._metrics = metrics
         self._watches: set[Watch] = set()
@@ -84,6 +86,8 @@ class Health:
         self._watching = None
 
     def _check(self, request: Any) -> dict[str, Any]:
+        if not self._known and request.service not in ("", *services()):
+            raise NotFound("no service of that name; ModelReady tells of models, to those who have a key")
         state = self.state(request.service)
         if state == UNKNOWN:
             known = [*services(), *self._service.served]

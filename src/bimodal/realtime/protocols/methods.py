@@ -22,10 +22,10 @@ class Table:
         self.streaming = streaming
 
 
-def methods(service: Service, metrics: Metrics) -> Table:
-    """What gRPC callers can call on a worker."""
+def methods(service: Service, metrics: Metrics, *, known: bool = True) -> Table:
+    """What gRPC callers can call on a worker. known: whether everybody may know what models there are."""
     inference = Inference(service, metrics)
-    watched = health.Health(service, metrics)
+    watched = health.Health(service, metrics, known=known)
     unary: dict[str, Unary] = {
         f"{INFERENCE}/ModelInfer": inference,
         **models_grpc.methods(service, metrics),
