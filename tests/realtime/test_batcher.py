@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -541,5 +542,31 @@ def test_a_gather_that_fails_leaves_nobody_without_an_answer(inline: bool) -> No
         queue.submit(window.work("c", 2.0))
         await turns()
         assert window.answers == {"a": [10], "b": [10], "c": [20]}
+
+    asyncio.run(run())
+
+
+def test_a_model_on_the_loop_has_its_part_of_a_turn_and_then_a_queue_with_a_bound() -> None:
+    class Dear(Fake):
+        def run(self, rows: Rows, *args: Any, **options: Any) -> Rows:
+            if self.hold is not None:  # on the loop; beside it `run_async` waits
+                time.sleep(0.004)
+            return super().run(rows, *args, **options)
+
+    async def run() -> None:
+        fake, window = Dear(inline=True, costs={1: 0.004, 64: 0.004 * 64}), Window()
+        fake.hold = asyncio.Event()
+        queue = batcher(fake, window)
+        refused = 0
+        for number in range(100):
+            try:
+                queue.submit(window.work(str(number), float(number)))
+            except Overloaded:
+                refused += 1
+        assert len(fake.calls) == 1  # of 100 that came in one turn; 4 ms, not 400
+        assert 60 <= refused <= 90  # 100 ms are enough for 25
+        fake.hold.set()
+        await turns(300)
+        assert len(window.answers) == 100 - refused
 
     asyncio.run(run())

@@ -3,10 +3,11 @@
 What arrives in one turn of the event loop for the same model, outputs and parameters is predicted in one call at the
 end of that turn, or at once where the wire knows that nothing else can come in it. A model that must not run on the
 loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
-largest batch within the latency goal (one that runs on the loop has `PROMPT` of each turn, then its requests wait as
-those of the others do, so that a turn stays short and a queue has its bound) and leave nobody in it without an answer by its deadline: a request that would
+largest batch within the latency goal and leave nobody in it without an answer by its deadline: a request that would
 outlast that of another waits for the next call, one that would outlast its own is told so and not predicted, unless no
-other waits (what a call costs is learned from calls). A model that answers in pieces: see `joining.py`.
+other waits (what a call costs is learned from calls). A model that runs on the loop has `PROMPT` of each turn; beyond
+that its requests wait like the others', so that a turn stays short and the queue has its bound. A model that answers in
+pieces: see `joining.py`.
 
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
