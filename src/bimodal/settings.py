@@ -122,6 +122,23 @@ def share(text: str) -> float:
     return value
 
 
+SPARES = ("auto", "always", "never")
+
+
+def spare(text: str) -> str:
+    """One of SPARES."""
+    if text not in SPARES:
+        raise UsageError(f"there is no spare {text!r}; it is one of {', '.join(SPARES)}")
+    return text
+
+
+MODEL_MEMORY = Setting(
+    "model_memory",
+    size,
+    None,
+    "Memory that the process of a native model may hold, such as 2GB; beyond it, it is ended (default: 3/4 of all).",
+)
+
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
     Setting(
@@ -169,6 +186,13 @@ SERVE = (
     ),
     Setting(
         "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)
+    ),
+    MODEL_MEMORY,
+    Setting(
+        "spare",
+        spare,
+        "auto",
+        "Whether a loaded process stands by for when a native model crashes: auto (where it is cheap), always or never.",
     ),
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),

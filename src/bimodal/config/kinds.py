@@ -335,6 +335,7 @@ READERS: dict[Any, Kind] = {
     settings.share: SHARE,
     settings.runtime: choice(settings.RUNTIMES),
     settings.control: choice(settings.CONTROLS),
+    settings.spare: choice(settings.SPARES),
 }
 
 

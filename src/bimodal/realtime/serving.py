@@ -221,6 +221,8 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
             "features": loading.get("features"),
             "allow_drift": bool(loading.get("allow_drift")),
             "runtime": told["runtime"],
+            "spare": told["spare"],
+            "model_memory": told["model_memory"],
         },
     }
 
@@ -312,7 +314,9 @@ def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
 
 def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
     return {
-        "models": [each.spec() for each in locations],
+        "models": [
+            {**each.spec(), "spare": told["spare"], "model_memory": told["model_memory"]} for each in locations
+        ],
         "outputs": told["outputs"],
         "threshold": told["threshold"],
         "cors": list(told["cors"]),
