@@ -18,6 +18,7 @@ from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import library
 from bimodal.local import see_local
 from bimodal.package import Package
+from bimodal.runtimes.isolation import NEVER, Isolation
 
 if TYPE_CHECKING:
     from bimodal.field import Field
@@ -39,6 +40,7 @@ class Location:
     user's rows as given (a path, or data in memory). folder: the private folder of a model that came from memory or
     from a registry. package: the one that holds the model, every file of it verified. drift: answers that changed since
     it was packed are accepted. given: the model as the user named it. label: the version that a repository gives it.
+    isolation: of the process that a native model runs in.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Location:
     drift: bool = False
     given: str | None = None
     label: str | None = None
+    isolation: Isolation = Isolation()
 
     @property
     def version(self) -> str:
@@ -80,8 +83,27 @@ class Location:
         runtime: str | None = None,
         allow_drift: bool = False,
         timeout: float | None = None,
+        model_memory: int | None = None,
+        spare: str = NEVER,
     ) -> Location:
-        """The arguments are those of `load`."""
+        """The arguments are those of `load`; spare: one of `settings.SPARES`."""
+        isolation = Isolation(spare, settings.resolve(settings.MODEL_MEMORY, model_memory))
+        found = cls._find(source, sample, code, features, name, runtime, allow_drift=allow_drift, timeout=timeout)
+        return replace(found, isolation=isolation)
+
+    @classmethod
+    def _find(
+        cls,
+        source: Any,
+        sample: Any,
+        code: str | Path | Sequence[str | Path],
+        features: Sequence[str] | None,
+        name: str | None,
+        runtime: str | None,
+        *,
+        allow_drift: bool,
+        timeout: float | None,
+    ) -> Location:
         wanted = settings.resolve(settings.RUNTIME, runtime)
         for each in (source, sample):
             if isinstance(each, str | Path) and not registry.is_uri(str(each)):
@@ -137,15 +159,18 @@ class Location:
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Location:
         """The place that `spec` described, in another process. Raises PackageDamaged where it changed meanwhile."""
+        found = replace(cls._told(spec), label=spec["label"])
+        return replace(found, isolation=Isolation(spec.get("spare", NEVER), spec.get("model_memory")))
+
+    @classmethod
+    def _told(cls, spec: Mapping[str, Any]) -> Location:
         if spec["package"] is not None:
             package = packages.open(spec["package"])
             if package.digest != spec["digest"]:
                 raise PackageDamaged(f"{spec['package']} was replaced while it was being loaded; start again")
-            found = cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
-            return replace(found, label=spec["label"])
+            return cls.of_package(package, spec["runtime"], name=spec["name"], drift=spec["drift"])
         kind = formats.named(spec["format"])
-        found = cls(spec["name"], kind, Source.retold(spec), spec["digest"], spec["runtime"], spec["sample_file"])
-        return replace(found, label=spec["label"])
+        return cls(spec["name"], kind, Source.retold(spec), spec["digest"], spec["runtime"], spec["sample_file"])
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process finds the same model."""
@@ -156,6 +181,8 @@ class Location:
             "package": None if self.package is None else str(self.package.folder),
             "drift": self.drift,
             "label": self.label,
+            "spare": self.isolation.spare,
+            "model_memory": self.isolation.memory,
         }
         if self.package is not None:
             return told

@@ -21,6 +21,7 @@ from bimodal.location import Location
 from bimodal.rows import Rows
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.exact.gather import Gather, gather
+from bimodal.runtimes.isolation import NEVER
 from bimodal.runtimes.process import ProcessRuntime, Report, measure
 from bimodal.verification import Compiled, Verification
 
@@ -65,7 +66,7 @@ class Model:
             known = known or verification.prove(location)
         if known is not None and known.report.chosen(wanted) != "native":
             return cls(location, *known.open(wanted), known)
-        child = ProcessRuntime(location.kind.name, location.source)
+        child = ProcessRuntime(location.kind.name, location.source, location.isolation)
         model = cls(location, child, _without_drift(location, child), known)
         if background and child.report.compiles and location.package is None:
             model.verify()
@@ -76,7 +77,7 @@ class Model:
         """A format that is proven once it answered in a child is then loaded here."""
         if wanted == "exact":
             raise NotCompiled(f"{location.source.path} is {location.kind.name}, which has no exact form")
-        child = ProcessRuntime(location.kind.name, location.source)
+        child = ProcessRuntime(location.kind.name, location.source, replace(location.isolation, spare=NEVER))
         try:
             told = _without_drift(location, child)
         finally:
@@ -110,7 +111,7 @@ class Model:
 
     def clones(self, count: int) -> list[Model]:
         """Further native Models of the same file, each with a process of its own."""
-        native = replace(self.location, runtime="native")
+        native = replace(self.location, runtime="native", isolation=replace(self.location.isolation, spare=NEVER))
         if native.file is not None and isinstance(self.runtime, ProcessRuntime) and not self.runtime.tried:
             native = replace(native, file=replace(native.file, tried=False))
         return [Model.open(native) for _ in range(count)]
@@ -356,6 +357,7 @@ def load(
     background: bool = True,
     allow_drift: bool = False,
     timeout: float | None = None,
+    model_memory: int | None = None,
 ) -> Model:
     """Load a saved model, or take one that is in memory.
 
@@ -366,7 +368,8 @@ def load(
     auto (native at once, and the fastest compiled form as soon as its answers are proven equal), exact, onnx, native.
     background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it. allow_drift: a
     package whose answers are others under the libraries installed here is loaded all the same, with a warning.
-    timeout: seconds for a call with the made-up rows that loading tries (120).
+    timeout: seconds for a call with the made-up rows that loading tries (120). model_memory: bytes that the process of
+    a native model may hold (three quarters of what the machine or the container has); beyond it, it is ended.
 
     Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
     NotCompiled or ParityFailed (the runtime that was asked for cannot be had), PackageDamaged, AnswersChanged.
@@ -382,6 +385,7 @@ def load(
         runtime=runtime,
         allow_drift=allow_drift,
         timeout=timeout,
+        model_memory=model_memory,
     )
     model = Model.open(location, background=background)
     model.tell_warnings()

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,9 @@ class ProcessRuntime(Runtime):
         self._turn: asyncio.Lock | None = None
         self._revival: asyncio.Task[None] | None = None
         self._died = math.inf  # when the process died that has no successor yet
-        self._child, self.report = self._succession.first()
+        self._child, report = self._succession.first()
+        told = [self._succession.warning] if self._succession.warning else []
+        self.report = replace(report, warnings=(*report.warnings, *told))
         self.streams = self.report.streams
         self.places = Places(self.streams)
         self.label = "the model"  # in the log
@@ -75,11 +78,6 @@ class ProcessRuntime(Runtime):
     def spare(self) -> str:
         """What is kept ready to take the place of a process that dies, in words."""
         return self._succession.told
-
-    @property
-    def warning(self) -> str:
-        """What its user should know of that."""
-        return self._succession.warning
 
     @property
     def available(self) -> bool:
