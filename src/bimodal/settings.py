@@ -192,7 +192,7 @@ SERVE = (
         "spare",
         spare,
         "auto",
-        "Whether a loaded process stands by for when a native model crashes: auto (where it is cheap), always or never.",
+        "Whether a loaded process stands by for when a native model crashes: auto (where cheap), always or never.",
     ),
     Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
     Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),

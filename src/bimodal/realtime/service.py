@@ -91,6 +91,12 @@ class Served:
         self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
         self._unwatch_streams = ledger.watch_streams(lambda: self.streams.open)
 
+    @property
+    def available(self) -> bool:
+        """Whether a request would be answered soon: where the model runs in a process, that or the next one lives."""
+        runtime = self.model.runtime
+        return not isinstance(runtime, ProcessRuntime) or runtime.available
+
     def door(self, kind: Callable[[Served], T]) -> T:
         """What `kind` makes of this, made once: for wires that look models up by name at each call."""
         if kind not in self._doors:
@@ -285,8 +291,13 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken, and all models that should be there are."""
-        return self.taking and (self.control is None or self.control.settled)
+        """Whether requests are taken, and all models that should be there are, each with a process that lives."""
+        return self.taking and (self.control is None or self.control.settled) and not self.lifeless
+
+    @property
+    def lifeless(self) -> list[str]:
+        """Names of models whose process died and that no other takes over from."""
+        return [each.model.name for each in self.shelf if not each.available]
 
     @property
     def loading(self) -> bool:
@@ -299,7 +310,8 @@ class Service:
         """
         absent = () if self.control is None or not self.taking else self.control.absent
         if not absent:
-            return {}
+            lifeless = self.lifeless
+            return {"models": lifeless[:NAMED], "reasons": "their processes are being replaced"} if lifeless else {}
         more = {"more": len(absent) - NAMED} if len(absent) > NAMED else {}
         return {"models": list(absent[:NAMED]), **more, "reasons": "POST /v2/repository/index"}
 

@@ -236,7 +236,12 @@ def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors
     name, version = served.model.name, served.model.version
     infer = InferDoor(served)
     told = text(JSON, lambda: msgspec.json.encode(metadata(served), enc_hook=plain), metrics)
-    ready = state(lambda: service.taking, {"name": name, "ready": True}, {"name": name, "ready": False}, metrics)
+    ready = state(
+        lambda: service.taking and served.available,
+        {"name": name, "ready": True},
+        {"name": name, "ready": False},
+        metrics,
+    )
     config = text(JSON, lambda: msgspec.json.encode(configuration(served), enc_hook=plain), metrics)
     counted = text(JSON, lambda: _counted(service, name, version), metrics)
     routes: dict[tuple[str, str], Handler] = {}
