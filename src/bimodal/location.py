@@ -18,7 +18,7 @@ from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import library
 from bimodal.local import see_local
 from bimodal.package import Package
-from bimodal.runtimes.isolation import NEVER, Isolation
+from bimodal.runtimes.isolation import APART, NEVER, Isolation
 
 if TYPE_CHECKING:
     from bimodal.field import Field
@@ -54,7 +54,7 @@ class Location:
     drift: bool = False
     given: str | None = None
     label: str | None = None
-    isolation: Isolation = Isolation()
+    isolation: Isolation = APART
 
     @property
     def version(self) -> str:

@@ -24,6 +24,9 @@ class Isolation:
         return memory.allowed(self.memory)
 
 
+APART = Isolation()  # as a batch run has it: no other process is kept ready
+
+
 def greedy(allowed: int) -> str:
     """What is told of a process that wanted more."""
     return f"wanted more than the {memory.told(allowed)} of memory that it may hold (model_memory)"

@@ -23,7 +23,7 @@ from bimodal.runtimes import wire
 from bimodal.runtimes.children import Child
 from bimodal.runtimes.collected import Room, collected, collected_async
 from bimodal.runtimes.contract import Runtime
-from bimodal.runtimes.isolation import Isolation
+from bimodal.runtimes.isolation import APART, Isolation
 from bimodal.runtimes.limit import Limit
 from bimodal.runtimes.loading import LOAD_TIMEOUT, Loading, Report
 from bimodal.runtimes.measuring import measure
@@ -44,8 +44,7 @@ class ProcessRuntime(Runtime):
     name = "native"
     releases_gil = True
 
-    def __init__(self, kind: str, source: Source, isolation: Isolation | None = None) -> None:
-        isolation = isolation or Isolation()
+    def __init__(self, kind: str, source: Source, isolation: Isolation = APART) -> None:
         self.limit: Limit | None = None  # on the time of a blocking `run`
         self._loading = Loading(kind, source, isolation)
         self._succession = Succession(self._loading, isolation)
