@@ -50,10 +50,10 @@ class Health:
         if not name or name in services():
             return SERVING if self._service.ready else NOT_SERVING
         try:
-            self._service.find(name)
+            served = self._service.find(name)
         except ModelNotFound:
             return UNKNOWN
-        return SERVING if self._service.taking else NOT_SERVING
+        return SERVING if self._service.taking and served.available else NOT_SERVING
 
     def watch(self, watch: Watch) -> None:
         """Tell it now and whenever its state changes, until the server drains."""

@@ -27,10 +27,10 @@ def methods(service: Service, metrics: Metrics) -> dict[str, Unary]:
 
     def ready(request: Any) -> Mapping[str, Any]:
         try:
-            find(request)
+            served = find(request)
         except ModelNotFound:
             return {"ready": False}
-        return {"ready": service.taking}
+        return {"ready": service.taking and served.available}
 
     answers: dict[str, Answer] = {
         "ServerLive": lambda request: {"live": True},
