@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
+from bimodal.realtime.guard import Guard
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, internal, long_body, new_id
 from bimodal.realtime.rendering import has_body
@@ -32,16 +33,23 @@ _QUEUED = 64 * 1024  # bytes of a streamed answer that may wait for the server i
 
 
 def asgi(
-    app: App, limits: Limits | None = None, *, startup: Hook | None = None, shutdown: Hook | None = None
+    app: App,
+    limits: Limits | None = None,
+    *,
+    startup: Hook | None = None,
+    shutdown: Hook | None = None,
+    guard: Guard | None = None,
 ) -> Application:
-    """An ASGI application of an App. `startup` and `shutdown` run with the server's lifespan, where it has one."""
+    """An ASGI application of an App. `startup` and `shutdown` run with the server's lifespan, where it has one. guard:
+    asked before the app; None lets everybody in whom the server in front lets in.
+    """
     bounds = limits or Limits()
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send, startup, shutdown)
         elif scope["type"] == "http":
-            await _Exchange(scope, receive, send).run(app, bounds)
+            await _Exchange(scope, receive, send).run(app, bounds, guard)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -123,11 +131,12 @@ class _Exchange:
 
     # One request from its head to its answer
 
-    async def run(self, app: App, limits: Limits) -> None:
+    async def run(self, app: App, limits: Limits, guard: Guard | None) -> None:
         """Take the body, let the app answer, send the answer; a caller who leaves has the work stopped."""
         sending = asyncio.create_task(self._deliver())
         try:
-            await self._take(app, limits)
+            if guard is None or not self._is_refused(guard):
+                await self._take(app, limits)
             if self._state != _GONE:
                 await self._watch(sending, None if self._intake else limits.deadline)
         except Refusal as refusal:
@@ -141,6 +150,15 @@ class _Exchange:
         await asyncio.wait([sending])
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise error
+
+    def _is_refused(self, guard: Guard) -> bool:
+        """Whether the guard refuses it; then it is answered."""
+        request = self._request
+        guard.look_again()
+        error = guard.request(request.method, request.path, request.headers).error
+        if error is not None:
+            self(guard.refusal(error, request.path, request.headers))
+        return error is not None
 
     async def _take(self, app: App, limits: Limits) -> None:
         """Read the body to its end, and give it to the app."""

@@ -206,14 +206,14 @@ def guard_of(
     metrics: Metrics | None = None,
     faults: Sequence[tuple[re.Pattern[str], Fault]] = (),
 ) -> Guard:
-    """The guard that a server's spec tells of: {"address": listened on, "hosts": names, "cors": origins, "keys": path
-    or None, "certified": whether every caller has proven a certificate, "routes": names of routes}. None: of a server
-    on a loopback address, without keys. Raises what keeps the keys from being read.
+    """The guard that a server's spec tells of: {"address": listened on, None where somebody else listens, "hosts":
+    names, "cors": origins, "keys": path or None, "certified": whether every caller has proven a certificate, "routes":
+    names of routes}. None: of a server on a loopback address, without keys. Raises what keeps the keys from being read.
     """
     told = told or {}
-    path = told.get("keys")
+    path, address = told.get("keys"), told.get("address", "127.0.0.1")
     return Guard(
-        Hosts(told.get("address") or "127.0.0.1", told.get("hosts") or ()),
+        None if address is None else Hosts(address, told.get("hosts") or ()),
         Origins(told.get("cors") or ()),
         None if path is None else Ring(os.fspath(path)),
         Scopes(told.get("routes")),

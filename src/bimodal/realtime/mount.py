@@ -19,6 +19,8 @@ def asgi(
     outputs: Sequence[str] | None = None,
     threshold: float | None = None,
     cors: Sequence[str] | None = None,
+    keys: str | Path | None = None,
+    hosts: Sequence[str] | None = None,
     code: str | Path | Sequence[str | Path] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
@@ -31,9 +33,12 @@ def asgi(
         app = bimodal.asgi("my_model.pkl")                          # uvicorn shop:app
         shop.mount("/model", bimodal.asgi("my_model.pkl"))          # beside the routes of a FastAPI application
 
-    The arguments are those of `bimodal.serve`, without the ones of its sockets and processes.
+    The arguments are those of `bimodal.serve`, without the ones of its sockets and processes. Who may come in is for
+    the application around it to say, unless `keys` names a file of keys; the names it is asked by are looked at where
+    `hosts` gives them. With one of the two, pages of other origins are refused, but for those of `cors`.
     """
     chosen = {"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits}
+    chosen |= {"keys": None if keys is None else str(keys), "hosts": hosts}
     loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, chosen, loading)
     if prepared.repository is not None:
@@ -42,6 +47,8 @@ def asgi(
     given = {id(each.location): each for each in models if isinstance(each, Model)}
     loaded = [given.get(id(each)) or Model.open(each) for each in prepared.locations]
     bounds = limits_of(told)
+    spec = prepared.spec(metrics=None)
+    guarded = {**spec["guard"], "keys": told["keys"] or None, "address": "localhost" if told["hosts"] else None}
     wired = wire(
         loaded,
         bounds,
@@ -49,6 +56,7 @@ def asgi(
         threshold=told["threshold"],
         cors=told["cors"],
         queue_target=told["queue_target"],
-        spec=prepared.spec(metrics=None),
+        spec={**spec, "guard": guarded},
     )
-    return application(wired.app, bounds, shutdown=wired.close)
+    guard = wired.guard if told["keys"] or told["hosts"] else None
+    return application(wired.app, bounds, shutdown=wired.close, guard=guard)
