@@ -17,29 +17,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from bimodal import package, scenes, scenes_grpc
 from bimodal.batch.run import predict_file
 from bimodal.drawn import Drawn
 from bimodal.errors import BimodalError, MissingLibrary, UsageError
 from bimodal.model import Model, load
-from bimodal.rows import Array, Rows
+from bimodal.replay import Replay, replay
+from bimodal.rows import Rows
 from bimodal.signature import Signature
+from bimodal.spread import BITS, CLOSE32, CLOSE64, ROUNDING, SHARES, Places, Spread
 from bimodal.table import flat
 
 ROWS = 1000
 TURNED = 0.01  # the share of rows whose label may turn in other company, where scores are at an edge
 TOGETHER = 64  # requests that arrive in one turn of the server's loop
 SHOWN = 20  # differences that are told; the others are counted
-BITS, ROUNDING, CLOSE64, CLOSE32 = "bits", "rounding", "close (float64)", "close (float32)"
-Places = list[tuple[str, NDArray[np.intp]]]  # rows, by output
-SHARES = {BITS: 0.0, ROUNDING: 1e-9, CLOSE64: 1e-9, CLOSE32: 1e-5}  # of an answer's size, or of its usual size
 
 
 @dataclass(frozen=True)
@@ -89,27 +86,54 @@ class Agreement:
         return self.total == 0
 
 
+@overload
 def verify(
     model: Any,
     *,
     sample: Any = None,
-    rows: int = ROWS,
+    log: None = None,
+    rows: int | None = None,
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
-) -> Agreement:
+) -> Agreement: ...
+@overload
+def verify(
+    model: Any,
+    *,
+    sample: None = None,
+    log: str | Path,
+    rows: int | None = None,
+    code: str | Path | Sequence[str | Path] = (),
+    features: Sequence[str] | None = None,
+) -> Replay: ...
+def verify(
+    model: Any,
+    *,
+    sample: Any = None,
+    log: str | Path | None = None,
+    rows: int | None = None,
+    code: str | Path | Sequence[str | Path] = (),
+    features: Sequence[str] | None = None,
+) -> Agreement | Replay:
     """Predict the same rows through the native library, every compiled runtime, batch, HTTP and gRPC, and compare.
 
     model: what `load` takes. sample: a file, frame, table or records; of a package the golden rows are taken where
-    there is none, with the answers that were given at packing. rows: how many of the sample, at most.
+    there is none, with the answers that were given at packing. rows: how many of the sample, at most (1000). log: a
+    prediction log, whose rows are compared with what was answered then (`replay`), all of them unless `rows` says less.
 
     Raises what `load` and the reading of the sample raise. Differences are no error: see `Agreement.equal`.
     """
+    if log is not None:
+        if sample is not None:
+            raise UsageError("verify takes its rows from a sample or from a log; name one")
+        return replay(model, log, rows=rows, code=code, features=features)
+    rows = ROWS if rows is None else rows
     kept = package.open(model) if isinstance(model, str | Path) and package.is_package(model) else None
     if sample is None and (kept is None or kept.golden is None):
         raise UsageError("verify needs rows: give some like the ones to come with --sample FILE")
     if rows < 1:
         raise UsageError("verify needs one row at least")
-    told = {"sample": sample, "code": code, "features": features}
+    told = {"sample": sample, "code": code, "features": features, "trust": trust}
     with load(model, **told) as loaded:
         loaded.warm_up()
         if sample is None:
@@ -290,105 +314,3 @@ class _Comparison:
 
 def _alone(runtime: Any, rows: Rows, outputs: Sequence[str]) -> Rows:
     return Rows.concat([runtime.run(rows.slice(place, place + 1), outputs) for place in range(rows.count)])
-
-
-# -- what the library gives itself ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Several answers of the library to the same rows, as flat columns: numbers from `low` to `high`; other values in
-    `labels`, as many arrays as answers.
-    """
-
-    low: dict[str, Array]
-    high: dict[str, Array]
-    labels: dict[str, list[list[Any]]]
-    narrow: frozenset[str]  # the outputs whose numbers have fewer digits than float64
-    steady: bool
-
-    @classmethod
-    def of(cls, answers: Sequence[pa.Table]) -> Spread:
-        low: dict[str, Array] = {}
-        high: dict[str, Array] = {}
-        labels: dict[str, list[list[Any]]] = {}
-        steady = True
-        for name in answers[0].column_names:
-            columns = [each.column(name) for each in answers]
-            if not pa.types.is_floating(columns[0].type):
-                labels[name] = [column.to_pylist() for column in columns]
-                steady &= all(values == labels[name][0] for values in labels[name])
-                continue
-            numbers = np.stack([numbers_of(column) for column in columns])
-            low[name], high[name] = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
-            steady &= bool((_bits(numbers) == _bits(numbers[0])).all())
-        narrow = [each.name for each in answers[0].schema if each.type in (pa.float32(), pa.float16())]
-        return cls(low, high, labels, frozenset(narrow), steady)
-
-    def value(self, name: str, place: int) -> Any:
-        """The answer to a row, to be shown."""
-        if name in self.labels:
-            return self.labels[name][0][place]
-        return self.low[name][place].item() if name in self.low else None
-
-    def compare(self, given: pa.Table, share: float, *, exact: bool) -> tuple[Places, float]:
-        """By output, the rows whose answer is outside of the rule; and the largest difference of a number.
-
-        share: of a number's size (at least its usual size; 1 for probabilities), beyond the spread. exact: every bit.
-        """
-        found: Places = []
-        largest = 0.0
-        names = [*self.labels, *self.low]
-        for name in (*names, *(each for each in given.column_names if each not in names)):
-            if name not in given.column_names or name not in names or len(given) != self.count:
-                found.append((name, np.arange(self.count)))
-                continue
-            if name in self.labels:
-                other = _unlike(self.labels[name], given.column(name).to_pylist())
-            else:
-                numbers = numbers_of(given.column(name))
-                other, moved = self._moved(name, numbers, share, exact=exact)
-                largest = max(largest, moved)
-            if len(other):
-                found.append((name, other))
-        return found, largest
-
-    @property
-    def count(self) -> int:
-        first = next(iter(self.low.values()), None)
-        return len(first) if first is not None else len(next(iter(self.labels.values()))[0])
-
-    def _moved(self, name: str, numbers: Array, share: float, *, exact: bool) -> tuple[NDArray[np.intp], float]:
-        low, high = self.low[name], self.high[name]
-        with np.errstate(invalid="ignore"):  # infinity less infinity
-            beyond = np.maximum(np.maximum(low - numbers, numbers - high), 0.0)
-        beyond[(numbers == low) | (numbers == high) | (np.isnan(numbers) & np.isnan(low))] = 0.0
-        beyond[np.isnan(beyond)] = np.inf
-        if exact:
-            other = _bits(numbers) != _bits(low)
-        else:
-            finite = np.abs(low[np.isfinite(low)])
-            usual = 1.0 if name.startswith("probability") else float(np.median(finite)) if finite.size else 0.0
-            if name in self.narrow:
-                share = max(share, SHARES[CLOSE32])
-            other = beyond > share * np.maximum(np.where(np.isfinite(low), np.abs(low), 0.0), usual)
-        return np.flatnonzero(other), float(beyond.max(initial=0.0))
-
-
-def numbers_of(column: pa.ChunkedArray) -> Array:
-    """A column of numbers as float64; null is NaN."""
-    if not pa.types.is_floating(column.type):
-        return np.full(len(column), np.nan)
-    return np.asarray(column.to_numpy(), np.float64)
-
-
-def _bits(numbers: Array) -> Array:
-    """The bits of float64; every NaN has the same ones, since none of the wires carries the others."""
-    return np.where(np.isnan(numbers), np.nan, numbers).view(np.uint64)
-
-
-def _unlike(known: Sequence[Sequence[Any]], given: Sequence[Any]) -> NDArray[np.intp]:
-    """The rows with a label that the library gives in none of its answers."""
-    return np.array(
-        [place for place, value in enumerate(given) if all(value != each[place] for each in known)], np.intp
-    )

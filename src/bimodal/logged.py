@@ -89,18 +89,17 @@ class Columns:
         for each in self._inputs:
             if each.name in given:
                 made |= self._given(each, given[each.name])
-        there = [each for each in self._outputs if each.name in answer]
-        plain = [each.name for each in there if not _is_open(each)]
-        if plain:
-            table = flat(answer.select(plain), self._signature)
-            made |= {f"{PREFIX}{name}": table.column(name).combine_chunks() for name in table.column_names}
-        for each in there:
-            if _is_open(each):
-                made[f"{PREFIX}{each.name}"] = _told(answer[each.name])
+        table = answers(answer.select([each.name for each in self._outputs if each.name in answer]), self._signature)
+        made |= {f"{PREFIX}{name}": table.column(name).combine_chunks() for name in table.column_names}
         count = given.count
         return pa.RecordBatch.from_arrays(
             [_fitting(made.get(each.name), each.type, count) for each in self.schema], schema=self.schema
         )
+
+    def answered(self, output: str) -> list[str]:
+        """The flat columns of an output, as `answers` names them."""
+        fields = _answer_fields(self._signature.output(output), self._signature)
+        return [each.name.removeprefix(PREFIX) for each in fields]
 
     def _given(self, each: Field, column: Column) -> dict[str, pa.Array]:
         if self.spread(each):
@@ -115,6 +114,17 @@ class Columns:
         if each.type == "any":
             return {each.name: _told(column)}
         return {each.name: arrow(each, column)}
+
+
+def answers(answer: Rows, signature: Signature) -> pa.Table:
+    """What a model answered as flat columns; of an output of any width or type one of JSON."""
+    fields = [signature.output(name) for name in answer]
+    plain = [each.name for each in fields if not is_open(each)]
+    table = flat(answer.select(plain), signature) if plain else pa.table({})
+    for each in fields:
+        if is_open(each):
+            table = table.append_column(each.name, _told(answer[each.name]))
+    return table
 
 
 def value_type(each: Field) -> pa.DataType:
@@ -173,13 +183,13 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
-def _is_open(each: Field) -> bool:
+def is_open(each: Field) -> bool:
     """Whether nobody knows the columns of an output before it is there."""
     return -1 in each.shape or each.type == "any"
 
 
 def _answer_fields(each: Field, signature: Signature) -> list[pa.Field]:
-    if _is_open(each):
+    if is_open(each):
         return [pa.field(f"{PREFIX}{each.name}", pa.string(), metadata=ANY)]
     schema = flat_schema([each.name], signature)
     typed = dict(zip(schema.names, schema.types, strict=True))

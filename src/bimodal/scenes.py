@@ -105,19 +105,23 @@ def _cell(value: Any, null: str) -> str:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def over_http(model: Model, rows: Rows, outputs: Sequence[str], size: int, together: int) -> Rows:
+def over_http(
+    model: Model, rows: Rows, outputs: Sequence[str], size: int, together: int, *, threshold: float | None = None
+) -> Rows:
     """The answers of the server's app, in process: `size` rows a request, `together` requests in one turn of its loop.
 
     Raises Unfit where JSON cannot carry the rows, BimodalError with what a request was told.
     """
-    asked = bodies(rows, model.signature, outputs, size)
+    asked = bodies(rows, model.signature, outputs, size, threshold=threshold)
     answers = asyncio.run(_asked(model, rows.count, asked, together))
     told = [_told(each) for each in answers]
     fields = {each.name: each for each in model.signature.outputs}
     return Rows({name: _joined([each[name] for each in told], fields[name]) for name in outputs})
 
 
-def bodies(rows: Rows, signature: Signature, outputs: Sequence[str] | None, size: int) -> list[bytes]:
+def bodies(
+    rows: Rows, signature: Signature, outputs: Sequence[str] | None, size: int, *, threshold: float | None = None
+) -> list[bytes]:
     """JSON for /predict, `size` rows each. outputs: None leaves them to the server. Raises Unfit."""
     lists = {name: _plain(rows.array(name)) for name in rows}
     records: list[Any]
@@ -127,7 +131,8 @@ def bodies(rows: Rows, signature: Signature, outputs: Sequence[str] | None, size
         key, records = "input", next(iter(lists.values()))
     else:
         key, records = "input", [list(row) for row in zip(*lists.values(), strict=True)]
-    named = {} if outputs is None else {"outputs": list(outputs)}
+    named: dict[str, Any] = {} if outputs is None else {"outputs": list(outputs)}
+    named |= {} if threshold is None else {"threshold": threshold}
     return [
         msgspec.json.encode({key: records[start : start + size], **named}) for start in range(0, len(records), size)
     ]

@@ -28,7 +28,16 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def over_grpc(model: Model, rows: Rows, outputs: Sequence[str], size: int, together: int, *, raw: bool) -> Rows:
+def over_grpc(
+    model: Model,
+    rows: Rows,
+    outputs: Sequence[str],
+    size: int,
+    together: int,
+    *,
+    raw: bool,
+    threshold: float | None = None,
+) -> Rows:
     """The answers of a server on a free port of this machine: `size` rows a request, `together` requests at once.
 
     raw: the tensors go as bytes, else as typed contents. Raises Unfit where tensors cannot carry the rows,
@@ -37,6 +46,9 @@ def over_grpc(model: Model, rows: Rows, outputs: Sequence[str], size: int, toget
     grpc = library("grpc")
     parts = [rows.slice(start, start + size) for start in range(0, rows.count, size)]
     asked = [request(model.name, part, model.signature, outputs, raw=raw) for part in parts]
+    if threshold is not None:
+        for each in asked:
+            each.parameters["threshold"].double_param = threshold
     answers = asyncio.run(_asked(grpc, model, rows.count, asked, together))
     told = [read(each, model.signature) for each in answers]
     return Rows({name: np.concatenate([each[name] for each in told]) for name in outputs})
