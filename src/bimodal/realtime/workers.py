@@ -34,7 +34,7 @@ from bimodal.realtime.reload import Reload
 log = logging.getLogger("bimodal.realtime")
 
 DEAF = 5.0  # seconds that a worker may take to listen
-STEADY = 10.0  # seconds after which a worker that ran counts as sound again
+STEADY = 2.0  # seconds after which a worker that ran counts as sound again: one that cannot serve does not last so long
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
 
