@@ -23,6 +23,9 @@ import uvloop
 from tests.fire.load import HUNG, RESET, UNCONNECTED, Check, Load, Outcome, Record
 
 
+OPENING = 64  # connections that are opened at once
+
+
 class Call:
     """A request on its way."""
 
@@ -50,7 +53,7 @@ class Link(asyncio.Protocol):
     def send(self, call: Call) -> None:
         self.call = call
         call.sent = monotonic()
-        self.transport.write(self.pool.requests[call.body])
+        self.transport.write(self.pool.request(call))
 
     def data_received(self, data: bytes) -> None:
         data = self._held + data if self._held else data
@@ -89,6 +92,7 @@ class Pool:
         self.load = load
         self.requests = load.requests()
         self.outcome = Outcome(load.whole)
+        self._stamps = load.stamps
         self._check = judge(load.expected)
         self._loop = asyncio.get_running_loop()
         self._parts = urlsplit(load.url)
@@ -96,10 +100,16 @@ class Pool:
         self._free: list[Link] = []
         self._links: set[Link] = set()
         self._opening = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
         self._over = asyncio.Event()
         self._sending = True
         self._open = 0  # requests without an end
+
+    def request(self, call: Call) -> bytes:
+        """What is sent for it."""
+        request = self.requests[call.body]
+        return self.load.stamped(request, call.sent) if self._stamps else request
 
     async def run(self) -> Outcome:
         self.outcome.began = monotonic()
@@ -108,7 +118,8 @@ class Pool:
         self._sending = False
         if self._open:
             await self._over.wait()
-        watch.cancel()
+        for task in (watch, *self._tasks):
+            task.cancel()
         for link in list(self._links):
             link.abort()
         return self.outcome
@@ -136,9 +147,15 @@ class Pool:
                 link.send(call)
                 return
         self._waiting.append(call)
-        if len(self._links) + self._opening < self.load.most:
+        self._open_more()
+
+    def _open_more(self) -> None:
+        """Connections for those who wait, not too many at once: a storm of them would hold up what is sent."""
+        while self._opening < min(OPENING, len(self._waiting)) and len(self._links) + self._opening < self.load.most:
             self._opening += 1
-            self._loop.create_task(self._connect()).add_done_callback(lambda done: done.result())
+            task = self._loop.create_task(self._connect())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _connect(self) -> None:
         host, port = self._parts.hostname or "", self._parts.port or 0
@@ -150,6 +167,7 @@ class Pool:
                 self._end(self._waiting.popleft(), UNCONNECTED)
         finally:
             self._opening -= 1
+        self._open_more()
 
     def opened(self, link: Link) -> None:
         self._links.add(link)

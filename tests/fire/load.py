@@ -31,6 +31,8 @@ DEADLINE = 10.0  # seconds: the server's own, where a request names none
 PATIENCE = 1.0  # seconds after the deadline until a request counts as hanging
 CONNECTIONS = 4000  # at most; what is due beyond waits for a free one, and its time counts
 
+STAMP = b"@" * 18  # in a body: the moment of the deadline of its request, on the monotonic clock, as a number
+
 RESET, HUNG, UNCONNECTED = 0, -1, -2  # in the place of a status: broken off, no answer in time, nobody there
 
 Check = Callable[[int, bytes], bool]  # the number of the body that was sent, the body of the answer
@@ -159,6 +161,14 @@ class Load:
     def whole(self) -> float:
         """Seconds from its first request to its last."""
         return self.seconds + sum(seconds for _, seconds in self.then)
+
+    def stamped(self, request: bytes, sent: float) -> bytes:
+        """With the moment of its deadline, where it wants one."""
+        return request.replace(STAMP, b"%18.6f" % (sent + (self.deadline_ms or 0.0) / 1e3)) if self.stamps else request
+
+    @property
+    def stamps(self) -> bool:
+        return any(STAMP in body for body in self.bodies)
 
     @property
     def patience(self) -> float:

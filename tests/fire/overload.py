@@ -1,0 +1,167 @@
+"""Servers that are asked for more than they can do: one core for the server, models that take 5 ms a row."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fire.load import STAMP, Load, Outcome, peak
+
+MODEL = '''
+import time
+from pathlib import Path
+
+import numpy as np
+
+NOTES = Path(__file__).with_name("notes")
+
+class Waits:
+    """Waits 5 ms a row, as one does that asks another machine."""
+
+    inputs = {"x": float}
+    outputs = {"prediction": float}
+
+    def predict(self, rows):
+        time.sleep(0.005 * len(rows["x"]))
+        return {"prediction": np.asarray(rows["x"]) * 2}
+
+
+class Computes(Waits):
+    """Takes the processor for 5 ms a row, also from the server, which has the same core."""
+
+    def predict(self, rows):
+        spent = 0.005 * len(rows["x"]) + time.process_time()
+        while time.process_time() < spent:
+            pass
+        return {"prediction": np.asarray(rows["x"]) * 2}
+
+
+class Notes(Waits):
+    """Takes as row the moment of its deadline, and notes how long before that its prediction began."""
+
+    def predict(self, rows):
+        early = np.asarray(rows["x"]) - time.monotonic()
+        with open(NOTES, "a") as notes:
+            notes.writelines(f"{each:.6f}\\n" for each in early)
+        time.sleep(0.005 * len(early))
+        return {"prediction": early}
+'''
+BODY = json.dumps({"rows": [{"x": 2.0}]}).encode()
+EXPECTED = b'"prediction":[4.0]'
+DEADLINE_MS = 500.0
+GOALS = {1.5: 0.95, 2.0: 0.95, 3.0: 0.90, 5.0: 0.80}  # good answers within the deadline, to the peak, by load
+REFUSED = (429, 503)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A running server: where it is, and which core the load is bound to."""
+
+    url: str
+    model: str
+    core: int | None
+    grpc: str = ""
+
+    @property
+    def predict(self) -> str:
+        return f"{self.url}/predict"
+
+
+def cores() -> tuple[int | None, int | None]:
+    """One for the server and one for the load, where the system lets them be chosen."""
+    there = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(there) < 2 or not shutil.which("taskset"):
+        return None, None
+    return there[0], there[-1]
+
+
+@contextmanager
+def served(folder: Path, model: str, *options: str) -> Iterator[Place]:
+    """`bimodal serve` with one worker on one core. model: a class of MODEL, or the path of a saved one."""
+    (folder / "models.py").write_text(MODEL)
+    path = model if os.sep in model else f"{folder / 'models.py'}:{model}"
+    core, other = cores()
+    command = [sys.executable, "-m", "bimodal", "serve", path, "--port", "0", "--workers", "1", *options]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://[\d.:]+", line)
+            assert found, f"the server did not start: {line}"
+            yield Place(found[0], model, other)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@dataclass
+class Step:
+    """One load of so many times the peak beside probes of the health, every 100 ms."""
+
+    times: float
+    peak: float
+    seen: Outcome
+    health: Outcome
+    deadline: float
+
+    @property
+    def goodput(self) -> float:
+        """Good answers within the deadline, to the peak."""
+        good = sum(1 for each in self.seen.records if each.status == 200 and each.latency <= self.deadline)
+        return (good - self.seen.wrong) / self.seen.seconds / self.peak
+
+    @property
+    def missed(self) -> int:
+        """Probes without a good answer."""
+        return self.health.sent - self.health.statuses[200]
+
+
+def step(
+    place: Place, times: float, rate: float, seconds: float, *, deadline_ms: float = DEADLINE_MS, body: bytes = BODY
+) -> Step:
+    load = Load(place.predict, times * rate, seconds, [body], deadline_ms, expected=EXPECTED, core=place.core)
+    with Load(f"{place.url}/health/ready", 10, seconds, even=True).begin() as probes:  # not behind the load's own work
+        seen = load.run()
+        return Step(times, rate, seen, probes.finish(), deadline_ms / 1e3)
+
+
+def capacity(place: Place, seconds: float, connections: int = 16) -> float:
+    """Good answers a second of a closed loop."""
+    return peak(place.predict, connections, seconds, [BODY], expected=EXPECTED, core=place.core).rate
+
+
+def recovery(place: Place, rate: float, seconds: float) -> tuple[float, Outcome]:
+    """Seconds from the end of a five-fold load until answers at 0.7 times the peak take no longer than usual, and what
+    was seen. Usual: twice the 99th percentile, at most, of the same load before.
+    """
+    rates = [(0.7 * rate, seconds), (5 * rate, seconds), (0.7 * rate, seconds)]
+    load = Load(place.predict, *rates[0], [BODY], DEADLINE_MS, then=rates[1:], expected=EXPECTED, core=place.core)
+    seen = load.run()
+    usual = 2 * seen.between(0, seconds).p(99, 200, *REFUSED)
+    after = [each for each in seen.records if each.due >= 2 * seconds]
+    slow = [each.due - 2 * seconds for each in after if each.latency > usual or each.status != 200]
+    allowed = len(after) // 100  # that is what a 99th percentile leaves out
+    return (sorted(slow)[len(slow) - allowed - 1] if len(slow) > allowed else 0.0), seen
+
+
+def expired(
+    place: Place, folder: Path, rate: float, seconds: float, deadline_ms: float = 50.0
+) -> tuple[Outcome, list[float]]:
+    """Three times the peak with short deadlines: what was seen, and how many seconds before its deadline each row's
+    prediction began, by the model's own clock.
+    """
+    notes = folder / "notes"
+    notes.unlink(missing_ok=True)  # of the rows with which the model was tried
+    body = b'{"rows": [{"x": %s}]}' % STAMP
+    seen = Load(place.predict, 3 * rate, seconds, [body], deadline_ms, core=place.core).run()
+    return seen, [float(line) for line in notes.read_text().split()]
