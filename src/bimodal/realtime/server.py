@@ -25,8 +25,6 @@ from bimodal.realtime.keeper import Keeper
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.workers import Workers
 
-log = logging.getLogger("bimodal.tls")
-
 _NEAR = 100  # ports looked at for a free one
 
 
@@ -88,10 +86,10 @@ class Server:
             raise
         atexit.register(self.close)
         notify("READY=1")
-        for told in () if self._tls is None else self._tls.warnings(host):
-            log.warning("%s", told)
-        for told in self._entrance.warnings():
-            logging.getLogger("bimodal.realtime").warning("%s", told)
+        for warning in [] if self._tls is None else self._tls.warnings(host):
+            logging.getLogger("bimodal.tls").warning("%s", warning)
+        for warning in self._entrance.warnings():
+            logging.getLogger("bimodal.realtime").warning("%s", warning)
 
     @property
     def models(self) -> tuple[str, ...]:
