@@ -95,6 +95,7 @@ def verify(
     rows: int | None = None,
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
+    trust: str | Sequence[str] = (),
 ) -> Agreement: ...
 @overload
 def verify(
@@ -105,6 +106,7 @@ def verify(
     rows: int | None = None,
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
+    trust: str | Sequence[str] = (),
 ) -> Replay: ...
 def verify(
     model: Any,
@@ -114,6 +116,7 @@ def verify(
     rows: int | None = None,
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
+    trust: str | Sequence[str] = (),
 ) -> Agreement | Replay:
     """Predict the same rows through the native library, every compiled runtime, batch, HTTP and gRPC, and compare.
 
@@ -126,7 +129,7 @@ def verify(
     if log is not None:
         if sample is not None:
             raise UsageError("verify takes its rows from a sample or from a log; name one")
-        return replay(model, log, rows=rows, code=code, features=features)
+        return replay(model, log, rows=rows, code=code, features=features, trust=trust)
     rows = ROWS if rows is None else rows
     kept = package.open(model) if isinstance(model, str | Path) and package.is_package(model) else None
     if sample is None and (kept is None or kept.golden is None):

@@ -96,6 +96,7 @@ def replay(
     rows: int | None = None,
     code: str | Path | Sequence[str | Path] = (),
     features: Sequence[str] | None = None,
+    trust: str | Sequence[str] = (),
 ) -> Replay:
     """Predict the rows of a log again, in process, over HTTP and gRPC, and in batch; compare with the answers in it.
 
@@ -105,7 +106,7 @@ def replay(
     was left out of it.
     """
     files = _files(Path(log))
-    with load(model, code=code, features=features) as loaded:
+    with load(model, code=code, features=features, trust=trust) as loaded:
         loaded.warm_up()
         return _Replaying(loaded, _of_model(files, loaded.name), rows).run()
 
