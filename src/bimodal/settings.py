@@ -122,6 +122,14 @@ def share(text: str) -> float:
     return value
 
 
+def switch(text: str) -> bool:
+    """on or off."""
+    word = text.strip().lower()
+    if word not in ("on", "off", "true", "false"):
+        raise UsageError(f"{text!r} is neither on nor off")
+    return word in ("on", "true")
+
+
 SPARES = ("auto", "always", "never")
 
 
@@ -219,6 +227,10 @@ SERVE = (
         "Bytes a second that a body taken in pieces brings at least; beyond body_timeout behind it: 408.",
     ),
     Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed."),
+    Setting("access_log", str, None, "A file that gets a line of JSON for each request; - is standard output."),
+    Setting("access_log_sample", share, 1.0, "The share of the good answers that the access log tells of."),
+    Setting("access_log_peer", switch, True, "Whether the access log tells the addresses of callers: on or off."),
+    Setting("traces", str, None, "Where spans go: the address of an OpenTelemetry collector (OTLP over HTTP)."),
     Setting(
         "prediction_log", str, None, "A folder in which what was predicted is kept as Parquet: features and answers."
     ),

@@ -12,6 +12,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2
 
 from bimodal.realtime.calls import Metadata, Status
+from bimodal.realtime.note import Note
 from tests.realtime.desk import Desk
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -44,13 +45,13 @@ class FakeCall:
         self.room.set()
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def respond(self, message: bytes, metadata: Metadata = ()) -> None:
+    def respond(self, message: bytes, metadata: Metadata = (), note: Note | None = None) -> None:
         assert not self.over.done(), "answered twice"
         self.written.append(message)
         self.leading = metadata
         self.over.set_result(None)
 
-    def fail(self, status: Status, message: str, metadata: Metadata = ()) -> None:
+    def fail(self, status: Status, message: str, metadata: Metadata = (), note: Note | None = None) -> None:
         assert not self.over.done(), "answered twice"
         told = {name.decode("ascii"): value.decode("ascii") for name, value in metadata}
         self.over.set_exception(Refused(status, message, told))

@@ -67,6 +67,10 @@ def serve(
     repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
+    access_log: Annotated[str | None, option(SETTINGS["access_log"])] = None,
+    access_log_sample: Annotated[float | None, option(SETTINGS["access_log_sample"])] = None,
+    access_log_peer: Annotated[Any, option(SETTINGS["access_log_peer"])] = None,
+    traces: Annotated[str | None, option(SETTINGS["traces"])] = None,
     prediction_log: Annotated[str | None, option(SETTINGS["prediction_log"])] = None,
     prediction_log_sample: Annotated[float | None, option(SETTINGS["prediction_log_sample"])] = None,
     prediction_log_without: Annotated[Any, option(SETTINGS["prediction_log_without"])] = None,
@@ -120,6 +124,10 @@ def serve(
     logging.getLogger("bimodal.tls").setLevel(logging.INFO)  # certificates that are renewed
     options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
     options |= {
+        "access_log": access_log,
+        "access_log_sample": access_log_sample,
+        "access_log_peer": access_log_peer,
+        "traces": traces,
         "prediction_log": prediction_log,
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,

@@ -30,6 +30,7 @@ INSTALL = {
     "duckdb": "bimodal[duckdb]",
     "redis": "bimodal[redis]",
     "grpc": "bimodal[grpc]",
+    "opentelemetry": "bimodal[otel]",
     "pymysql": "bimodal[sql]",
     "sqlalchemy": "bimodal[sql]",
 }

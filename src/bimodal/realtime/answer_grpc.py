@@ -12,6 +12,7 @@ from bimodal.realtime.calls import Metadata, Status
 from bimodal.realtime.http2 import fields
 from bimodal.realtime.http2.frames import END_HEADERS, HEADERS
 from bimodal.realtime.opening_grpc import CONTENT_TYPE
+from bimodal.realtime.refusal import REQUEST_ID
 
 HEAD = fields.status(200) + fields.field(b"content-type", CONTENT_TYPE)
 TAIL = fields.field(b"grpc-status", b"0")
@@ -23,6 +24,17 @@ _escaped = re.compile(rb"[^ -$&-~]")
 def tail_frame(stream: int) -> bytes:
     """The trailers of a call that went well."""
     return _back(_TAIL_FRAME, stream, TAIL)
+
+
+def tail_with(name: bytes) -> bytes:
+    """The same as a block, with a request id of ours."""
+    return TAIL + fields.field(REQUEST_ID, name)
+
+
+def tail_frame_with(stream: int, name: bytes) -> bytes:
+    """The same as `tail_frame`."""
+    block = tail_with(name)
+    return b"\x00\x00%c\x01\x05%b%b" % (len(block), stream.to_bytes(4, "big"), block)
 
 
 def metadata_block(metadata: Metadata) -> bytes:

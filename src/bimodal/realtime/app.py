@@ -59,6 +59,7 @@ class App:
         self._faults = faults
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
+        self.mounted = 0  # how often the routes have changed
         self.mount(())
         self._cors = Cors(cors, self._methods, metrics) if cors else None
 
@@ -70,9 +71,18 @@ class App:
             routes |= each.routes
             streams |= each.streams
         self._routes, self._streams = routes | self._fixed, streams | self._fixed_streams
+        self.mounted += 1
         self._methods.clear()
         for method, path in self._routes:
             self._methods.setdefault(path, []).append(method)
+
+    def template(self, method: str, path: str) -> str:
+        """The route of a path, without what callers put into it (`*` stands for that); empty where there is none."""
+        if path in self._methods or path in self._streams:
+            return path
+        begins = [*self._prefixes, *self._stream_prefixes]
+        found = [begin for way, begin, _ in begins if way == method and path.startswith(begin)]
+        return f"{max(found, key=len)}*" if found else ""
 
     @property
     def routes(self) -> list[tuple[str, str]]:

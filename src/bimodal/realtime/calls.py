@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Protocol
 
+from bimodal.realtime.note import Note
+
 Cancel = Callable[[], None]
 Metadata = tuple[tuple[bytes, bytes], ...]
 
@@ -44,10 +46,10 @@ class Call(Protocol):
     received: float  # time.monotonic() when the head was complete
     deadline: float  # on the same clock; infinity where the caller named none
 
-    def respond(self, message: bytes, metadata: Metadata = ()) -> None:
-        """The one answer of a unary method, and the end of the call. metadata: sent ahead of it."""
+    def respond(self, message: bytes, metadata: Metadata = (), note: Note | None = None) -> None:
+        """The one answer of a unary method, and the end of the call. metadata: sent ahead. note: for the observer."""
 
-    def fail(self, status: Status, message: str, metadata: Metadata = ()) -> None:
+    def fail(self, status: Status, message: str, metadata: Metadata = (), note: Note | None = None) -> None:
         """The end of the call, in place of an answer or after some of them. metadata: trailers."""
 
     def write(self, message: bytes) -> None:

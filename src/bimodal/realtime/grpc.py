@@ -16,7 +16,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bimodal.errors import InputError, TooLarge
-from bimodal.realtime.answer_grpc import BARE, HEAD, TAIL, Beginning, beginnings, failed, metadata_block, tail_frame
+from bimodal.realtime.answer_grpc import (
+    BARE,
+    HEAD,
+    TAIL,
+    Beginning,
+    beginnings,
+    failed,
+    metadata_block,
+    tail_frame,
+    tail_frame_with,
+    tail_with,
+)
 from bimodal.realtime.calls import Cancel, Messages, Metadata, Status, Streaming, Unary
 from bimodal.realtime.exchange import stop_work
 from bimodal.realtime.http2 import fields
@@ -25,6 +36,7 @@ from bimodal.realtime.http2.frames import FRAME_BYTES
 from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.note import Note
 from bimodal.realtime.opening_grpc import Opening, Refused
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, new_id
 
@@ -39,6 +51,13 @@ WAITING = 65_536  # bytes of answers that wait, up to which a stream is ready fo
 PREFIX = 5  # bytes ahead of each message: whether it is compressed, and its length
 
 _OPEN, _STARTED, _DONE, _GONE = range(4)  # states of a Call
+
+_COUNTED = {  # what the wire itself refuses, as HTTP would
+    Status.UNIMPLEMENTED: (501, "not_implemented"),
+    Status.RESOURCE_EXHAUSTED: (413, "too_large"),
+    Status.DEADLINE_EXCEEDED: (504, "deadline_exceeded"),
+    Status.INTERNAL: (400, "malformed"),
+}
 
 _prefix = Struct(">BI").pack
 
@@ -58,6 +77,7 @@ class Call(Stream):
         "_messages",
         "_state",
         "_waiters",
+        "begun",
         "called",
         "deadline",
         "held",
@@ -67,6 +87,7 @@ class Call(Stream):
         "opening",
         "path",
         "received",
+        "sent",
     )
 
     def __init__(self, connection: Connection, number: int, head: Head, opening: Opening, link: Link) -> None:
@@ -75,7 +96,8 @@ class Call(Stream):
         self.opening = opening
         self.path = opening.path
         self.metadata = opening.metadata
-        self.received = connection.now
+        self.received = self.begun = connection.now  # begun: with its head; received: the last message of a stream
+        self.sent = 0  # bytes of messages of a stream
         self.deadline = inf
         self.moment: set[Timed] | None = None
         self.called = 0.0  # when the method was given the whole message
@@ -100,7 +122,7 @@ class Call(Stream):
         if opening.refused is not None or not opening.media:
             return self._refuse()
         if self.connection.unsent > link.links.limits.body_bytes:
-            return self.fail(Status.RESOURCE_EXHAUSTED, "too many answers wait for their reader")
+            return self._refused(Status.RESOURCE_EXHAUSTED, "too many answers wait for their reader")
         if opening.timeout < inf:
             self.deadline = self.received + opening.timeout
             link.links.deadlines.add(self)
@@ -126,10 +148,11 @@ class Call(Stream):
             self._take_messages(ended)
         except Refused as refused:
             self._stop()
-            self.fail(refused.status, str(refused), refused.metadata)
+            self._refused(refused.status, str(refused), refused.metadata)
 
     def lose(self) -> None:
         if self._state < _DONE:
+            self._observed(Status.CANCELLED, self.sent)
             self._state = _GONE
             self._stop()
         self._leave()
@@ -145,7 +168,7 @@ class Call(Stream):
         """The caller's deadline has passed."""
         if self._state < _DONE:
             self._stop()
-            self.fail(Status.DEADLINE_EXCEEDED, "no answer within the deadline of the call")
+            self._refused(Status.DEADLINE_EXCEEDED, "no answer within the deadline of the call")
 
     def resume(self) -> None:
         super().resume()
@@ -157,10 +180,15 @@ class Call(Stream):
             return
         if self.called and now - self.called > limits.deadline:
             self._stop()
-            self.fail(Status.DEADLINE_EXCEEDED, f"no answer within the deadline of {limits.deadline:g} s")
+            self._refused(Status.DEADLINE_EXCEEDED, f"no answer within the deadline of {limits.deadline:g} s")
         elif self.receiving and now - self.received > limits.body_timeout:
             self._stop()
-            self.fail(Status.DEADLINE_EXCEEDED, f"the message took over {limits.body_timeout:g} s to arrive")
+            self._refused(
+                Status.DEADLINE_EXCEEDED,
+                f"the message took over {limits.body_timeout:g} s to arrive",
+                (),
+                (408, "request_timeout"),
+            )
 
     @property
     def is_ready(self) -> bool:
@@ -169,13 +197,15 @@ class Call(Stream):
 
     # What a method calls
 
-    def respond(self, message: bytes, metadata: Metadata = ()) -> None:
+    def respond(self, message: bytes, metadata: Metadata = (), note: Note | None = None) -> None:
         if self._state != _OPEN:
             return None
         connection = self.connection
         opening = self.opening
         size = len(message)
         whole = size + PREFIX
+        observer = self.link.listener.observer
+        name = None if observer is None or self.head.request_id is not None else observer.name()
         try:
             begin = beginnings.of(metadata)
         except ValueError:
@@ -194,17 +224,22 @@ class Call(Stream):
             connection.window -= whole
             number = self.id
             front = begin.pack(begin.frame, number, begin.block, whole >> 16, whole & 0xFFFF, 0, number, 0, size)
-            connection.put(front + message + tail_frame(number))
+            connection.put(front + message + (tail_frame(number) if name is None else tail_frame_with(number, name)))
             connection.close_sending(self)
             if self.moment is not None:
                 self.moment.discard(self)
             self._cancel = None
-            return None
-        return self._answer(message, begin)
+        else:
+            self._answer(message, begin, name)
+        if observer is not None:
+            self._observed(Status.OK, size, name, note)
+        return None
 
-    def fail(self, status: Status, message: str, metadata: Metadata = ()) -> None:
+    def fail(self, status: Status, message: str, metadata: Metadata = (), note: Note | None = None) -> None:
         if self._state >= _DONE:
             return
+        if self.link.listener.observer is not None:
+            self._observed(status, self.sent, dict(metadata).get(REQUEST_ID), note)
         try:
             block = failed(status, message) + metadata_block(metadata)
         except ValueError:
@@ -221,14 +256,18 @@ class Call(Stream):
         if self._state == _OPEN:
             self._start()
         if self._state == _STARTED:
+            self.sent += len(message)
             self._send(message)
 
     def end(self) -> None:
         if self._state == _OPEN:
             self._start()
         if self._state == _STARTED:
+            observer = self.link.listener.observer
+            name = None if observer is None or self.head.request_id is not None else observer.name()
             self._state = _DONE
-            self.send_block(TAIL, ends=True)
+            self.send_block(TAIL if name is None else tail_with(name), ends=True)
+            self._observed(Status.OK, self.sent, name)
             self._leave()
 
     async def ready(self) -> None:
@@ -336,16 +375,17 @@ class Call(Stream):
         name = self.head.request_id or new_id()
         log.exception("call %s failed", name.decode("ascii"))
         self._stop()
-        self.fail(Status.INTERNAL, INTERNAL, () if self.head.request_id is not None else ((REQUEST_ID, name),))
+        told = () if self.head.request_id is not None else ((REQUEST_ID, name),)
+        self._refused(Status.INTERNAL, INTERNAL, told, (500, "internal"))
 
     # Answers
 
-    def _answer(self, message: bytes, begin: Beginning) -> None:
-        """Respond, whatever it takes."""
+    def _answer(self, message: bytes, begin: Beginning, name: bytes | None) -> None:
+        """Respond, whatever it takes. name: a request id of ours."""
         self._start(begin)
         self._state = _DONE
         self._send(message)
-        self.send_block(TAIL, ends=True)
+        self.send_block(TAIL if name is None else tail_with(name), ends=True)
         self._leave()
 
     def _start(self, begin: Beginning = BARE) -> None:
@@ -368,12 +408,36 @@ class Call(Stream):
         """What the head asks for is not to be had."""
         refused = self.opening.refused
         if not self.opening.media:
+            self._count(415, "unsupported_media_type")
+            self._observed(Status.INTERNAL, 0, None, Note(code="unsupported_media_type"))
             self._state = _DONE
             told = "a call has the content type application/grpc or application/grpc+proto"
             block = fields.status(415) + fields.block(((b"grpc-status", b"13"), (b"grpc-message", told.encode())))
             self.send_block(block, ends=True)
         elif refused is not None:
-            self.fail(refused.status, str(refused), refused.metadata)
+            self._refused(refused.status, str(refused), refused.metadata)
+
+    def _refused(
+        self, status: Status, message: str, metadata: Metadata = (), known: tuple[int, str] | None = None
+    ) -> None:
+        """End the call with what the wire itself says, and count it. known: as what."""
+        if self._state >= _DONE:
+            return
+        number, code = known or _COUNTED.get(status, (500, "internal"))
+        self._count(number, code)
+        self.fail(status, message, metadata, Note(code=code))
+
+    def _count(self, status: int, code: str) -> None:
+        metrics = self.link.listener.metrics
+        if metrics is not None:
+            metrics.refused(status, code)
+
+    def _observed(self, status: Status, sent: int, name: bytes | None = None, note: Note | None = None) -> None:
+        """Tell the observer, where there is one."""
+        observer = self.link.listener.observer
+        if observer is not None:
+            head = self.head
+            observer.saw(head, self.link.peer, self.begun, status, self.size, sent, name or head.request_id, note)
 
     def _leave(self) -> None:
         """It is over: hold nothing."""

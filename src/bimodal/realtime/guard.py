@@ -191,7 +191,7 @@ class Guard:
 
     def _count(self, error: BimodalError) -> None:
         if self._metrics is not None:
-            self._metrics.other(status(error))
+            self._metrics.refused(status(error), error.code)
 
 
 def key_of(headers: Headers) -> bytes | None:

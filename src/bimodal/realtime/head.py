@@ -38,6 +38,7 @@ class Head:
     plain: bool  # the answer needs nothing but its content: no HEAD, no close, no request id, no HTTP/1.0
     whole: bool = False  # the app was asked, and does not take the body in pieces
     verdict: Any = None  # the guard's, once it was asked
+    told: Any = None  # what the observer has made of it
 
 
 class _Fields:

@@ -31,6 +31,8 @@ from bimodal.realtime.head import Head, Rests, check_start, long_head, parse
 from bimodal.realtime.http2.frames import PREFACE
 from bimodal.realtime.http2.link import Link, Links, cut
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.observer import Observer
 from bimodal.realtime.refusal import Refusal, late, long_body, overloaded
 from bimodal.realtime.rendering import CONTINUE, Rendering
 from bimodal.realtime.transfer import DONE, Body, Exchange
@@ -62,6 +64,8 @@ class Listener:
         self.connections: set[Connection | Door | Link] = set()
         self.tls: SSLContext | None = None  # of the connections that come from now on; None: they are in clear text
         self.draining = False
+        self.observer: Observer | None = None  # told of each request when it has ended
+        self.metrics: Metrics | None = None
         self.bodies = 0  # bytes of unfinished bodies, of all connections
         shortest = min(limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.deadline)
         self.pace = min(1.0, shortest / 4)
@@ -87,6 +91,12 @@ class Listener:
             )
             self._servers.append(server)
         self._timer = loop.call_later(self.pace, self._sweep, loop)
+
+    def opened(self, transport: asyncio.BaseTransport) -> bytes:
+        """Count a connection; what the observer tells of its other end."""
+        if self.metrics is not None:
+            self.metrics.count("bimodal_connections_total")
+        return b"" if self.observer is None else self.observer.peer(transport)
 
     def link(self, loop: asyncio.AbstractEventLoop) -> Link:
         """A connection that is to speak HTTP/2."""
@@ -146,6 +156,8 @@ class Listener:
         self.rendering.set_date()
         if self.guard is not None:
             self.guard.look()
+        if self.metrics is not None:
+            self.metrics.refresh()
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
@@ -177,6 +189,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # the app wants no more of the body for now
         self._waiters: list[asyncio.Future[None]] = []
         self.body: Body | None = None  # the one that is arriving
+        self.peer = b""  # as the observer tells of it
         self._cut = False  # the rest of a body is left unread
 
     # What the transport calls
@@ -188,6 +201,7 @@ class Connection(asyncio.Protocol):
             self._hand_over()
             return
         self.listener.connections.add(self)
+        self.peer = self.listener.opened(transport)
         if len(self.listener.connections) > self._limits.connections:
             self._refuse(overloaded("too many open connections"))
 
@@ -263,7 +277,7 @@ class Connection(asyncio.Protocol):
         head = self._heads.get(raw) or self.listener.parse(raw)
         received = monotonic()
         self._phase = _IDLE
-        exchange = Exchange(self, head, not head.keep_alive)
+        exchange = Exchange(self, head, not head.keep_alive, received)
         self.queue.append(exchange)
         request = Request(head.method, head.path, head.query, head.headers, b"", received)
         length = head.length
@@ -495,7 +509,7 @@ class Connection(asyncio.Protocol):
         if body is not None:
             exchange = body.exchange
         else:
-            exchange = Exchange(self, None, True)
+            exchange = Exchange(self, None, True, self._since if self._phase == _HEAD else monotonic())
             self.queue.append(exchange)
         self._refuse_body(exchange, refusal)
 

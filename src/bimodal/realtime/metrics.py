@@ -81,6 +81,10 @@ class Metrics:
         gauges.append(gauge)
         return lambda: gauges.remove(gauge)
 
+    def watch_connections(self, gauge: Callable[[], int]) -> None:
+        """Where to ask how many connections are open."""
+        self.watch(self.layout.gauges["bimodal_connections_open",], gauge)
+
     def describe(self, told: Callable[[], Sequence[Mapping[str, str]]]) -> None:
         """Name, version, format and runtime of each model; asked each time, since they come and go."""
         self._info = told

@@ -38,9 +38,13 @@ async def _answer(
     loop = asyncio.get_running_loop()
     wired = await wiring.build(spec, limits, 0)
     answered: asyncio.Future[Response] = loop.create_future()
-    wired.app(Request(*asked, received=time.monotonic()), answered.set_result)
+    request = Request(*asked, received=time.monotonic())
+    wired.app(request, answered.set_result)
     try:
-        return await asyncio.wait_for(answered, limits.deadline)
+        response = await asyncio.wait_for(answered, limits.deadline)
+        if wired.observer is not None:
+            wired.observer.saw_alone(request, response)
+        return response
     except TimeoutError:
         raise DeadlineExceeded(f"no answer within {limits.deadline:g} s") from None
     finally:

@@ -76,6 +76,13 @@ def given_id(headers: Mapping[bytes, bytes]) -> bytes | None:
     return given if given is not None and _sane(given) else None
 
 
+def id_of(response: Response) -> bytes | None:
+    """The id that an answer has among its headers; those that succeed have none there."""
+    if response.status < 400:
+        return None
+    return next((value for name, value in response.headers if name == REQUEST_ID), None)
+
+
 def new_id() -> bytes:
     """A request id of our own: 16 hexadecimal digits."""
     return secrets.token_hex(8).encode("ascii")

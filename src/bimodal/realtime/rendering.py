@@ -22,23 +22,28 @@ class Rendering:
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
         self._kind: tuple[int, bytes] = (0, b"")
         self._heads: dict[int, bytes] = {}  # with those headers, of that status and content type, by length of the body
+        self._opens: dict[int, bytes] = {}  # the same without their end, for a request id to follow
         self.set_date()
 
     def set_date(self) -> None:
         """The time is now."""
         self._heads.clear()
+        self._opens.clear()
         self.date = formatdate(usegmt=True).encode("ascii")
         self._end = b"date: %b\r\n\r\n" % self.date
 
-    def whole(self, head: Head | None, response: Response, *, closes: bool) -> bytes:
-        """A response with its body. `head` is None where the request's could not be read.
+    def whole(self, head: Head | None, response: Response, *, closes: bool, name: bytes | None = None) -> bytes:
+        """A response with its body. `head` is None where the request's could not be read. name: a request id of ours.
 
         Raises ValueError if a header field holds a line end.
         """
         if head is not None and head.plain and not closes and has_body(response.status):
-            return self._plain_head(response) + response.body
+            plain = self._plain_head(response)
+            if name is None:
+                return plain + response.body
+            return b"%bx-request-id: %b\r\n\r\n%b" % (self._open_head(response, plain), name, response.body)
         start = self._start(response)
-        fields = _fields(head, response, closes)
+        fields = _fields(head, response, closes, name)
         if not has_body(response.status):
             return b"%b%b%b" % (start, fields, self._end)
         body = b"" if head is not None and head.method == "HEAD" else response.body
@@ -50,6 +55,7 @@ class Rendering:
         if response.headers is not self._headers or self._kind != (response.status, response.content_type):
             self._headers, self._kind = response.headers, (response.status, response.content_type)
             self._heads.clear()
+            self._opens.clear()
         size = len(response.body)
         head = self._heads.get(size)
         if head is None:
@@ -58,10 +64,19 @@ class Rendering:
             self._heads[size] = head
         return head
 
-    def beginning(self, head: Head | None, response: Response, *, chunked: bool, closes: bool) -> bytes:
+    def _open_head(self, response: Response, plain: bytes) -> bytes:
+        """What `_plain_head` gives, without the empty line at its end."""
+        head = self._opens.get(len(response.body))
+        if head is None:
+            head = self._opens[len(response.body)] = plain[:-2]
+        return head
+
+    def beginning(
+        self, head: Head | None, response: Response, *, chunked: bool, closes: bool, name: bytes | None = None
+    ) -> bytes:
         """The head of a response whose body comes in pieces. Raises ValueError as `whole` does."""
         coding = b"transfer-encoding: chunked\r\n" if chunked else b""
-        return b"%b%b%b%b" % (self._start(response), _fields(head, response, closes), coding, self._end)
+        return b"%b%b%b%b" % (self._start(response), _fields(head, response, closes, name), coding, self._end)
 
     def _start(self, response: Response) -> bytes:
         """The status line and the content type."""
@@ -87,11 +102,13 @@ def chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-def _fields(head: Head | None, response: Response, closes: bool) -> bytes:
+def _fields(head: Head | None, response: Response, closes: bool, name: bytes | None = None) -> bytes:
     """The header fields that not every response has."""
     lines = [_line(name, value) for name, value in response.headers]
     if head is not None and head.request_id is not None and all(name != REQUEST_ID for name, _ in response.headers):
         lines.append(_line(REQUEST_ID, head.request_id))
+    elif name is not None:
+        lines.append(_line(REQUEST_ID, name))
     if closes:
         lines.append(b"connection: close\r\n")
     elif head is not None and head.old:

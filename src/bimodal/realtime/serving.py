@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,8 @@ from bimodal.formats.library import library
 from bimodal.keys import beside as keys_beside
 from bimodal.location import Location, PrivateFolder
 from bimodal.realtime import repository as repositories
+from bimodal.realtime import tracing
+from bimodal.realtime.access import STANDARD
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 
@@ -57,6 +60,10 @@ def serve(
     repository_control: str | None = None,
     repository_versions: int | None = None,
     stores: Mapping[str, Mapping[str, Any]] | None = None,
+    access_log: str | Path | None = None,
+    access_log_sample: float | None = None,
+    access_log_peer: bool | None = None,
+    traces: str | None = None,
     prediction_log: str | Path | None = None,
     prediction_log_sample: float | None = None,
     prediction_log_without: Sequence[str] | None = None,
@@ -74,7 +81,9 @@ def serve(
     is answered when a request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds),
     body_limit (bytes), body_rate (bytes a second), row_limit. What is not given comes from the environment
     (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have a prediction store, by
-    name, what `store` gives; those of a bimodal.toml are there already. prediction_log: a folder that keeps what was
+    name, what `store` gives; those of a bimodal.toml are there already. access_log: a file that gets a line of JSON for
+    each request ("-": standard output); traces: the address of an OpenTelemetry collector.
+    prediction_log: a folder that keeps what was
     predicted, of a share of the requests (prediction_log_sample), without some columns (prediction_log_without).
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
@@ -100,6 +109,10 @@ def serve(
         "repository_versions": repository_versions,
     }
     given |= {
+        "access_log": None if access_log is None else str(access_log),
+        "access_log_sample": access_log_sample,
+        "access_log_peer": access_log_peer,
+        "traces": traces,
         "prediction_log": None if prediction_log is None else str(prediction_log),
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,
@@ -297,6 +310,18 @@ def secured(told: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if files is None else dict(files.spec())
 
 
+def observed(told: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
+    """What is seen of requests from outside, for a server's spec; None where nothing is. Raises UsageError."""
+    path, sample = told["access_log"], told["access_log_sample"]
+    if not 0 <= sample <= 1:
+        raise UsageError(f"access_log_sample {sample}: a share from 0 to 1")
+    traces = tracing.wanted(told["traces"], environment)
+    if path is None and traces is None:
+        return None
+    place = path if path is None or path == STANDARD else os.path.abspath(path)
+    return {"access_log": place, "sample": sample, "peers": told["access_log_peer"], "traces": traces}
+
+
 def limits_of(told: Mapping[str, Any]) -> Limits:
     return replace(Limits(), **{limit: told[name] for name, limit in LIMITS.items()})
 
@@ -323,6 +348,7 @@ def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: 
         "queue_target": told["queue_target"],
         "workers": told["workers"],
         "metrics": metrics,
+        "observe": observed(told),
         "tls": secured(told),
         "routes": {"predict": told["predict_route"], "health": told["health_route"]},
     }

@@ -13,7 +13,8 @@ import msgspec
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.head import CHUNKED, Head
-from bimodal.realtime.refusal import Refusal, expired, internal, long_body, new_id, overloaded
+from bimodal.realtime.observer import LEFT, Observer
+from bimodal.realtime.refusal import Refusal, expired, id_of, internal, long_body, new_id, overloaded
 from bimodal.realtime.rendering import LAST_CHUNK, chunk, has_body
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ class Exchange(msgspec.Struct, eq=False):
     """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
 
     closes: no request is answered after this one. called: when the app was given the whole request, if it did not
-    answer at once. kept: waits for the answers to earlier requests.
+    answer at once. kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an
+    answer that went, in pieces. name, begun: of an answer that has begun, for the observer.
     """
 
     connection: Connection
     head: Head | None
     closes: bool
+    received: float
     state: int = OPEN
     cancel: Callable[[], None] | None = None
     called: float = 0.0
@@ -41,6 +44,10 @@ class Exchange(msgspec.Struct, eq=False):
     expired: bool = False
     intake: Intake | None = None
     kept: list[bytes] = []  # msgspec gives each its own
+    taken: int = -1
+    sent: int = 0
+    name: bytes | None = None
+    begun: Response | None = None
 
     # What the app calls
 
@@ -58,14 +65,19 @@ class Exchange(msgspec.Struct, eq=False):
         old = self.head is None or self.head.old
         self.chunked = has_content and not old
         self.closes |= (has_content and old) or self._is_last()
-        rendering = self.connection.listener.rendering
-        data = rendering.beginning(self.head, response, chunked=self.chunked, closes=self.closes)
+        listener = self.connection.listener
+        if listener.observer is not None:
+            self.name, self.begun = self._named(listener.observer, response), response
+        data = listener.rendering.beginning(
+            self.head, response, chunked=self.chunked, closes=self.closes, name=self.name
+        )
         self.state = STARTED
         self.connection.put(self, data)
         self.write(response.body)
 
     def write(self, piece: bytes) -> None:
         if self.state == STARTED and piece and not self._is_head():
+            self.sent += len(piece)
             self.connection.put(self, chunk(piece) if self.chunked else piece)
             self.connection.went_on(self)
 
@@ -75,6 +87,8 @@ class Exchange(msgspec.Struct, eq=False):
         if self.chunked:
             self.connection.put(self, LAST_CHUNK)
         self.closes |= self.connection.is_receiving(self)
+        if self.begun is not None:
+            self._observed(self.begun.status, self.begun, self.sent, self.name)
         self._complete()
 
     async def ready(self) -> None:
@@ -139,7 +153,7 @@ class Exchange(msgspec.Struct, eq=False):
             return self._cut(self.intake, refusal)
         self._stop()
         if self.state == OPEN:
-            return self._answer(refusal.response(self._given_id()))
+            return self._refused(refusal)
         return self.connection.abort()
 
     def check(self, now: float, deadline: float) -> None:
@@ -147,26 +161,56 @@ class Exchange(msgspec.Struct, eq=False):
         if self.state == OPEN and self.called and now - self.called > deadline:
             self._stop()
             if self.state == OPEN:
-                self._answer(expired(deadline).response(self._given_id()))
+                self._refused(expired(deadline))
             self.expired = True
 
     def abandon(self) -> None:
         """The caller left."""
         if self.state < DONE:
+            if self.connection.listener.observer is not None:
+                self._observed(LEFT, self.begun, self.sent, self.name)
             self.state = GONE
             self._stop()
+
+    def _refused(self, refusal: Refusal, name: bytes | None = None) -> None:
+        """Answer what the wire itself says, and count it."""
+        metrics = self.connection.listener.metrics
+        if metrics is not None:
+            metrics.refused(refusal.status, refusal.code)
+        self._answer(refusal.response(name or self._given_id()))
+
+    def _named(self, observer: Observer, response: Response) -> bytes | None:
+        """An id for an answer that has none yet."""
+        if self._given_id() is not None or id_of(response) is not None:
+            return None
+        return observer.name()
+
+    def _observed(self, status: int, response: Response | None, sent: int, name: bytes | None) -> None:
+        """Tell the observer, where there is one."""
+        connection, head = self.connection, self.head
+        observer = connection.listener.observer
+        if observer is not None:
+            taken = self.taken if self.taken >= 0 else 0 if head is None else max(0, head.length)
+            name = name or self._given_id() or (None if response is None else id_of(response))
+            note = None if response is None else response.note
+            observer.saw(head, connection.peer, self.received, status, taken, sent, name, note)
 
     def _answer(self, response: Response) -> None:
         connection = self.connection
         listener = connection.listener
         if connection.body is not None or listener.draining:
             self.closes |= connection.is_receiving(self) or self._is_last()
+        observer = listener.observer
+        name = None if observer is None else self._named(observer, response)
         try:
-            data = listener.rendering.whole(self.head, response, closes=self.closes)
+            data = listener.rendering.whole(self.head, response, closes=self.closes, name=name)
         except ValueError:
             log.exception("a response cannot be sent")
-            data = listener.rendering.whole(self.head, internal().response(None), closes=self.closes)
+            response, name = internal().response(None), None
+            data = listener.rendering.whole(self.head, response, closes=self.closes)
         connection.put(self, data)
+        if observer is not None:
+            self._observed(response.status, response, len(response.body), name)
         self._complete()
 
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
@@ -194,7 +238,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.closes = True
         self._stop()
         if self.state == OPEN:
-            self._answer(internal().response(name))
+            self._refused(internal(), name)
         elif self.state == STARTED:
             self.connection.abort()
 
@@ -221,6 +265,7 @@ class Body:
         self.awaits_continue = head.awaits_continue
         self.held = bytearray()
         self._is_streamed = exchange.intake is not None
+        exchange.taken = 0
         self._listener = listener
         self._size = 0
         self._left = head.length
@@ -250,6 +295,7 @@ class Body:
             self.exchange.call(app, self.request)
 
     def _take(self, piece: bytes) -> None:
+        self.exchange.taken += len(piece)
         if self._is_streamed:  # its taker bounds what it holds, and pauses the connection
             self.exchange.feed(piece)
             return

@@ -24,9 +24,11 @@ from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.guard import Guard, guard_of
+from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
 from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.observer import Observer, observer_of
 from bimodal.realtime.protocols import chat, generate, instances, invocations
 from bimodal.realtime.protocols import repository as repository_doors
 from bimodal.realtime.protocols.description import configuration, extensions, metadata
@@ -50,6 +52,8 @@ class Wired:
     service: Service
     catalogue: Catalogue
     close: Callable[[], Any]
+    metrics: Metrics
+    observer: Observer | None
     repository: Mapping[str, Any] | None = None
     opened: asyncio.Event | None = None
 
@@ -57,6 +61,11 @@ class Wired:
         """Let the process at the other end lead what models come and go; gives what takes the lines that it says."""
         self.service.control = link = Link(control, self.catalogue, self.repository, self.opened)
         return link.take
+
+    def attach(self, listener: Listener) -> None:
+        """Let a listener count, and tell the observer."""
+        listener.metrics, listener.observer = self.metrics, self.observer
+        self.metrics.watch_connections(lambda: len(listener.connections))
 
     def drain(self) -> None:
         """The server will end soon."""
@@ -148,6 +157,7 @@ def wire(
         cors=cors,
     )
     catalogue.mount(app)
+    observer = observer_of(told.get("observe"), app, counters)
     service.control = Link(None, catalogue, repository)
 
     async def close() -> None:
@@ -156,11 +166,13 @@ def wire(
             await each()
         if written is not None:
             await asyncio.to_thread(written.close)
+        if observer is not None:
+            await asyncio.to_thread(observer.close)
         counters.end()
 
     opened = asyncio.Event() if repository is not None and not stock else None  # what is to be loaded is told later
     called = methods(service, counters, known=not guard.asks)
-    return Wired(app, called, guard, service, catalogue, close, repository, opened)
+    return Wired(app, called, guard, service, catalogue, close, counters, observer, repository, opened)
 
 
 def recorded(spec: Mapping[str, Any], metrics: Metrics, worker: int) -> Any:

@@ -55,6 +55,9 @@ class Wired(Protocol):
     def guard(self) -> Guard | None:
         """Who may come in; None: everybody."""
 
+    def attach(self, listener: Listener) -> None:
+        """Let the listener count, and tell what it sees."""
+
     def linked(self, control: socket.socket) -> Callable[[bytes], None] | None:
         """What takes the lines that the parent says from now on."""
 
@@ -77,6 +80,9 @@ class Found:
         self.methods: Methods = getattr(self.app, "methods", None) or NoMethods()
         self.opened: asyncio.Event | None = None
         self.guard: Guard | None = None
+
+    def attach(self, listener: Listener) -> None:
+        """Nothing of it is counted."""
 
     def linked(self, control: socket.socket) -> None:
         """It has no models that come and go."""
@@ -109,6 +115,7 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
             _tell(control, Report(ready=True))  # to be told what to load
             await _either(stopping, wired.opened)
         listener = Listener(wired.app, job.limits, wired.methods, wired.guard)
+        wired.attach(listener)
         _renewing(job, listener)
         await listener.start(*listening, tls=listener.tls)
         for each in listening:

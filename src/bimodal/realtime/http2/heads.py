@@ -26,10 +26,10 @@ class Head:
     """What a request says ahead of its body. Equal header blocks share one, so nobody changes it.
 
     target: raw, with the query. length: what content-length says, or NO_LENGTH. count: fields. opening: what its taker
-    has made of it, once. verdict: the guard's, once it was asked.
+    has made of it, once. verdict: the guard's, once it was asked. told: what the observer has made of it.
     """
 
-    __slots__ = ("count", "headers", "length", "method", "opening", "request_id", "target", "verdict")
+    __slots__ = ("count", "headers", "length", "method", "opening", "request_id", "target", "told", "verdict")
 
     def __init__(self, method: bytes, target: bytes, headers: Mapping[bytes, bytes], length: int, count: int) -> None:
         self.method = method
@@ -40,6 +40,7 @@ class Head:
         self.request_id = given_id(headers)
         self.opening: Any = None
         self.verdict: Any = None
+        self.told: Any = None
 
 
 def malformed(sentence: str) -> StreamFault:

@@ -91,12 +91,15 @@ class Link(asyncio.Protocol):
         self._closing = False
         self._unsent = 0  # bytes that the peer had not read when last looked at
         self._drained = 0.0  # when the drain began
+        self.peer = b""  # as the observer tells of it
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
         self.listener.connections.add(self)
+        if self.listener.observer is not None:
+            self.peer = self.listener.observer.peer(transport)
         self.connection.start()
         if len(self.listener.connections) > self.links.limits.connections:
             self.connection.end(ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many open connections"))

@@ -15,7 +15,8 @@ from bimodal.realtime.http2.frames import Code
 from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, internal, late, long_body, new_id, overloaded
+from bimodal.realtime.observer import LEFT
+from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, id_of, internal, late, long_body, new_id, overloaded
 from bimodal.realtime.rendering import has_body
 
 if TYPE_CHECKING:
@@ -32,7 +33,21 @@ _OPEN, _STARTED, _DONE, _GONE = range(4)  # states of an Exchange
 class Exchange(Stream):
     """One request and its answer: what the app knows as `respond`, and as Writer (see `exchange.py`)."""
 
-    __slots__ = ("_cancel", "_state", "_waiters", "called", "held", "intake", "link", "moved_at", "request")
+    __slots__ = (
+        "_cancel",
+        "_state",
+        "_waiters",
+        "begun",
+        "called",
+        "held",
+        "intake",
+        "link",
+        "moved_at",
+        "name",
+        "received",
+        "request",
+        "sent",
+    )
 
     def __init__(self, connection: Connection, number: int, head: Head, link: Link) -> None:
         super().__init__(connection, number, head)
@@ -41,6 +56,10 @@ class Exchange(Stream):
         self.intake: Intake | None = None
         self.held = bytearray()
         self.called = 0.0
+        self.received = connection.now
+        self.begun: Response | None = None  # an answer in pieces
+        self.name: bytes | None = None  # its request id, where that is ours
+        self.sent = 0  # bytes of it
         self.moved_at = connection.now  # when the body began; where it is taken in pieces, when it last went on
         self._state = _OPEN
         self._cancel: Callable[[], None] | None = None
@@ -89,6 +108,7 @@ class Exchange(Stream):
 
     def lose(self) -> None:
         if self._state < _DONE:
+            self._observed(LEFT, self.begun, self.sent)
             self._state = _GONE
             self._stop()
         self._leave()
@@ -131,15 +151,18 @@ class Exchange(Stream):
         self._state = _DONE
         if not bare:
             self.send(content, ends=True)
+        self._observed(response.status, response, len(content))
         self._leave()
 
     def start(self, response: Response) -> None:
         if self._state == _OPEN and self._start(response, None, ends=False):
             self._state = _STARTED
+            self.begun = response
             self.write(response.body)
 
     def write(self, piece: bytes) -> None:
         if self._state == _STARTED and piece and self.head.method != b"HEAD":
+            self.sent += len(piece)
             self.send(piece)
             self.moved_at = monotonic()  # where the body still arrives, that is a conversation
 
@@ -147,6 +170,8 @@ class Exchange(Stream):
         if self._state == _STARTED:
             self._state = _DONE
             self.send(b"", ends=True)
+            if self.begun is not None:
+                self._observed(self.begun.status, self.begun, self.sent)
             self._leave()
 
     async def ready(self) -> None:
@@ -203,15 +228,26 @@ class Exchange(Stream):
             log.exception("request %s failed", name.decode("ascii"))
             self._stop()
             if self._state == _OPEN:
-                self(internal().response(name))
+                self._refuse(internal(), name)
             elif self._state == _STARTED:
                 self._state = _GONE
                 self.reset(Code.INTERNAL_ERROR)
                 self._leave()
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, name: bytes | None = None) -> None:
         self._stop()
-        self(refusal.response(self.head.request_id))
+        metrics = self.link.listener.metrics
+        if metrics is not None and self._state == _OPEN:
+            metrics.refused(refusal.status, refusal.code)
+        self(refusal.response(name or self.head.request_id))
+
+    def _observed(self, status: int, response: Response | None, sent: int) -> None:
+        """Tell the observer, where there is one."""
+        observer, head = self.link.listener.observer, self.head
+        if observer is not None:
+            name = self.name or head.request_id or (None if response is None else id_of(response))
+            note = None if response is None else response.note
+            observer.saw(head, self.link.peer, self.received, status, self.size, sent, name, note)
 
     def _cut(self, refusal: Refusal) -> None:
         """End what takes too long; an answer that has begun is its taker's to end."""
@@ -230,6 +266,9 @@ class Exchange(Stream):
                 told.append((b"content-length", b"%d" % length))
         if self.head.request_id is not None and all(name != REQUEST_ID for name, _ in told):
             told.append((REQUEST_ID, self.head.request_id))
+        elif self.link.listener.observer is not None and id_of(response) is None:
+            self.name = self.link.listener.observer.name()
+            told.append((REQUEST_ID, self.name))
         told.append((b"date", self.link.listener.rendering.date))
         try:
             block = fields.status(response.status) + fields.block(told)

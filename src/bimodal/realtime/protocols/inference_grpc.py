@@ -19,6 +19,7 @@ from bimodal.realtime.batcher import RANK, Key, Work
 from bimodal.realtime.calls import Call
 from bimodal.realtime.exchange import Response
 from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.note import Note
 from bimodal.realtime.protocols import inference, statuses, terms
 from bimodal.realtime.protocols.heads import Head, Heads
 from bimodal.realtime.protocols.inference import Asked
@@ -46,7 +47,7 @@ class Reply(Protocol):
 
     def __call__(self, response: Response) -> None: ...
 
-    def fail(self, error: BaseException) -> None: ...
+    def fail(self, error: BaseException, note: Note | None = None) -> None: ...
 
 
 class Single:
@@ -64,10 +65,10 @@ class Single:
         return self._call.metadata
 
     def __call__(self, response: Response) -> None:
-        self._call.respond(response.body, response.headers)
+        self._call.respond(response.body, response.headers, response.note)
 
-    def fail(self, error: BaseException) -> None:
-        statuses.fail(self._call, error)
+    def fail(self, error: BaseException, note: Note | None = None) -> None:
+        statuses.fail(self._call, error, note)
 
 
 class Form(msgspec.Struct, frozen=True, eq=False):
@@ -313,7 +314,7 @@ class InferDoor:
         """Tell why there is no answer, and count it."""
         code = error.code if isinstance(error, BimodalError) else "internal"
         self.served.ledger.refused(ROUTE, failure.status(error), code, monotonic() - reply.received)
-        reply.fail(error)
+        reply.fail(error, Note(self.served.model.name, self.served.model.version, code))
 
 
 def _values(request: Any, head: Head) -> bytes | None:

@@ -23,6 +23,7 @@ from bimodal.errors import (
 )
 from bimodal.realtime import faults
 from bimodal.realtime.calls import Call, Metadata, Status
+from bimodal.realtime.note import Note
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, given_id, new_id
 
 log = logging.getLogger("bimodal.realtime")
@@ -55,13 +56,14 @@ def told(error: BaseException) -> str:
     return error.message if isinstance(error, BimodalError) else INTERNAL
 
 
-def fail(call: Call, error: BaseException) -> None:
+def fail(call: Call, error: BaseException, note: Note | None = None) -> None:
     """End a call with the error; what is unknown goes to the log in full under the request id of the trailers."""
     name = given_id(call.metadata) or new_id()
     if not isinstance(error, BimodalError):
         log.error("request %s failed", name.decode("ascii"), exc_info=error)
     faults.tell(error, f"request {name.decode('ascii')}")
-    call.fail(status(error), told(error), ((REQUEST_ID, name), *trailers(error)))
+    known = note or Note(code=error.code if isinstance(error, BimodalError) else "internal")
+    call.fail(status(error), told(error), ((REQUEST_ID, name), *trailers(error)), known)
 
 
 def trailers(error: BaseException) -> Metadata:

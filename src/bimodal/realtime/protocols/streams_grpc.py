@@ -20,6 +20,7 @@ from bimodal.realtime import faults
 from bimodal.realtime.batcher import Work
 from bimodal.realtime.calls import Call
 from bimodal.realtime.exchange import Response
+from bimodal.realtime.note import Note
 from bimodal.realtime.protocols import statuses
 from bimodal.realtime.protocols.inference_grpc import Inference
 from bimodal.realtime.protocols.pieces_grpc import Pieces
@@ -68,7 +69,7 @@ class Place:
     def __call__(self, response: Response) -> None:
         self._tell(field(2, response.body + FINAL if self.final else response.body))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, note: Note | None = None) -> None:
         if not isinstance(error, BimodalError):
             log.error("a request of a stream failed", exc_info=error)
         self._tell(told(error, self.data))

@@ -1,0 +1,168 @@
+"""The access log's file: whole lines, written by a thread, never waited for by a request.
+
+Several processes may append to one file: each write is of whole lines, to a file that is open for appending. A file
+that was moved away (logrotate) is opened anew before the next write; so a signal needs nothing more. What cannot be
+written, or comes faster than it is written, is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from select import PIPE_BUF
+from time import monotonic
+
+from bimodal.errors import UsageError
+
+log = logging.getLogger("bimodal.realtime")
+
+STANDARD = "-"
+HELD = 8 * 2**20  # bytes of lines that wait; more are dropped
+PIECE = 2**18  # bytes of one write
+PAUSE = 0.05  # seconds in which lines gather for a write
+PARTING = 2.0  # seconds in which the last lines are written
+
+Count = Callable[[int, int], None]
+
+
+class AccessLog:
+    """path: "-" is standard output. count: told of lines written and of lines dropped, from the thread.
+
+    Raises UsageError where the file cannot be opened.
+    """
+
+    def __init__(self, path: str, count: Count = lambda written, dropped: None) -> None:
+        self._path = path
+        self._count = count
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._told = False  # that lines are lost
+        self._ends = False
+        self._wake = threading.Event()
+        try:
+            self._file = self._open()
+        except OSError as error:
+            raise UsageError(f"access log {path}: {error.strerror}; name a file that can be written") from None
+        self._piece = PIECE if stat.S_ISREG(os.fstat(self._file).st_mode) else PIPE_BUF
+        self._thread = threading.Thread(target=self._run, name="bimodal-access-log", daemon=True)
+        self._thread.start()
+
+    def put(self, lines: list[bytes]) -> None:
+        """Take whole lines. Called from one thread."""
+        text = b"".join(lines)
+        if self._size + len(text) > HELD:
+            self._dropped += len(lines)
+            self._wake.set()
+            return
+        self._size += len(text)
+        self._waiting.append((len(lines), text))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Write what there is, for a while."""
+        self._ends = True
+        self._wake.set()
+        self._thread.join(PARTING)
+
+    # In the thread
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._wake.wait()
+            if not self._ends:
+                pause.wait(PAUSE)
+            self._wake.clear()
+            ends = self._ends
+            self._write_all()
+            if ends and not self._waiting:
+                os.close(self._file)
+                return
+
+    def _write_all(self) -> None:
+        written, dropped, self._dropped = 0, self._dropped, 0
+        try:
+            self._renew()
+        except OSError as error:
+            self._lose(error)
+        while self._waiting:
+            count, text = self._gathered()
+            if self._write(text):
+                written += count
+            else:
+                dropped += count
+            self._size -= len(text)
+        if written or dropped:
+            self._count(written, dropped)
+
+    def _gathered(self) -> tuple[int, bytes]:
+        """Lines for one write: as many as fit in a piece."""
+        count, text = self._waiting.popleft()
+        texts, size = [text], len(text)
+        while self._waiting and size + len(self._waiting[0][1]) <= self._piece:
+            more, text = self._waiting.popleft()
+            texts.append(text)
+            count, size = count + more, size + len(text)
+        return count, b"".join(texts)
+
+    def _write(self, text: bytes) -> bool:
+        try:
+            for piece in _pieces(text, self._piece):
+                _write_whole(self._file, piece)
+        except OSError as error:
+            self._lose(error)
+            return False
+        self._told = False
+        return True
+
+    def _lose(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            log.error("access log %s: %s; lines are dropped, and counted, until it can be written", self._path, error)
+
+    def _renew(self) -> None:
+        """Open the file of that name anew, where it is another one by now."""
+        if self._path == STANDARD:
+            return
+        mine = os.fstat(self._file)
+        with suppress(FileNotFoundError):
+            there = os.stat(self._path)
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                return
+        fresh = self._open()
+        os.close(self._file)
+        self._file = fresh
+
+    def _open(self) -> int:
+        if self._path == STANDARD:
+            return os.dup(1)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+
+def _pieces(text: bytes, most: int) -> list[bytes]:
+    """The lines of a text in pieces of at most so many bytes, a longer line in one of its own."""
+    pieces, start = [], 0
+    while len(text) - start > most:
+        stop = text.rfind(b"\n", start, start + most) + 1 or text.find(b"\n", start) + 1
+        pieces.append(text[start:stop])
+        start = stop
+    return [*pieces, text[start:]] if start < len(text) else pieces
+
+
+def _write_whole(file: int, text: bytes) -> None:
+    """Write it to the end, also where the system takes it in parts. Raises OSError."""
+    end = monotonic() + PARTING
+    while text:
+        try:
+            text = text[os.write(file, text) :]
+        except BlockingIOError:
+            if monotonic() > end:
+                raise
+            threading.Event().wait(PAUSE)

@@ -1,0 +1,316 @@
+"""Observer: sees each request once, when it has ended, for the access log and for traces.
+
+What it sees is kept until the end of the turn of the event loop, and made to lines and spans then, when the answers are
+out. A line tells nothing of what a request holds: no query, no header, no body, of its path the route alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from random import random
+from time import gmtime, monotonic, strftime, time
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import msgspec
+
+from bimodal.errors import MissingLibrary
+from bimodal.formats.library import library
+from bimodal.realtime.access import AccessLog
+from bimodal.realtime.calls import Status
+from bimodal.realtime.exchange import Request, Response
+from bimodal.realtime.measures import STAGES
+from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.note import NOTHING, Note
+from bimodal.realtime.refusal import id_of
+from bimodal.realtime.tracing import Parent, Sampler, parent_of, sampler_of
+
+log = logging.getLogger("bimodal.realtime")
+
+HTTP, HTTP2, GRPC = "HTTP/1.1", "HTTP/2", "gRPC"
+LEFT = 499  # the status of a request whose caller left before its answer, as others have it
+_BLAME = frozenset(  # of gRPC: what is the server's fault
+    (
+        Status.UNKNOWN,
+        Status.DEADLINE_EXCEEDED,
+        Status.UNIMPLEMENTED,
+        Status.INTERNAL,
+        Status.UNAVAILABLE,
+        Status.DATA_LOSS,
+    )
+)
+
+_LINE = b'{"time":"%b","request_id":"%b",%b%d%b,"bytes_in":%d,"bytes_out":%d,"ms":%.3f%b}\n'
+_STAGES = b',"stages":{' + b",".join([b'"%b":%%.3f' % stage.encode() for stage in STAGES]) + b"}"
+_quoted = msgspec.json.encode
+
+
+class Told(msgspec.Struct, eq=False):
+    """What is told of all requests with the same head. route: the path without what callers put into it; empty where
+    there is none. line: its part of a line.
+    """
+
+    method: str
+    route: str
+    protocol: str
+    parent: Parent | None
+    line: bytes
+    mounted: int
+
+    @property
+    def told(self) -> Told:
+        """It is a head of its own."""
+        return self
+
+
+class Head(Protocol):
+    """A head of any wire: `told` is the observer's place in it."""
+
+    @property
+    def told(self) -> Any: ...
+
+
+class Seen(msgspec.Struct, eq=False, gc=False):
+    """One request that has ended. status: HTTP's, or gRPC's where it is a call. taken, sent: bytes of its content."""
+
+    told: Told
+    peer: bytes
+    received: float
+    ended: float
+    name: bytes
+    status: int
+    taken: int
+    sent: int
+    note: Note
+
+
+class Spans(Protocol):
+    """Where what is traced goes."""
+
+    def put(self, seen: list[Seen]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Routes(Protocol):
+    """What knows the route of a method and a path. mounted: how often they have changed."""
+
+    mounted: int
+
+    def template(self, method: str, path: str) -> str: ...
+
+
+class Observer:
+    """One worker's. share: of the good answers that are logged; others always are. peers: whether addresses of callers
+    are told. sampler, spans: of traces.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        log: AccessLog | None = None,
+        *,
+        share: float = 1.0,
+        peers: bool = True,
+        sampler: Sampler | None = None,
+        spans: Spans | None = None,
+    ) -> None:
+        self._routes = routes
+        self._log, self._share, self._peers = log, share, peers
+        self._sampler, self._spans = sampler, spans
+        self._seen: list[Seen] = []
+        self._traced: list[Seen] = []
+        self._awaited = False
+        self._begin = secrets.token_hex(4).encode()
+        self._number = 0
+        self._second, self._date = 0, b""
+        self._unread = self._made("", "", HTTP, None)
+
+    # -- what the wires call ----------------------------------------------------------------------------------------
+
+    def name(self) -> bytes:
+        """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
+        self._number += 1
+        return b"%b%08x" % (self._begin, self._number & 0xFFFFFFFF)
+
+    def peer(self, transport: asyncio.BaseTransport) -> bytes:
+        """The part of a line that tells of the other end of a connection."""
+        if not self._peers or self._log is None:
+            return b""
+        place = transport.get_extra_info("peername")
+        host = place[0] if isinstance(place, tuple) else ""
+        return b',"peer":%b' % _quoted(host) if host else b""
+
+    def saw(
+        self,
+        head: Head | None,
+        peer: bytes,
+        received: float,
+        status: int,
+        taken: int,
+        sent: int,
+        name: bytes | None,
+        note: Note | None,
+    ) -> None:
+        """A request has ended. head: None where it could not be read. name: its id."""
+        told: Told | None = self._unread if head is None else head.told
+        if told is None or (told.mounted != self._routes.mounted and told is not self._unread):
+            told = self.read(head)
+        seen = Seen(told, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING)
+        if self._log is not None and (self._share >= 1.0 or not good(told, status) or random() < self._share):  # noqa: S311 - no secret
+            self._seen.append(seen)
+        if self._sampler is not None and self._sampler(told.parent):
+            self._traced.append(seen)
+        if not self._awaited:
+            self._awaited = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def read(self, head: Any) -> Told:
+        """What is told of a head of HTTP/1 or HTTP/2, kept in it."""
+        if isinstance(head, Told):
+            return head  # of one request alone
+        if isinstance(head.method, str):
+            route = self._routes.template(head.method, head.path)
+            told = self._made(head.method, route, HTTP, parent_of(head.headers))
+        else:
+            told = self._of_http2(head)
+        head.told = told
+        return told
+
+    def saw_alone(self, request: Request, response: Response) -> None:
+        """A request of no wire."""
+        told = self.asked(request.method, request.path, "1.1", request.headers)
+        taken, sent = len(request.body), len(response.body)
+        self.saw(told, b"", request.received, response.status, taken, sent, id_of(response), response.note)
+
+    def asked(self, method: str, path: str, version: str, headers: Mapping[bytes, bytes]) -> Told:
+        """The same where another server has the connection."""
+        return self._made(method, self._routes.template(method, path), f"HTTP/{version}", parent_of(headers))
+
+    def _of_http2(self, head: Any) -> Told:
+        method, target = head.method.decode("ascii", "replace"), head.target.decode("ascii", "replace")
+        if head.opening:
+            opening = head.opening
+            known = opening.unary is not None or opening.streaming is not None
+            return self._made(method, target if known else "", GRPC, parent_of(head.headers))
+        route = self._routes.template(method, unquote(target.partition("?")[0]))
+        return self._made(method, route, HTTP2, parent_of(head.headers))
+
+    def _made(self, method: str, route: str, protocol: str, parent: Parent | None) -> Told:
+        parts = [b'"method":%b,"route":%b,"protocol":"%b"' % (_quoted(method), _quoted(route), protocol.encode())]
+        if parent is not None:
+            parts.append(b'"trace_id":"%b"' % parent.trace)
+        parts.append(b'"grpc_status":' if protocol == GRPC else b'"status":')
+        return Told(method, route, protocol, parent, b",".join(parts), self._routes.mounted)
+
+    # -- at the end of a turn ---------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Hand on what was seen."""
+        self._awaited = False
+        seen, self._seen = self._seen, []
+        if seen and self._log is not None:
+            self._log.put(self.lines(seen))
+        traced, self._traced = self._traced, []
+        if traced and self._spans is not None:
+            self._spans.put(traced)
+
+    def lines(self, seen: list[Seen]) -> list[bytes]:
+        """What the access log says."""
+        stamp = self._stamp()
+        return [
+            _LINE
+            % (
+                stamp,
+                each.name,
+                each.told.line,
+                each.status,
+                each.note.line or _noted(each.note),
+                each.taken,
+                each.sent,
+                (each.ended - each.received) * 1e3,
+                each.peer,
+            )
+            for each in seen
+        ]
+
+    def _stamp(self) -> bytes:
+        """The time by RFC 3339, to the millisecond."""
+        now = time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode()
+        return b"%b.%03dZ" % (self._date, int((now - second) * 1e3))
+
+    def close(self) -> None:
+        """Write all that was seen."""
+        self.flush()
+        if self._log is not None:
+            self._log.close()
+        if self._spans is not None:
+            self._spans.close()
+
+
+def observer_of(told: Mapping[str, Any] | None, routes: Routes, metrics: Metrics) -> Observer | None:
+    """The observer that a server's spec tells of (`serving.observed`), or None. Raises what keeps it from seeing."""
+    if told is None:
+        return None
+    path = told["access_log"]
+
+    def lines(written: int, dropped: int) -> None:
+        metrics.count("bimodal_access_log_lines_total", number=written)
+        metrics.count("bimodal_access_log_dropped_total", number=dropped)
+
+    sampler, spans = _traces(told["traces"], metrics)
+    if path is None and spans is None:
+        return None
+    made = None if path is None else AccessLog(path, lines)
+    return Observer(routes, made, share=told["sample"], peers=told["peers"], sampler=sampler, spans=spans)
+
+
+def _traces(told: Mapping[str, Any] | None, metrics: Metrics) -> tuple[Sampler | None, Spans | None]:
+    if told is None:
+        return None, None
+
+    def count(exported: int, dropped: int) -> None:
+        metrics.count("bimodal_spans_exported_total", number=exported)
+        metrics.count("bimodal_spans_dropped_total", number=dropped)
+
+    try:
+        spans: Spans = library("bimodal.realtime.spans").Exports(told["endpoint"], os.environ, count)
+        return sampler_of(told["sampler"], told["argument"]), spans
+    except MissingLibrary as error:
+        if told["needed"]:
+            raise
+        log.warning("the environment asks for traces (OTEL_…), but %s", error)
+        return None, None
+
+
+def good(told: Told, status: int) -> bool:
+    """Whether a request got what it asked for."""
+    return status == Status.OK if told.protocol == GRPC else status < 400
+
+
+def failed(told: Told, status: int) -> bool:
+    """Whether the server is to blame."""
+    return status in _BLAME if told.protocol == GRPC else status >= 500
+
+
+def _noted(note: Note) -> bytes:
+    """The note's part of a line, made once."""
+    parts = [b""]
+    if note.code:
+        parts.append(b'"error":%b' % _quoted(note.code))
+    if note.model:
+        parts.append(b'"model":%b,"version":%b' % (_quoted(note.model), _quoted(note.version)))
+    line = b",".join(parts)
+    if note.stages is not None:
+        line += _STAGES % tuple([each * 1e3 for each in note.stages])
+    if note is not NOTHING:
+        note.line = line
+    return line
