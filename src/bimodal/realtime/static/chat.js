@@ -1,4 +1,5 @@
 // A conversation with a model that streams text. What it says is only ever text on the page, never markup.
+import * as calls from "./calls.js";
 import { element, here } from "./calls.js";
 
 const at = (id) => document.getElementById(id);
@@ -28,7 +29,7 @@ async function* events(body) {
 }
 
 async function answer(turn) {
-  const response = await fetch(here("/v1/chat/completions"), {
+  const response = await calls.ask(here("/v1/chat/completions"), {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ model: models.value, messages, stream: true }),
@@ -74,7 +75,7 @@ text.addEventListener("keydown", (event) => {
   ask();
 });
 
-const { data } = await (await fetch(here("/v1/models"))).json();
+const { data } = await calls.load("/v1/models");
 models.append(...data.map((each) => element("option", {}, each.id)));
 if (!data.length) show("bad", "No model here streams text.");
 send.disabled = !data.length;

@@ -1,4 +1,4 @@
-import { element, here } from "./calls.js";
+import { ask, element, here, load } from "./calls.js";
 
 const at = (id) => document.getElementById(id);
 const pretty = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
@@ -32,7 +32,7 @@ function tryOut(method, path, operation) {
     button.disabled = true;
     const query = new URLSearchParams(fields.filter(([, input]) => input.value).map(([name, input]) => [name, input.value]));
     try {
-      const response = await fetch(here(path) + (query.size ? `?${query}` : ""), { method: method.toUpperCase(), headers: kind ? { "Content-Type": kind.value } : {}, body: area ? area.value : null });
+      const response = await ask(here(path) + (query.size ? `?${query}` : ""), { method: method.toUpperCase(), headers: kind ? { "Content-Type": kind.value } : {}, body: area ? area.value : null });
       const text = await response.text();
       let told = text;
       if (response.headers.get("Content-Type")?.startsWith("application/json")) told = pretty(JSON.parse(text));
@@ -70,7 +70,7 @@ function route(method, path, operation) {
 }
 
 async function begin() {
-  const told = await (await fetch(here("/openapi.json"))).json();
+  const told = await load("/openapi.json");
   at("about").textContent = `${told.info.description} Version ${told.info.version}.`;
   const groups = new Map();
   for (const [path, methods] of Object.entries(told.paths)) {

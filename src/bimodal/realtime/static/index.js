@@ -1,4 +1,4 @@
-import { CALLS, element, here, stages } from "./calls.js";
+import { ask, CALLS, element, here, load, stages } from "./calls.js";
 
 const at = (id) => document.getElementById(id);
 const MANY = 64; // more places of a vector than this are one text area
@@ -189,7 +189,7 @@ async function predict(event) {
   try {
     const asked = JSON.stringify(body());
     const start = performance.now();
-    const response = await fetch(url(), { method: "POST", headers: { "Content-Type": "application/json" }, body: asked });
+    const response = await ask(url(), { method: "POST", headers: { "Content-Type": "application/json" }, body: asked });
     const answer = await response.json();
     const total = performance.now() - start;
     if (response.ok) {
@@ -223,7 +223,7 @@ function arrows(event) {
 }
 
 async function begin() {
-  models = await (await fetch(here("/models"))).json();
+  models = await load("/models");
   at("model").replaceChildren(...models.map((each) => element("option", { value: each.name }, each.name)));
   at("tabs").append(
     ...Object.keys(CALLS).map((name) => element("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "call", on: { click: () => { tab = name; showCall(); } } }, name)),
