@@ -81,4 +81,4 @@ def test_fifty_restarts_under_load(tmp_path: Path) -> None:
 
 
 def _is_right(body: bytes) -> bool:
-    return json.loads(body)["prediction"] == [3.0]
+    return bool(json.loads(body)["prediction"] == [3.0])

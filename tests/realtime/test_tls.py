@@ -252,14 +252,14 @@ class TestMutual:
         self, mutual: Server, authority: Authority, ask: Callable[..., Any], scheme: str
     ) -> None:
         url = f"{scheme}://localhost:{mutual.port}"
-        with pytest.raises(ServerUnreachable, match=r"asks for a certificate|cannot be reached"):
+        with pytest.raises(ServerUnreachable, match=r"asks for a certificate of the caller"):
             ask(url, verify=str(authority.path))
 
     def test_one_of_another_authority_is_refused(
         self, mutual: Server, authority: Authority, ask: Callable[..., Any], scheme: str, tmp_path: Path
     ) -> None:
         stranger = Authority(tmp_path, "stranger").issue("caller", use="client")
-        with pytest.raises(ServerUnreachable, match=r"does not know who signed|cannot be reached|without an answer"):
+        with pytest.raises(ServerUnreachable, match=r"asks for a certificate of the caller|does not know who signed"):
             ask(f"{scheme}://localhost:{mutual.port}", verify=str(authority.path), cert=tuple(map(str, stranger)))
 
     def test_files_that_are_wrong_are_named(

@@ -28,9 +28,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._end: Cut | None = None  # how it ended
+        self._secure = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._secure = transport.get_extra_info("ssl_object") is not None
         made = transport.get_extra_info("socket")
         if made is not None and made.family != getattr(socket, "AF_UNIX", None):
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -54,13 +56,15 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._end = ended(error, begun=self.reading.begun, stale=self.used)
+        self._end = ended(error, begun=self.reading.begun, stale=self.used, secure=self._secure)
         self._settle(self._end)
 
     @property
     def _unasked(self) -> Cut:
         """It had ended before anything was asked."""
-        return self._end if isinstance(self._end, Unwelcome) else Cut("the connection ended", sent=False)
+        if isinstance(self._end, Unwelcome):
+            return self._end
+        return Cut("the connection ended", sent=False, why=None if self._end is None else self._end.why)
 
     def _settle(self, error: Cut | None) -> None:
         waiter, self._waiter = self._waiter, None

@@ -15,6 +15,9 @@ from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnr
 
 NO_TLS = "it speaks no TLS there; use an address with http:// (or grpc://)"
 ASKED = "it asks for a certificate of the caller: cert=(FILE, KEY) shows one"
+UNSURE = (
+    "if it asks for a certificate of the caller, cert=(FILE, KEY) shows one that it trusts"  # many end without a word
+)
 UNFIT = "it does not take the certificate that cert names"
 ALERTS = {  # what a server says of a caller's certificate (RFC 8446, section 6.2), by the end of OpenSSL's name for it
     "CERTIFICATE_REQUIRED": ASKED,
@@ -51,10 +54,11 @@ class Unwelcome(Cut):
     """The server's TLS does not let this caller in, which no further try will mend."""
 
 
-def ended(error: BaseException | None, *, begun: bool = False, stale: bool = False) -> Cut:
-    """The end of a connection."""
+def ended(error: BaseException | None, *, begun: bool = False, stale: bool = False, secure: bool = False) -> Cut:
+    """The end of a connection. secure: it spoke TLS."""
+    unsure = UNSURE if secure and not stale else None
     return unwelcome(getattr(error, "reason", None)) or Cut(
-        str(error or "the connection ended"), begun=begun, stale=stale
+        str(error or "the connection ended"), begun=begun, stale=stale, why=unsure
     )
 
 
@@ -147,7 +151,8 @@ class Patience:
             return ServerUnreachable(f"the server at {self.place} refuses this caller; {cut.why}")
         if cut.begun:
             return ServerUnreachable(f"the server at {self.place} ended its answer in the middle")
+        why = "" if cut.why is None else f"; {cut.why}"
         if cut.sent:
-            return ServerUnreachable(f"the server at {self.place} closed the connection without an answer")
-        why = cut.why or "is `bimodal serve` running?"
-        return ServerUnreachable(f"the server at {self.place} cannot be reached; {why}")
+            return ServerUnreachable(f"the server at {self.place} closed the connection without an answer{why}")
+        why = why or "; is `bimodal serve` running?"
+        return ServerUnreachable(f"the server at {self.place} cannot be reached{why}")

@@ -36,6 +36,7 @@ class Connection:
         except OSError as error:
             raise not_reached(error, address.host) from error
         self._reading = Reading()
+        self._secure = context is not None
         self.used = False
         self.idle_since = 0.0
 
@@ -50,7 +51,7 @@ class Connection:
         except TimeoutError:
             raise patience.late() from None
         except OSError as error:
-            raise ended(error, begun=reading.begun, stale=self.used) from error
+            raise ended(error, begun=reading.begun, stale=self.used, secure=self._secure) from error
         self.used = True
         return reading
 
@@ -84,7 +85,7 @@ class Connection:
         self._socket.settimeout(patience.left)
         data = self._socket.recv(PIECE)
         if not data:
-            raise Cut("the connection ended", begun=self._reading.begun, stale=self.used)
+            raise ended(None, begun=self._reading.begun, stale=self.used, secure=self._secure)
         self._reading.feed(data)
 
     @property

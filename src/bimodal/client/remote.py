@@ -14,7 +14,7 @@ import grpc.aio
 from bimodal.client import calls
 from bimodal.client.address import Address, Shown, shown, trust
 from bimodal.client.failure import made
-from bimodal.client.patience import NO_TLS, Cut, Patience, unknown, unwelcome
+from bimodal.client.patience import NO_TLS, UNSURE, Cut, Patience, unknown, unwelcome
 from bimodal.client.question import Answer, Question
 from bimodal.errors import (
     BimodalError,
@@ -43,6 +43,7 @@ class Channel:
 
     def __init__(self, address: Address, key: str | None, verify: Verify = True, cert: Shown | None = None) -> None:
         self._metadata = _metadata(key)
+        self._secure = address.secure
         if address.secure:
             self._channel = grpc.secure_channel(address.authority, _credentials(verify, cert), OPTIONS)
         else:
@@ -53,7 +54,7 @@ class Channel:
         try:
             body = self._method(question)(question.body, timeout=patience.left, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _failure(error, patience) from None
+            raise _failure(error, patience, secure=self._secure) from None
         return _answer(question, body)
 
     def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
@@ -76,6 +77,7 @@ class AsyncChannel:
 
     def __init__(self, address: Address, key: str | None, verify: Verify = True, cert: Shown | None = None) -> None:
         self._metadata = _metadata(key)
+        self._secure = address.secure
         self._address = address
         self._credentials = _credentials(verify, cert) if address.secure else None
         self._channel: Any = None
@@ -85,7 +87,7 @@ class AsyncChannel:
         try:
             body = await self._method(question)(question.body, timeout=patience.left, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _failure(error, patience) from None
+            raise _failure(error, patience, secure=self._secure) from None
         return _answer(question, body)
 
     async def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
@@ -137,7 +139,7 @@ def _credentials(verify: Verify, cert: Shown | None) -> Any:
     return grpc.ssl_channel_credentials(authorities, Path(private or public).read_bytes(), Path(public).read_bytes())
 
 
-def _unreached(sentence: str, patience: Patience) -> Exception:
+def _unreached(sentence: str, patience: Patience, *, secure: bool = False) -> Exception:
     """What the library says of a server that it cannot reach, in our words."""
     if "CERTIFICATE_VERIFY_FAILED" in sentence:
         told = f"the certificate of the server at {patience.place} is not trusted"
@@ -148,10 +150,12 @@ def _unreached(sentence: str, patience: Patience) -> Exception:
     host = patience.place.rpartition(":")[0]
     unresolved = any(words in sentence for words in UNRESOLVED)
     why = unknown(host) if unresolved else NO_TLS if "handshake failed" in sentence else None
+    if secure and why is None and "failed to connect" in sentence and "refused" not in sentence:
+        return Cut(sentence, sent=False, why=UNSURE)
     return Cut(sentence, sent=why is None and "failed to connect" not in sentence, why=why)
 
 
-def _failure(error: Any, patience: Patience) -> Exception:
+def _failure(error: Any, patience: Patience, *, secure: bool = False) -> Exception:
     """The error that the call's end tells: of our server by its code, of others by their status."""
     trailers = {str(name): value for name, value in error.trailing_metadata() or ()}
     status, sentence = error.code(), error.details() or ""
@@ -163,5 +167,5 @@ def _failure(error: Any, patience: Patience) -> Exception:
     if status == grpc.StatusCode.DEADLINE_EXCEEDED:
         return patience.late()
     if status == grpc.StatusCode.UNAVAILABLE:
-        return _unreached(sentence, patience)
+        return _unreached(sentence, patience, secure=secure)
     return KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}")
