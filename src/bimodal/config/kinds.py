@@ -333,6 +333,7 @@ READERS: dict[Any, Kind] = {
     settings.size: BYTES,
     settings.seconds: DURATION,
     settings.share: SHARE,
+    settings.switch: SWITCH,
     settings.runtime: choice(settings.RUNTIMES),
     settings.control: choice(settings.CONTROLS),
     settings.spare: choice(settings.SPARES),

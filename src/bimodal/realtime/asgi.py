@@ -17,7 +17,9 @@ from typing import Any
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.guard import Guard
 from bimodal.realtime.limits import Limits
-from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, internal, long_body, new_id
+from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.observer import LEFT, Observer
+from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, id_of, internal, long_body, new_id
 from bimodal.realtime.rendering import has_body
 
 log = logging.getLogger("bimodal.realtime")
@@ -39,9 +41,12 @@ def asgi(
     startup: Hook | None = None,
     shutdown: Hook | None = None,
     guard: Guard | None = None,
+    observer: Observer | None = None,
+    metrics: Metrics | None = None,
 ) -> Application:
     """An ASGI application of an App. `startup` and `shutdown` run with the server's lifespan, where it has one. guard:
-    asked before the app; None lets everybody in whom the server in front lets in.
+    asked before the app; None lets everybody in whom the server in front lets in. observer: told of each request;
+    metrics: of what is refused here.
     """
     bounds = limits or Limits()
 
@@ -49,7 +54,7 @@ def asgi(
         if scope["type"] == "lifespan":
             await _live(receive, send, startup, shutdown)
         elif scope["type"] == "http":
-            await _Exchange(scope, receive, send).run(app, bounds, guard)
+            await _Exchange(scope, receive, send, observer, metrics).run(app, bounds, guard)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -73,7 +78,13 @@ async def _live(receive: Receive, send: Send, startup: Hook | None, shutdown: Ho
 class _Exchange:
     """One request: Respond and Writer for the app, messages for the server in front."""
 
-    def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Message, receive: Receive, send: Send, observer: Observer | None, metrics: Metrics | None
+    ) -> None:
+        self._observer, self._metrics = observer, metrics
+        self._version, self._client = scope.get("http_version", "1.1"), scope.get("client")
+        self._size = self._sent = 0  # bytes of the body, and of the answer
+        self._begun: Response | None = None
         query = scope.get("query_string", b"").decode("latin-1")
         headers = _joined(scope["headers"])
         self._request = Request(scope["method"], _path(scope), query, headers, b"", monotonic())
@@ -96,8 +107,7 @@ class _Exchange:
         if self._state == _OPEN:
             self._begin(response, (b"content-length", b"%d" % len(response.body)))
             self._put(response.body, more=False)
-            self._state = _DONE
-            self._flows.set()
+            self._end()
 
     def start(self, response: Response) -> None:
         if self._state == _OPEN:
@@ -112,8 +122,7 @@ class _Exchange:
     def end(self) -> None:
         if self._state == _STARTED:
             self._put(b"", more=False)
-            self._state = _DONE
-            self._flows.set()
+            self._end()
 
     async def ready(self) -> None:
         while self._state == _STARTED and self._queued > _QUEUED:
@@ -164,7 +173,7 @@ class _Exchange:
         """Read the body to its end, and give it to the app."""
         self._intake = app.stream(self._request, self)
         body = bytearray()
-        size, more = 0, True
+        more = True
         while more and self._state != _DONE:
             await self._flows.wait()
             message = await self._receive()
@@ -172,10 +181,10 @@ class _Exchange:
                 return self._abandon()
             piece = message.get("body", b"")
             more = message.get("more_body", False)
-            size += len(piece)
+            self._size += len(piece)
             if self._intake is not None:
                 self._intake.feed(piece)
-            elif size > limits.body_bytes:
+            elif self._size > limits.body_bytes:
                 raise long_body(limits.body_bytes)
             else:
                 body += piece
@@ -210,6 +219,9 @@ class _Exchange:
     # Answers
 
     def _begin(self, response: Response, *fields: tuple[bytes, bytes]) -> None:
+        self._begun = response
+        if self._observer is not None and self._id is None and id_of(response) is None:
+            self._id = self._observer.name()
         headers = [*response.headers]
         if has_body(response.status):
             headers += [(b"content-type", response.content_type), *fields]
@@ -221,23 +233,43 @@ class _Exchange:
         if self._request.method == "HEAD":
             piece = b""
         self._queued += len(piece)
+        self._sent += len(piece)
         self._out.put_nowait({"type": "http.response.body", "body": piece, "more_body": more})
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _end(self) -> None:
+        """The answer is complete."""
+        self._state = _DONE
+        self._flows.set()
+        if self._begun is not None:
+            self._observed(self._begun.status)
+
+    def _observed(self, status: int) -> None:
+        """Tell the observer, where there is one."""
+        observer, request, begun = self._observer, self._request, self._begun
+        if observer is not None:
+            told = observer.asked(request.method, request.path, self._version, request.headers)
+            name = self._id or (None if begun is None else id_of(begun))
+            note = None if begun is None else begun.note
+            peer = observer.client(self._client)
+            observer.saw(told, peer, request.received, status, self._size, self._sent, name, note)
+
+    def _refuse(self, refusal: Refusal, name: bytes | None = None) -> None:
         """Answer for the app."""
         self._stop()
-        self(refusal.response(self._id))
+        if self._metrics is not None and self._state == _OPEN:
+            self._metrics.refused(refusal.status, refusal.code)
+        self(refusal.response(name or self._id))
 
     def _fail(self) -> None:
         """An exception of the app: all of it to the log, a fixed sentence to the caller."""
         name = self._id or new_id()
         log.exception("request %s failed", name.decode("ascii"))
-        self._stop()
-        self(internal().response(name))
+        self._refuse(internal(), name)
 
     def _abandon(self) -> None:
         """The caller left."""
         if self._state < _DONE:
+            self._observed(LEFT)
             self._state = _GONE
             self._stop()
         self._taken.set()

@@ -22,6 +22,7 @@ def asgi(
     keys: str | Path | None = None,
     hosts: Sequence[str] | None = None,
     code: str | Path | Sequence[str | Path] = (),
+    trust: str | Sequence[str] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
     runtime: str | None = None,
@@ -39,7 +40,7 @@ def asgi(
     """
     chosen = {"outputs": outputs, "threshold": threshold, "cors": cors, "runtime": runtime, **limits}
     chosen |= {"keys": None if keys is None else str(keys), "hosts": hosts}
-    loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
+    loading = {"code": code, "trust": trust, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, chosen, loading)
     if prepared.repository is not None:
         raise UsageError("a repository is served by `bimodal serve` or bimodal.serve(); here, name the models")
@@ -59,4 +60,6 @@ def asgi(
         spec={**spec, "guard": guarded},
     )
     guard = wired.guard if told["keys"] or told["hosts"] else None
-    return application(wired.app, bounds, shutdown=wired.close, guard=guard)
+    return application(
+        wired.app, bounds, shutdown=wired.close, guard=guard, observer=wired.observer, metrics=wired.metrics
+    )

@@ -139,10 +139,13 @@ class Observer:
 
     def peer(self, transport: asyncio.BaseTransport) -> bytes:
         """The part of a line that tells of the other end of a connection."""
-        if not self._peers or self._log is None:
+        return self.client(transport.get_extra_info("peername"))
+
+    def client(self, place: Any) -> bytes:
+        """The same of an address and a port; of anything else, nothing."""
+        if not self._peers:
             return b""
-        place = transport.get_extra_info("peername")
-        host = place[0] if isinstance(place, tuple) else ""
+        host = str(place[0]) if isinstance(place, tuple | list) and place else ""
         return b',"peer":%b' % _quoted(host) if host else b""
 
     def saw(
