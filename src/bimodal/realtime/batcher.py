@@ -29,7 +29,7 @@ from time import monotonic
 from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelHung, Overloaded, Unavailable
 from bimodal.model import Model
 from bimodal.realtime import faults, gather
-from bimodal.realtime.admission import TARGET, Admission, Cost
+from bimodal.realtime.admission import STALL, TARGET, Admission, Cost
 from bimodal.realtime.joining import Joining
 from bimodal.realtime.work import RANK, Batch, Door, Key, Work, check_balance
 from bimodal.rows import Rows
@@ -405,7 +405,7 @@ class Batcher:
             return
         began, check = monotonic(), self.check
         self._run_until = began + self.cost.seconds(rows.count)
-        self._await(self.model.runtime, max([work.deadline for work in works]) + HUNG - began)
+        self._await(self.model.runtime, self._patience(works, rows.count, began))
         try:
             try:
                 answer = await self.model.run_async(rows, key[0], threshold=key[1])
@@ -421,6 +421,14 @@ class Batcher:
                 await self._run_beside(key, *self._still(part, its_rows), again=crashed)
             return
         self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check))
+
+    def _patience(self, works: Sequence[Work], count: int, began: float) -> float:
+        """Seconds until a call is taken to hang: HUNG after its last deadline, or after its first, where it should have
+        ended long ago. The others in it are then tried again without the one that may be to blame.
+        """
+        deadlines = [work.deadline - began for work in works]
+        expected = STALL * self.cost.seconds(count)
+        return min(max(min(deadlines), expected), max(deadlines)) + HUNG
 
     def _await(self, runtime: Runtime, seconds: float) -> None:
         """Look then whether the call that begins now still runs."""
