@@ -215,6 +215,13 @@ SERVE = (
         "How the models of a repository change: explicit (callers load and unload them), poll (what changes in the "
         "folder is served) or none.",
     ),
+    Setting(
+        "reload",
+        switch,
+        False,
+        "Serve what is saved in the place of a model that was named, as soon as it has stood still for 2 s; without it, "
+        "at SIGHUP.",
+    ),
     Setting("repository_versions", int, 2, "Newest versions of a model in a repository that are served."),
     Setting("upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413."),
     Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413."),

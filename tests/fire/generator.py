@@ -265,7 +265,8 @@ def main() -> None:
     print("began", flush=True)
     with undisturbed(loads[0].core):
         outcomes = uvloop.run(drive(loads))
-    pickle.dump(outcomes, sys.stdout.buffer)
+    os.set_blocking(sys.stdout.fileno(), True)  # a reader may be late, and a pipe holds 64 KiB
+    sys.stdout.buffer.write(pickle.dumps(outcomes))
 
 
 if __name__ == "__main__":

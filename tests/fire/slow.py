@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from struct import pack
 
@@ -49,6 +50,7 @@ BLOCK = Encoder().encode(
 POST = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: %b\r\n"
 HELLO = PREFACE + frame(frames.SETTINGS, 0, 0, b"")
 SHUT = PREFACE + frame(frames.SETTINGS, 0, 0, pack(">HI", frames.INITIAL_WINDOW_SIZE, 0))  # takes no DATA
+UNREADING = 20  # callers who do not read: what they ask for at once is work that others wait for
 LEAVES = 5.0  # seconds that a server reads on after its last word
 
 
@@ -96,6 +98,7 @@ class Slow:
     """What became of one caller. cut: seconds until the server had its last word, nan where it had none."""
 
     kind: Kind
+    delay: float = 0.0  # until it connects
     cut: float = float("nan")
 
 
@@ -140,6 +143,7 @@ class Figures:
 async def be_slow(port: int, slow: Slow, every: float, most: float) -> None:
     """Connect, keep on as its kind does, and note when the server ends it."""
     loop, kind = asyncio.get_running_loop(), slow.kind
+    await asyncio.sleep(slow.delay)
     with socket.socket() as mine:
         mine.setblocking(False)
         if not kind.reads:
@@ -219,9 +223,13 @@ async def crowd(
     figures = Figures(limits)
     every, most = min(1.0, min(limits.values()) / 4), max(limits.values()) + LEAVES + 10
     callers = [Slow(kinds[number % len(kinds)]) for number in range(sockets)]
-    seen: list[int] = [memory(pids())]
+    for each in [each for each in callers if not each.kind.reads][UNREADING:]:
+        each.kind = kinds[0]
+    seen, delays = [memory(pids())], count()
     watching = asyncio.create_task(watch(pids, seen))
     try:
+        for each in callers:
+            each.delay = next(delays) / 1000
         await asyncio.gather(*[be_slow(port, each, every, most) for each in callers])
     finally:
         watching.cancel()

@@ -67,6 +67,7 @@ def serve(
     repository: Annotated[str | None, option(SETTINGS["repository"])] = None,
     repository_control: Annotated[str | None, option(SETTINGS["repository_control"])] = None,
     repository_versions: Annotated[int | None, option(SETTINGS["repository_versions"])] = None,
+    reload: Annotated[bool | None, typer.Option("--reload/--no-reload", help=SETTINGS["reload"].help)] = None,
     access_log: Annotated[str | None, option(SETTINGS["access_log"])] = None,
     access_log_sample: Annotated[float | None, option(SETTINGS["access_log_sample"])] = None,
     access_log_peer: Annotated[Any, option(SETTINGS["access_log_peer"])] = None,
@@ -109,6 +110,7 @@ def serve(
         "repository": repository,
         "repository_control": repository_control,
         "repository_versions": repository_versions,
+        "reload": reload,
     }
     loading: dict[str, Any] = {
         "code": code or (),

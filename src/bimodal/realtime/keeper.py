@@ -1,6 +1,7 @@
-"""Keeper: the thread of a server's parent process that has its workers serve what is in the repository.
+"""Keeper: the thread of a server's parent process that has its workers serve what stands in the repository, and in the
+places of the models that were named.
 
-It does one thing after the other: what a caller asks for, and, where the folder is polled, what has changed there. A
+It does one thing after the other: what a caller asks for, and, where files are followed, what has changed there. A
 change that is seen is taken up when the files have stood still from one look to the next.
 """
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bimodal import errors
 from bimodal.errors import BimodalError, UsageError
 from bimodal.realtime.control import Ask, Done, States
+from bimodal.realtime.named import look
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.repository import Found, Repository, Stamp
 from bimodal.realtime.states import LOADING, READY, UNAVAILABLE, UNLOADING
@@ -37,16 +39,27 @@ Look = dict[str, list[tuple[str, str, Stamp]]]
 
 
 class Keeper:
-    """told: the repository as the server's spec has it. fixed: names of models that are none of it."""
+    """told: the repository as the server's spec has it, None where there is none. named: specs of the models that are
+    none of it. follows: what changes in their places is served; else when it is asked for (`refresh`).
+    """
 
-    def __init__(self, told: Mapping[str, Any], workers: Workers, fixed: Sequence[str] = ()) -> None:
-        self.repository = Repository(told["path"])
-        self._stock = Stock(told["loading"], told["versions"], fixed)
-        self._control, self._fixed = told["control"], set(fixed)
+    def __init__(
+        self,
+        told: Mapping[str, Any] | None,
+        workers: Workers,
+        named: Sequence[Mapping[str, Any]] = (),
+        *,
+        follows: bool = False,
+    ) -> None:
+        self.repository = None if told is None else Repository(told["path"])
+        self._stock = Stock({}, 0, named) if told is None else Stock(told["loading"], told["versions"], named)
+        self._polls = told is not None and told["control"] == POLL
+        self._control, self._follows = NONE if told is None else told["control"], follows
+        self._fixed = {str(each["name"]) for each in named}
         self._workers = workers
         self._away: set[str] = set()  # names that were unloaded
-        self._seen: Look = {}
-        self._tried: Look = {}
+        self._seen: dict[str, Look] = {}
+        self._tried: dict[str, Look] = {}
         self._asks: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._numbers = count(1)
         self._states: dict[tuple[str, str], tuple[str, str]] = {}
@@ -58,30 +71,39 @@ class Keeper:
         workers.asked = self._asked
 
     def start(self) -> None:
-        """Load all; returns when callers may come. What cannot be is told, and left out. Raises why where nothing
-        can be, unless the folder is polled.
+        """Load all of the repository; returns when callers may come. What cannot be is told, and left out. Raises why
+        where nothing can be, unless the folder is polled.
         """
-        found = {name: each for name, each in self.repository.look().items() if name not in self._fixed}
+        if self.repository is not None:
+            self._open(self.repository)
+        self._thread.start()
+
+    def _open(self, repository: Repository) -> None:
+        found = {name: each for name, each in repository.look().items() if name not in self._fixed}
         self._carry_out(partial(self._stock.plan, found, self._aliases(), strict=False), *found, together=True)
-        if not self._stock.held and self._control != POLL:
+        if not self.names and not self._polls:
             reasons = [f"{name}: {reason}" for (name, _), (_, reason) in sorted(self._states.items()) if reason]
             told = "; ".join(reasons[:3]) or "it is empty"
-            raise errors.ModelError(f"nothing of the repository {self.repository.folder} can be served: {told}")
+            raise errors.ModelError(f"nothing of the repository {repository.folder} can be served: {told}")
         self._opened = True
         self._tell()
-        self._thread.start()
 
     @property
     def names(self) -> list[str]:
-        """Of the models that are served."""
-        return list(self._stock.held)
+        """Of the models of the repository that are served."""
+        return [name for name in self._stock.held if name not in self._fixed]
 
     def close(self) -> None:
         self._asks.put(None)
 
     def refresh(self) -> None:
-        """Have what has changed in the folder served, soon."""
+        """Have what has changed served, soon."""
         self._asks.put(self._refresh_loudly)
+
+    def begin(self, named: Sequence[Mapping[str, Any]]) -> None:
+        """Other workers follow, which begin with these."""
+        self._stock.begin(named)
+        self._workers.stocked(self._stock.told())
 
     def _asked(self, worker: Worker, ask: Ask) -> None:
         self._asks.put(lambda: self._answer(worker, ask))
@@ -91,7 +113,7 @@ class Keeper:
     def _run(self) -> None:
         while True:
             try:
-                work = self._asks.get(timeout=EVERY if self._control == POLL else None)
+                work = self._asks.get(timeout=EVERY if self._polls or self._follows else None)
             except queue.Empty:
                 work = self._poll
             if work is None:
@@ -99,7 +121,7 @@ class Keeper:
             try:
                 work()
             except Exception:
-                log.exception("the repository %s cannot be looked at", self.repository.folder)
+                log.exception("%s cannot be looked at", self._told_place())
 
     def _answer(self, worker: Worker, ask: Ask) -> None:
         error = None
@@ -113,59 +135,72 @@ class Keeper:
         self._workers.answer(worker, Done(ask.ask, error))
 
     def _load(self, name: str) -> None:
-        self._may(name)
-        found = {name: self.repository.find(name)}
-        self._carry_out(lambda: self._stock.plan(found, self.repository.aliases(), strict=True), name)
+        repository = self._may(name)
+        found = {name: repository.find(name)}
+        self._carry_out(lambda: self._stock.plan(found, repository.aliases(), strict=True), name)
         self._away.discard(name)
         self._tell()
 
     def _unload(self, name: str) -> None:
-        self._may(name)
-        if self._control == POLL:
+        repository = self._may(name)
+        if self._polls:
             raise UsageError(
                 "this server follows its repository (repository control poll), and would load the model again; take "
                 "its folder out of the repository"
             )
         if name not in self._stock.held:
-            self.repository.find(name)  # raises where nothing is known of it
+            repository.find(name)  # raises where nothing is known of it
         self._away.add(name)
         self._carry_out(lambda: self._stock.away(name), name, state=UNLOADING)
 
-    def _may(self, name: str) -> None:
-        if self._control == NONE:
+    def _may(self, name: str) -> Repository:
+        if self.repository is None or self._control == NONE:
             raise UsageError("this server loads and unloads nothing (repository control none); restart it to do so")
         if name in self._fixed:
             raise UsageError(
                 f"{name} was named when the server was started, and is none of its repository; only what is in the "
                 "repository is loaded and unloaded"
             )
+        return self.repository
 
     def _refresh(self) -> None:
         """Serve what stands in the folder now, but for what cannot be, and what was unloaded."""
-        found = {
-            name: [] if name in self._away or name in self._fixed else versions
-            for name, versions in self.repository.look().items()
-        }
-        found |= {name: [] for name in self._stock.held if name not in found}
-        aliases = self._aliases()
+        if self.repository is not None:
+            found: dict[str, Sequence[Found]] = {
+                name: [] if name in self._away else versions
+                for name, versions in self.repository.look().items()
+                if name not in self._fixed
+            }
+            found |= {name: [] for name in self.names if name not in found}
+            self._take_up(found, self._aliases())
+        self._tell()
+
+    def _refresh_named(self) -> None:
+        """Serve what stands in the places of the models that were named; what cannot be served leaves the old one."""
+        self._take_up(look(self._stock.named), {})
+        self._tell()
+
+    def _take_up(self, found: Mapping[str, Sequence[Found]], aliases: Aliases) -> None:
         for name in sorted(found):
             if any(each.path for each in found[name]) or name in self._stock.held:
                 try:
                     self._make(self._stock.plan({name: found[name]}, aliases, strict=False))
                 except BimodalError as error:
                     log.error("%s: %s", name, error)
-        self._tell()
 
     def _refresh_loudly(self) -> None:
         """The same where somebody asked for it, who reads in the log also that nothing has changed."""
-        log.info("the repository %s is looked at again", self.repository.folder)
+        log.info("%s is looked at again", self._told_place())
         before = self._changes
+        self._refresh_named()
         self._refresh()
         if self._changes == before:
             log.info("nothing of it has changed; served are %s", ", ".join(self._stock.held) or "no models")
 
     def _aliases(self) -> Aliases:
         """As they stand there; a file that is wrong changes nothing. Aliases of models that are not there are told."""
+        if self.repository is None:
+            return {}
         try:
             aliases = self.repository.aliases()
         except UsageError as error:
@@ -178,18 +213,21 @@ class Keeper:
 
     def _poll(self) -> None:
         """Take up what has changed and stood still since the last look; what failed is tried again when it changes."""
-        before, self._seen = self._seen, self._look()
-        if self._seen != self._tried and self._seen == before:
-            self._tried = self._seen
-            self._refresh()
+        if self._follows:
+            self._poll_one("named", _stamps(look(self._stock.named)), self._refresh_named)
+        if self._polls and self.repository is not None:
+            aliases = Found("", "", self.repository.folder / "aliases.toml")
+            told = [("", "", aliases.stamp() if aliases.root.is_file() else ())]
+            self._poll_one("repository", {**_stamps(self.repository.look()), "": told}, self._refresh)
 
-    def _look(self) -> Look:
-        found = {
-            name: [(each.version, str(each.root), each.stamp()) for each in versions]
-            for name, versions in self.repository.look().items()
-        }
-        aliases = Found("", "", self.repository.folder / "aliases.toml")
-        return {**found, "": [("", "", aliases.stamp() if aliases.root.is_file() else ())]}
+    def _poll_one(self, which: str, now: Look, refresh: Callable[[], None]) -> None:
+        before, self._seen[which] = self._seen.get(which), now
+        if now != self._tried.get(which) and now == before:
+            self._tried[which] = now
+            refresh()
+
+    def _told_place(self) -> str:
+        return "what was named" if self.repository is None else f"the repository {self.repository.folder}"
 
     def _carry_out(self, make: Callable[[], Plan], *names: str, state: str = LOADING, together: bool = False) -> None:
         """Make a change, and tell how it stands meanwhile and afterwards. together: all workers load at once."""
@@ -213,10 +251,10 @@ class Keeper:
         for (name, version), reason in plan.failed.items():
             if known.get((name, version)) != reason:
                 log.error("%s %s cannot be served: %s", name, version, reason)
-        emptied = bool(self._stock.held)
+        emptied = bool(self.names)
         self._stock.settle(plan)
-        if emptied and not self._stock.held:
-            log.warning("nothing of the repository %s is served any more", self.repository.folder)
+        if emptied and not self.names:
+            log.warning("nothing of %s is served any more", self._told_place())
 
     def _tell_change(self, plan: Plan, reload: Reload) -> None:
         """A line for each version that came or went."""
@@ -236,7 +274,10 @@ class Keeper:
         states: dict[tuple[str, str], tuple[str, str]] = {}
         astray = self._tell_astray() if doing is None else self._astray
         absent = []
-        for name, versions in self.repository.look().items():
+        for key, reason in self._stock.failed.items():
+            if key[0] in self._fixed:
+                states[key] = (READY, reason)  # what was there before
+        for name, versions in self._there().items():
             held = [each.found.version for each in self._stock.held.get(name, ())]
             for each in versions:
                 reason = self._stock.failed.get((name, each.version), each.reason)
@@ -256,6 +297,9 @@ class Keeper:
         self._states = states
         self._workers.tell(States([(*key, *told) for key, told in states.items()], not absent, self._opened, absent))
 
+    def _there(self) -> Mapping[str, Sequence[Found]]:
+        return {} if self.repository is None else self.repository.look()
+
     def _tell_astray(self) -> dict[str, list[str]]:
         """Aliases that lead nowhere, each told in the log once, until something about it changes."""
         before, self._astray = self._astray, self._stock.astray()
@@ -271,6 +315,12 @@ class Keeper:
         if name in self._away:
             return PUT_AWAY
         return "newer versions are served" if name in self._stock.held else "it is not loaded"
+
+
+def _stamps(found: Mapping[str, Sequence[Found]]) -> Look:
+    return {
+        name: [(each.version, str(each.root), each.stamp()) for each in versions] for name, versions in found.items()
+    }
 
 
 def stocked(told: Mapping[str, Any]) -> tuple[Stock, dict[str, Any]]:

@@ -66,7 +66,7 @@ class Link:
 
     def entries(self, served: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
         """What stands in the folder now, with what is known of it, and what is served though it is gone from there."""
-        told = {key: entry(*key, READY) for key in served}
+        told = {key: entry(*key, *self._states.get((key[0], ""), (READY, ""))) for key in served}
         for each in self._found():
             same = [key for key in served if key[0] == each.name and each.version in ("", key[1])]
             if not same:

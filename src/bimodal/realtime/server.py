@@ -76,11 +76,10 @@ class Server:
         self._workers = Workers(sockets, self._guarded(spec), limits, grace=grace)
         self._closing = threading.Lock()
         told = spec.get("repository")
-        self._keeper = None if told is None else Keeper(told, self._workers, self._named)
+        self._keeper = Keeper(told, self._workers, spec.get("models", ()), follows=bool(spec.get("reload")))
         try:
             self._workers.start()
-            if self._keeper is not None:
-                self._keeper.start()
+            self._keeper.start()
         except BaseException:  # Ctrl-C too
             self._workers.stop(0)
             raise
@@ -94,7 +93,7 @@ class Server:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models that are served."""
-        return (*self._named, *(() if self._keeper is None else self._keeper.names))
+        return (*self._named, *self._keeper.names)
 
     @property
     def url(self) -> str:
@@ -185,18 +184,19 @@ class Server:
         self.close()
 
     def refresh(self) -> None:
-        """Serve what has changed in the repository, soon; what cannot be served is told in the log and in the index.
+        """Serve what has changed in the repository, and in the places of the models that were named, soon; what cannot
+        be served is told in the log and in the index, and what was served before stays.
         A changed certificate is used from now on.
         """
         self._workers.hang_up()
-        if self._keeper is not None:
-            self._keeper.refresh()
+        self._keeper.refresh()
 
     def replace(self, spec: Mapping[str, Any], holds: object = None) -> None:
         """Serve from another spec (the same models, changed): workers are followed one by one, each by one that is
         ready, and no request is refused. Counters are kept where `spec["workers"]`, here and before, is twice their
         number. Raises what keeps the new ones from starting; the old ones go on then.
         """
+        self._keeper.begin(spec.get("models", ()))
         self._workers.replace(self._guarded(spec))
         self._holds = holds or self._holds
 
@@ -204,8 +204,7 @@ class Server:
         """Answer what is in flight (for at most `grace` seconds), then end. Does nothing when it has ended."""
         notify("STOPPING=1")
         with self._closing:
-            if self._keeper is not None:
-                self._keeper.close()
+            self._keeper.close()
             self._workers.stop(grace)
         atexit.unregister(self.close)
 

@@ -59,6 +59,7 @@ def serve(
     repository: str | Path | None = None,
     repository_control: str | None = None,
     repository_versions: int | None = None,
+    reload: bool | None = None,
     stores: Mapping[str, Mapping[str, Any]] | None = None,
     access_log: str | Path | None = None,
     access_log_sample: float | None = None,
@@ -74,7 +75,7 @@ def serve(
 
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
     models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names one to be
-    served beside other models). port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of
+    served beside other models). reload: what is saved in the place of a model is served soon after. port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of
     its own; both answer both. tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates;
     tls_password: where that of the key stands, env:NAME or file:PATH. keys: the file of those that callers need one
     of (`bimodal.keys`); "" for none. hosts: names that the server is reached by, beside its address. outputs: what
@@ -107,6 +108,7 @@ def serve(
         "repository": None if repository is None else str(repository),
         "repository_control": repository_control,
         "repository_versions": repository_versions,
+        "reload": reload,
     }
     given |= {
         "access_log": None if access_log is None else str(access_log),
@@ -348,6 +350,7 @@ def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: 
         "queue_target": told["queue_target"],
         "workers": told["workers"],
         "metrics": metrics,
+        "reload": told["reload"],
         "observe": observed(told),
         "tls": secured(told),
         "routes": {"predict": told["predict_route"], "health": told["health_route"]},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bimodal.errors import BimodalError, ModelFailed, Overloaded
 from bimodal.location import Location, PrivateFolder
+from bimodal.realtime.named import Named, look, taken
 from bimodal.realtime.repository import DEFAULT, Found, Stamp, chosen
 from bimodal.realtime.states import astray
 
@@ -31,13 +32,15 @@ Key = tuple[str, str]  # name and version
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A version that is or will be served. found: where it is in the repository. spec, folder: of its copy."""
+    """A version that is or will be served. found: where it is in the repository, or where a named model is. spec,
+    folder: of its copy; a model that is served as it was named has none.
+    """
 
     found: Found
     stamp: Stamp
     digest: str
     spec: Mapping[str, Any]
-    folder: PrivateFolder
+    folder: PrivateFolder | None
 
     @property
     def key(self) -> Key:
@@ -48,6 +51,9 @@ class Held:
         """Copy a version aside. Raises what is wrong with it, as far as that is seen without loading it."""
         assert found.path is not None
         stamp = found.stamp()
+        if isinstance(found, Named):
+            told, copied = taken(found)
+            return cls(found, stamp, told["digest"], told, copied)
         folder = PrivateFolder()
         root = Path(folder.path, found.root.name)
         try:
@@ -67,6 +73,8 @@ class Held:
 
     def told(self, message: str) -> str:
         """A message with the place in the repository, not that of the copy."""
+        if self.folder is None:
+            return message
         return message.replace(str(Path(self.folder.path, self.found.root.name)), str(self.found.root))
 
 
@@ -135,16 +143,25 @@ def _keep(lineup: list[Held], before: Sequence[Held]) -> None:
 
 class Stock:
     """held: what is served, by name, from the oldest version to the newest. loading: how models are loaded, as
-    `Location.find` takes it. most: versions of a name, besides those that have an alias.
+    `Location.find` takes it. most: versions of a name, besides those that have an alias. named: specs of models that
+    the workers begin with, and that are none of the repository.
     """
 
-    def __init__(self, loading: Mapping[str, Any], most: int, counted: Sequence[str] = ()) -> None:
+    def __init__(self, loading: Mapping[str, Any], most: int, named: Sequence[Mapping[str, Any]] = ()) -> None:
         self.held: dict[str, list[Held]] = {}
+        self.named = named
         self.failed: dict[Key, str] = {}
         self.aliases: Aliases = {}
-        self.counted = list(counted)
+        self.counted = [str(each["name"]) for each in named]
         self._loading, self._most = loading, most
         self._past: deque[tuple[float, Held]] = deque()
+        self.begin(named)
+
+    def begin(self, named: Sequence[Mapping[str, Any]]) -> None:
+        """The workers begin with these, as they stand in the server's spec."""
+        self.named = named
+        for name, (found,) in look(named).items():
+            self.held[name] = [Held(found, found.stamp(), found.spec["digest"], found.spec, None)]
 
     def plan(self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, strict: bool) -> Plan:
         """What is to be served of these names. strict: their default versions and those with an alias must be. Raises
@@ -221,7 +238,9 @@ class Stock:
         plan = plan or Plan({}, self.held, self.aliases)
         held = {**plan.before, **plan.lineup}
         return {
-            "models": [dict(each.spec) for versions in held.values() for each in versions],
+            "models": [
+                dict(each.spec) for versions in held.values() for each in versions if each.spec not in self.named
+            ],
             "aliases": plan.aliases,
             "defaults": plan.defaults(),
             "counted": self.counted,

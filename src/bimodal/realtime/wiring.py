@@ -82,7 +82,10 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     served, by `Stock.told`, "guard": see `guard.guard_of`, "record": see `serving.record`}.
     Raises the error that keeps a model from loading.
     """
-    specs = [*spec["models"], *(spec.get("stock") or {}).get("models", ())]
+    stocked = (spec.get("stock") or {}).get("models", ())
+    reloaded = {each["name"]: each for each in stocked if each["name"] in {other["name"] for other in spec["models"]}}
+    named = [reloaded.get(each["name"], each) for each in spec["models"]]
+    specs = [*named, *[each for each in stocked if each["name"] not in reloaded]]
     models = await asyncio.gather(*[asyncio.to_thread(model.from_spec, each) for each in specs])
     if worker == 0:  # once, not once a worker
         for each in models:

@@ -122,6 +122,10 @@ class Workers:
             if self._ended.is_set():
                 raise Unavailable("the server is shutting down")
 
+    def stocked(self, stock: Mapping[str, Any]) -> None:
+        """What workers that start from now on begin with, beside their spec."""
+        self._stock = stock
+
     def tell(self, states: States) -> None:
         """Let all workers know, and those that start later."""
         self._states = states

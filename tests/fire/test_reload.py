@@ -1,0 +1,184 @@
+"""Promise 5, for models that were named on the command line: a file that is replaced is served in place, by a signal or
+by looking, and a broken one never serves.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from bimodal import pack, serve
+from bimodal.realtime import keeper
+from tests.fire.load import Load
+from tests.realtime.test_repository import Shop
+
+MODEL = """
+import numpy as np
+
+class Times:
+    outputs = {{"prediction": float}}
+
+    def predict(self, rows):
+        return {{"prediction": np.asarray(rows)[:, 0] * {factor}}}
+"""
+
+
+def write(place: Path, factor: float, broken: str = "") -> None:
+    new = place.with_suffix(".new")
+    new.write_text(broken + MODEL.format(factor=factor))
+    new.rename(place)
+
+
+def fit(place: Path, factor: float) -> None:
+    rows = np.arange(8.0)[:, None]
+    new = place.with_suffix(".new")
+    joblib.dump(LinearRegression(fit_intercept=False).fit(rows, factor * rows[:, 0]), new)
+    new.rename(place)
+
+
+def wait(until: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Two workers with one model written in Python."""
+    folder = tmp_path_factory.mktemp("named")
+    write(folder / "times.py", 1)
+    shop = Shop(folder / "times.py", workers=2, features=["x"])
+    yield shop
+    shop.close()
+
+
+def reason(shop: Shop) -> str:
+    ((_, told),) = shop.states("times").values()
+    return told
+
+
+def test_a_file_that_is_replaced_is_served_in_place_without_a_failed_request(shop: Shop) -> None:
+    body = b'{"input": [[2.0]]}'
+    with Load(f"{shop.server.url}/predict", 60, 4.0, [body]).begin() as running:
+        write(shop.folder, 3)
+        shop.server.refresh()
+        wait(lambda: shop.answer("") == 3)
+        outcome = running.finish()
+    assert set(outcome.statuses) <= {200, 429}
+    assert outcome.statuses[200] > 100
+    assert shop.factor("") == 3
+    assert shop.factor("/models/times") == 3
+
+
+def test_a_broken_file_never_serves_and_its_reason_is_told(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    before = shop.answer("")
+    write(shop.folder, 9, "raise ValueError('half of it')\n")
+    shop.server.refresh()
+    wait(lambda: "half of it" in reason(shop))
+    assert "cannot be served" in caplog.text
+    assert shop.factor("") == before
+    assert shop.ask("/health/ready")[0] == 200  # what it serves, it serves
+    write(shop.folder, 4)
+    shop.server.refresh()
+    wait(lambda: shop.answer("") == 4)
+    assert reason(shop) == ""
+
+
+def test_a_worker_that_ends_meanwhile_comes_back_with_what_is_served(shop: Shop) -> None:
+    write(shop.folder, 5)
+    shop.server.refresh()
+    os.kill(shop.server.pids[0], signal.SIGKILL)
+    wait(lambda: len(shop.server.pids) == 2 and {shop.answer("") for _ in range(8)} == {5.0})
+
+
+def test_two_refreshes_at_once_are_two_looks(shop: Shop) -> None:
+    write(shop.folder, 6)
+    callers = [threading.Thread(target=shop.server.refresh) for _ in range(4)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join()
+    wait(lambda: shop.answer("") == 6)
+    write(shop.folder, 7)
+    shop.server.refresh()
+    wait(lambda: shop.answer("") == 7)
+
+
+def test_what_is_loaded_through_the_repository_calls_is_none_of_it(shop: Shop) -> None:
+    assert shop.load("times")[0] == 400
+
+
+def test_a_pickle_is_served_from_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed: nobody asks. What happens to the file later changes nothing, also not for a worker that starts anew."""
+    monkeypatch.setattr(keeper, "EVERY", 0.05)
+    file = tmp_path / "line.pkl"
+    fit(file, 1)
+    shop = Shop(file, workers=1, features=["x"], reload=True)
+    try:
+        assert shop.answer("") == pytest.approx(1)
+        fit(file, 2)
+        wait(lambda: abs(shop.answer("") - 2) < 1e-9)
+        file.write_bytes(b"\x80\x04 half of a file")
+        wait(lambda: next(iter(shop.states("line").values()))[1] != "")
+        os.kill(shop.server.pids[0], signal.SIGKILL)
+        time.sleep(0.2)
+        wait(lambda: abs(shop.answer("") - 2) < 1e-9)
+    finally:
+        shop.close()
+
+
+def test_a_package_is_replaced(tmp_path: Path) -> None:
+    place, rows = tmp_path / "line.bimodal", np.arange(8.0)[:, None]
+    for factor in (1, 2):
+        fitted = LinearRegression(fit_intercept=False).fit(rows, factor * rows[:, 0])
+        if factor == 1:
+            pack(fitted, place, sample=[{"x": each} for each in rows[:, 0]], features=["x"])
+            server = serve(place, port=0)
+            continue
+        other = tmp_path / "other.bimodal"
+        pack(fitted, other, sample=[{"x": each} for each in rows[:, 0]], features=["x"], name="line")
+        place.rename(tmp_path / "old.bimodal")
+        other.rename(place)
+    shop = Shop.__new__(Shop)
+    shop.server = server
+    try:
+        assert shop.answer("") == pytest.approx(1)
+        server.refresh()
+        wait(lambda: abs(shop.answer("") - 2) < 1e-9)
+    finally:
+        server.close()
+
+
+def test_a_signal_does_it_for_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "times.py"
+    write(file, 1)
+    command = [sys.executable, "-m", "bimodal", "serve", str(file), "--features", "x", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().rsplit(" ", 1)[1].strip()
+        shop = Shop.__new__(Shop)
+        shop.server = type("At", (), {"url": url})()  # type: ignore[assignment]  # an address is all that is asked of it
+        try:
+            assert shop.answer("") == 1
+            write(file, 2)
+            wait(lambda: b"grpc" in process.stdout.readline())  # type: ignore[union-attr]  # all is printed: it waits
+            time.sleep(0.3)
+            process.send_signal(signal.SIGHUP)
+            wait(lambda: shop.answer("") == 2)
+        finally:
+            process.terminate()
+            told = process.communicate(timeout=30)[1]
+    assert b"times " in told
+    assert b"is served: native" in told
