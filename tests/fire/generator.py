@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from tests.fire.calls import Calls
 from tests.fire.load import HUNG, RESET, UNCONNECTED, Check, Load, Outcome, Record
-
 
 OPENING = 64  # connections that are opened at once
 
@@ -247,7 +247,12 @@ def context() -> ssl.SSLContext:
 
 async def drive(loads: Iterable[Load]) -> list[Outcome]:
     """All at once."""
-    return await asyncio.gather(*[Pool(each).run() for each in loads])
+    return await asyncio.gather(*[pool(each).run() for each in loads])
+
+
+def pool(load: Load) -> Pool | Calls:
+    """What asks for it."""
+    return Calls(load) if load.url.startswith("grpc:") else Pool(load)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Open and closed loops of requests over HTTP/1.1, from a process of their own.
+"""Open and closed loops of requests over HTTP/1.1, or of unary gRPC calls (`grpc://`), from a process of their own.
 
 An open loop sends a request when it is due, whatever became of those before, and measures from that moment (no
 coordinated omission): what waits for a connection, or for the generator itself, counts. `Outcome.lag` tells how late

@@ -6,14 +6,18 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.fire.load import STAMP, Load, Outcome, peak
+from tritonclient.grpc import service_pb2
+
+from tests.fire.load import STAMP, Load, Outcome
 
 MODEL = '''
 import time
@@ -54,6 +58,7 @@ class Notes(Waits):
         time.sleep(0.005 * len(early))
         return {"prediction": early}
 '''
+NOTES = "models.py:Notes"
 BODY = json.dumps({"rows": [{"x": 2.0}]}).encode()
 EXPECTED = b'"prediction":[4.0]'
 DEADLINE_MS = 500.0
@@ -66,13 +71,18 @@ class Place:
     """A running server: where it is, and which core the load is bound to."""
 
     url: str
-    model: str
     core: int | None
-    grpc: str = ""
+    seconds: float = 4.0  # of one load
+    grpc: bool = False
 
     @property
     def predict(self) -> str:
-        return f"{self.url}/predict"
+        return self.url.replace("http", "grpc", 1) if self.grpc else f"{self.url}/predict"
+
+    def load(self, rate: float, seconds: float, **options: Any) -> Load:
+        """Requests of one row, whose answers are checked (over gRPC: their status alone)."""
+        body, expected = (message(), None) if self.grpc else (BODY, EXPECTED)
+        return Load(self.predict, rate, seconds, [body], expected=expected, core=self.core, **options)
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -85,11 +95,25 @@ def cores() -> tuple[int | None, int | None]:
 
 @contextmanager
 def served(folder: Path, model: str, *options: str) -> Iterator[Place]:
-    """`bimodal serve` with one worker on one core. model: a class of MODEL, or the path of a saved one."""
+    """`bimodal serve` with one worker on one core. model: a class of MODEL, or the path of a saved one; the model Notes
+    is there beside it.
+    """
     (folder / "models.py").write_text(MODEL)
     path = model if os.sep in model else f"{folder / 'models.py'}:{model}"
     core, other = cores()
-    command = [sys.executable, "-m", "bimodal", "serve", path, "--port", "0", "--workers", "1", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "bimodal",
+        "serve",
+        path,
+        str(folder / NOTES),
+        "--port",
+        "0",
+        "--workers",
+        "1",
+        *options,
+    ]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -98,7 +122,7 @@ def served(folder: Path, model: str, *options: str) -> Iterator[Place]:
             line = process.stdout.readline()
             found = re.search(r"http://[\d.:]+", line)
             assert found, f"the server did not start: {line}"
-            yield Place(found[0], model, other)
+            yield Place(found[0], other)
         finally:
             process.terminate()
             process.wait(30)
@@ -126,27 +150,34 @@ class Step:
         return self.health.sent - self.health.statuses[200]
 
 
-def step(
-    place: Place, times: float, rate: float, seconds: float, *, deadline_ms: float = DEADLINE_MS, body: bytes = BODY
-) -> Step:
-    load = Load(place.predict, times * rate, seconds, [body], deadline_ms, expected=EXPECTED, core=place.core)
-    with Load(f"{place.url}/health/ready", 10, seconds, even=True).begin() as probes:  # not behind the load's own work
-        seen = load.run()
-        return Step(times, rate, seen, probes.finish(), deadline_ms / 1e3)
+def message() -> bytes:
+    """A ModelInferRequest of one row."""
+    request = service_pb2.ModelInferRequest(model_name="Waits")
+    request.inputs.add(name="x", datatype="FP64", shape=[1])
+    request.raw_input_contents.append(struct.pack("<d", 2.0))
+    return bytes(request.SerializeToString())
+
+
+def step(place: Place, times: float, rate: float) -> Step:
+    """One load, the probes of health from a process of their own."""
+    seconds = place.seconds
+    with Load(f"{place.url}/health/ready", 10, seconds, even=True).begin() as probes:
+        seen = place.load(times * rate, seconds, deadline_ms=DEADLINE_MS).run()
+        return Step(times, rate, seen, probes.finish(), DEADLINE_MS / 1e3)
 
 
 def capacity(place: Place, seconds: float, connections: int = 16) -> float:
     """Good answers a second of a closed loop."""
-    return peak(place.predict, connections, seconds, [BODY], expected=EXPECTED, core=place.core).rate
+    return place.load(0.0, seconds, connections=connections).run().rate
 
 
-def recovery(place: Place, rate: float, seconds: float) -> tuple[float, Outcome]:
+def recovery(place: Place, rate: float) -> tuple[float, Outcome]:
     """Seconds from the end of a five-fold load until answers at 0.7 times the peak take no longer than usual, and what
-    was seen. Usual: twice the 99th percentile, at most, of the same load before.
+    was seen. Usual: at most twice the 99th percentile of the same load before.
     """
-    rates = [(0.7 * rate, seconds), (5 * rate, seconds), (0.7 * rate, seconds)]
-    load = Load(place.predict, *rates[0], [BODY], DEADLINE_MS, then=rates[1:], expected=EXPECTED, core=place.core)
-    seen = load.run()
+    seconds = place.seconds
+    then = [(5 * rate, seconds), (0.7 * rate, seconds)]
+    seen = place.load(0.7 * rate, seconds, deadline_ms=DEADLINE_MS, then=then).run()
     usual = 2 * seen.between(0, seconds).p(99, 200, *REFUSED)
     after = [each for each in seen.records if each.due >= 2 * seconds]
     slow = [each.due - 2 * seconds for each in after if each.latency > usual or each.status != 200]
@@ -154,14 +185,13 @@ def recovery(place: Place, rate: float, seconds: float) -> tuple[float, Outcome]
     return (sorted(slow)[len(slow) - allowed - 1] if len(slow) > allowed else 0.0), seen
 
 
-def expired(
-    place: Place, folder: Path, rate: float, seconds: float, deadline_ms: float = 50.0
-) -> tuple[Outcome, list[float]]:
+def expired(place: Place, folder: Path, rate: float, deadline_ms: float = 50.0) -> tuple[Outcome, list[float]]:
     """Three times the peak with short deadlines: what was seen, and how many seconds before its deadline each row's
     prediction began, by the model's own clock.
     """
     notes = folder / "notes"
     notes.unlink(missing_ok=True)  # of the rows with which the model was tried
     body = b'{"rows": [{"x": %s}]}' % STAMP
-    seen = Load(place.predict, 3 * rate, seconds, [body], deadline_ms, core=place.core).run()
+    url = f"{place.url}/models/Notes/predict"
+    seen = Load(url, 3 * rate, place.seconds, [body], deadline_ms, core=place.core).run()
     return seen, [float(line) for line in notes.read_text().split()]
