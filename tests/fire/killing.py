@@ -112,14 +112,11 @@ def _read(path: Path) -> str:
 
 
 def runners(worker: int) -> list[int]:
-    """The processes that run the models of a worker: those that have no children of their own."""
-    found = []
-    for child in children(worker):
-        found += [each for each in children(child) if not _is_dead(each)] or [child]
-    return found
+    """The processes that run the models of a worker: forks of those that have loaded them."""
+    return [each for child in children(worker) for each in children(child) if not is_dead(each)]
 
 
-def _is_dead(pid: int) -> bool:
+def is_dead(pid: int) -> bool:
     return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] in ([], ["Z"])
 
 
