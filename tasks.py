@@ -44,6 +44,7 @@ COMPARISONS = (
     "tensors",
     "client",
     "contracts",
+    "overload",
 )
 
 

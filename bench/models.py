@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -53,6 +53,15 @@ def linear() -> Case:
     bodies = tuple(json.dumps({"input": row.tolist()}).encode() for row in rows)
     path = _save(pipeline, "linear.pkl")
     return Case("linear", path, bodies, tuple(pipeline.predict(rows).tolist()), _convert(pipeline, values.shape[1]))
+
+
+def wide(columns: int, rows: int) -> Case:
+    """A linear regression over so many numbers, and one body with so many rows."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(2 * columns, columns))
+    path = _save(LinearRegression().fit(values, values[:, 0]), f"wide-{columns}.pkl")
+    asked = np.round(random.normal(size=(rows, columns)), 6)
+    return Case("wide", path, (json.dumps({"input": asked.tolist()}).encode(),), ())
 
 
 def mixed() -> Case:
