@@ -53,15 +53,14 @@ class AccessLog:
         self._thread = threading.Thread(target=self._run, name="bimodal-access-log", daemon=True)
         self._thread.start()
 
-    def put(self, lines: list[bytes]) -> None:
-        """Take whole lines. Called from one thread."""
-        text = b"".join(lines)
+    def put(self, text: bytes, count: int) -> None:
+        """Take whole lines, so many. Called from one thread."""
         if self._size + len(text) > HELD:
-            self._dropped += len(lines)
+            self._dropped += count
             self._wake.set()
             return
         self._size += len(text)
-        self._waiting.append((len(lines), text))
+        self._waiting.append((count, text))
         if not self._wake.is_set():
             self._wake.set()
 

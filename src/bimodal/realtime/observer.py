@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from random import random
 from time import gmtime, monotonic, strftime, time
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ _BLAME = frozenset(  # of gRPC: what is the server's fault
     )
 )
 
-_LINE = b'{"time":"%b","request_id":"%b",%b%d%b,"bytes_in":%d,"bytes_out":%d,"ms":%.3f%b}\n'
+_PAIRS = [b"%02x" % number for number in range(256)]
 _STAGES = b',"stages":{' + b",".join([b'"%b":%%.3f' % stage.encode() for stage in STAGES]) + b"}"
 _quoted = msgspec.json.encode
 
@@ -121,12 +122,12 @@ class Observer:
     ) -> None:
         self._routes = routes
         self._log, self._share, self._peers = log, share, peers
+        self._logs = log is not None
         self._sampler, self._spans = sampler, spans
-        self._seen: list[Seen] = []
+        self._seen: list[tuple[Any, ...]] = []  # what makes a Seen
         self._traced: list[Seen] = []
         self._awaited = False
-        self._begin = secrets.token_hex(4).encode()
-        self._number = 0
+        self._names = _names(secrets.token_hex(4).encode())
         self._second, self._date = 0, b""
         self._unread = self._made("", "", HTTP, None)
 
@@ -134,8 +135,7 @@ class Observer:
 
     def name(self) -> bytes:
         """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
-        self._number += 1
-        return b"%b%08x" % (self._begin, self._number & 0xFFFFFFFF)
+        return next(self._names)
 
     def peer(self, transport: asyncio.BaseTransport) -> bytes:
         """The part of a line that tells of the other end of a connection."""
@@ -163,11 +163,11 @@ class Observer:
         told: Told | None = self._unread if head is None else head.told
         if told is None or (told.mounted != self._routes.mounted and told is not self._unread):
             told = self.read(head)
-        seen = Seen(told, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING)
-        if self._log is not None and (self._share >= 1.0 or not good(told, status) or random() < self._share):  # noqa: S311 - no secret
+        seen = (told, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING)
+        if self._logs and (self._share >= 1.0 or not good(told, status) or random() < self._share):  # noqa: S311 - no secret
             self._seen.append(seen)
         if self._sampler is not None and self._sampler(told.parent):
-            self._traced.append(seen)
+            self._traced.append(Seen(*seen))
         if not self._awaited:
             self._awaited = True
             asyncio.get_running_loop().call_soon(self.flush)
@@ -217,29 +217,23 @@ class Observer:
         self._awaited = False
         seen, self._seen = self._seen, []
         if seen and self._log is not None:
-            self._log.put(self.lines(seen))
+            self._log.put(self.lines(seen), len(seen))
         traced, self._traced = self._traced, []
         if traced and self._spans is not None:
             self._spans.put(traced)
 
-    def lines(self, seen: list[Seen]) -> list[bytes]:
-        """What the access log says."""
+    def lines(self, seen: list[tuple[Any, ...]]) -> bytes:
+        """What the access log says. Those of one batch, with the same head, share most of their lines."""
         stamp = self._stamp()
-        return [
-            _LINE
-            % (
-                stamp,
-                each.name,
-                each.told.line,
-                each.status,
-                each.note.line or _noted(each.note),
-                each.taken,
-                each.sent,
-                (each.ended - each.received) * 1e3,
-                each.peer,
-            )
-            for each in seen
-        ]
+        lines: list[bytes] = []
+        last: tuple[Any, ...] = ()
+        line = b""
+        for told, peer, received, ended, name, status, taken, sent, note in seen:
+            if (told, status, note) != last:
+                last = (told, status, note)
+                line = _line(stamp, told, status, note)
+            lines.append(line % (name, taken, sent, (ended - received) * 1e3, peer))
+        return b"".join(lines)
 
     def _stamp(self) -> bytes:
         """The time by RFC 3339, to the millisecond."""
@@ -280,12 +274,12 @@ def _traces(told: Mapping[str, Any] | None, metrics: Metrics) -> tuple[Sampler |
     if told is None:
         return None, None
 
-    def count(exported: int, dropped: int) -> None:
+    def exported_so(exported: int, dropped: int) -> None:
         metrics.count("bimodal_spans_exported_total", number=exported)
         metrics.count("bimodal_spans_dropped_total", number=dropped)
 
     try:
-        spans: Spans = library("bimodal.realtime.spans").Exports(told["endpoint"], os.environ, count)
+        spans: Spans = library("bimodal.realtime.spans").Exports(told["endpoint"], os.environ, exported_so)
         return sampler_of(told["sampler"], told["argument"]), spans
     except MissingLibrary as error:
         if told["needed"]:
@@ -304,6 +298,24 @@ def failed(told: Told, status: int) -> bool:
     return status in _BLAME if told.protocol == GRPC else status >= 500
 
 
+def _names(begin: bytes) -> Iterator[bytes]:
+    """Ids, 8 digits that are the same and 8 that count."""
+    for number in count():
+        part = b"%b%06x" % (begin, number & 0xFFFFFF)
+        for end in _PAIRS:
+            yield part + end
+
+
+def _line(stamp: bytes, told: Told, status: int, note: Note) -> bytes:
+    """A line, but for what is told of each request: its id, bytes, milliseconds and caller."""
+    fixed = b'"time":"%b","request_id":"%%b",%b%d%b' % (stamp, _safe(told.line), status, note.line or _noted(note))
+    return b'{%b,"bytes_in":%%d,"bytes_out":%%d,"ms":%%.3f%%b}\n' % fixed
+
+
+def _safe(text: bytes) -> bytes:
+    return text.replace(b"%", b"%%") if b"%" in text else text
+
+
 def _noted(note: Note) -> bytes:
     """The note's part of a line, made once."""
     parts = [b""]
@@ -315,5 +327,5 @@ def _noted(note: Note) -> bytes:
     if note.stages is not None:
         line += _STAGES % tuple([each * 1e3 for each in note.stages])
     if note is not NOTHING:
-        note.line = line
-    return line
+        note.line = _safe(line)
+    return _safe(line)

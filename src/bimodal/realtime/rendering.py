@@ -38,10 +38,9 @@ class Rendering:
         Raises ValueError if a header field holds a line end.
         """
         if head is not None and head.plain and not closes and has_body(response.status):
-            plain = self._plain_head(response)
             if name is None:
-                return plain + response.body
-            return b"%bx-request-id: %b\r\n\r\n%b" % (self._open_head(response, plain), name, response.body)
+                return self._plain_head(response) + response.body
+            return b"%b%b\r\n\r\n%b" % (self._open_head(response), name, response.body)
         start = self._start(response)
         fields = _fields(head, response, closes, name)
         if not has_body(response.status):
@@ -64,11 +63,13 @@ class Rendering:
             self._heads[size] = head
         return head
 
-    def _open_head(self, response: Response, plain: bytes) -> bytes:
-        """What `_plain_head` gives, without the empty line at its end."""
+    def _open_head(self, response: Response) -> bytes:
+        """What `_plain_head` gives, up to a request id."""
+        if response.headers is not self._headers or self._kind != (response.status, response.content_type):
+            self._plain_head(response)
         head = self._opens.get(len(response.body))
         if head is None:
-            head = self._opens[len(response.body)] = plain[:-2]
+            head = self._opens[len(response.body)] = self._plain_head(response)[:-2] + b"x-request-id: "
         return head
 
     def beginning(

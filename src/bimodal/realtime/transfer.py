@@ -200,17 +200,26 @@ class Exchange(msgspec.Struct, eq=False):
         listener = connection.listener
         if connection.body is not None or listener.draining:
             self.closes |= connection.is_receiving(self) or self._is_last()
-        observer = listener.observer
-        name = None if observer is None else self._named(observer, response)
+        observer, head = listener.observer, self.head
+        name = None
+        if observer is not None:
+            plain = head is not None and head.plain and response.status < 400
+            name = observer.name() if plain else self._named(observer, response)
         try:
-            data = listener.rendering.whole(self.head, response, closes=self.closes, name=name)
+            data = listener.rendering.whole(head, response, closes=self.closes, name=name)
         except ValueError:
             log.exception("a response cannot be sent")
             response, name = internal().response(None), None
             data = listener.rendering.whole(self.head, response, closes=self.closes)
         connection.put(self, data)
         if observer is not None:
-            self._observed(response.status, response, len(response.body), name)
+            body = len(response.body)
+            if name is not None and head is not None and self.taken < 0 and head.length >= 0:  # the way of most
+                observer.saw(
+                    head, connection.peer, self.received, response.status, head.length, body, name, response.note
+                )
+            else:
+                self._observed(response.status, response, body, name)
         self._complete()
 
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
