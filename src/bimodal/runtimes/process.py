@@ -23,13 +23,13 @@ from bimodal.runtimes import wire
 from bimodal.runtimes.children import Child
 from bimodal.runtimes.collected import Room, collected, collected_async
 from bimodal.runtimes.contract import Runtime
-from bimodal.runtimes.isolation import APART, Isolation
+from bimodal.runtimes.isolation import APART, NEVER, Isolation
 from bimodal.runtimes.limit import Limit
 from bimodal.runtimes.loading import LOAD_TIMEOUT, Loading, Report
 from bimodal.runtimes.measuring import measure
 from bimodal.runtimes.open_streams import OpenStreams
 from bimodal.runtimes.places import Places
-from bimodal.runtimes.spare import Succession
+from bimodal.runtimes.spare import Succession, outlook
 from bimodal.runtimes.streams import LoopStream, Stream
 
 __all__ = ["LOAD_TIMEOUT", "Child", "Limit", "ProcessRuntime", "Report", "measure"]
@@ -46,6 +46,7 @@ class ProcessRuntime(Runtime):
 
     def __init__(self, kind: str, source: Source, isolation: Isolation = APART) -> None:
         self.limit: Limit | None = None  # on the time of a blocking `run`
+        self._isolation = isolation
         self._loading = Loading(kind, source, isolation)
         self._succession = Succession(self._loading, isolation)
         self._calling: Child | None = None  # that answers a call of `run_async`
@@ -77,6 +78,13 @@ class ProcessRuntime(Runtime):
     def spare(self) -> str:
         """What is kept ready to take the place of a process that dies, in words."""
         return self._succession.told
+
+    def told(self) -> dict[str, Any]:
+        """Of the process, plain values: bytes that it held when it was loaded, and that it may hold; what is kept ready
+        beside it, or would be by a server.
+        """
+        spare = self.spare if self._isolation.spare != NEVER else outlook(self.report)
+        return {"holds": self.report.holds, "model_memory": self._isolation.allowed, "spare": spare}
 
     @property
     def available(self) -> bool:

@@ -21,7 +21,32 @@ from bimodal.runtimes.loading import Loading, Report
 log = logging.getLogger("bimodal.model")
 AFFORDABLE = 0.25  # of the memory that is free, that a second process may take
 LATER = 2.0  # seconds after the first that a second one is loaded: the server's start comes first
+FORKED = "forked, shares its memory"
 PAUSES = (0.25, 30.0)  # seconds until a process that could not be started is tried again: doubled from first to last
+
+
+def dear(report: Report) -> str:
+    """Why there is no memory for a second process; empty where there is."""
+    free, needs = memory.free(), report.holds
+    if free is None or needs is None:
+        return "this system does not tell how much memory there is"
+    return (
+        ""
+        if needs <= AFFORDABLE * free
+        else f"a second one would take {memory.told(needs)} of {memory.told(free)} free"
+    )
+
+
+def outlook(report: Report) -> str:
+    """What a server would keep ready, in words."""
+    if not report.hindrance:
+        return FORKED
+    why = dear(report)
+    return f"none: {report.hindrance}, and {why}" if why else _second(report)
+
+
+def _second(report: Report) -> str:
+    return f"a second process, {memory.told(report.holds or 0)}, since {report.hindrance}"
 
 
 class Succession:
@@ -49,22 +74,19 @@ class Succession:
         if self._wish == NEVER:
             return self._begun(child), report
         if not report.hindrance:
-            self.told = "forked, shares its memory"
+            self.told = FORKED
             return self._forked(child), report
         self._keep(report)
         return self._begun(child), report
 
     def _keep(self, report: Report) -> None:
         """Decide whether a second process is kept."""
-        free, needs = memory.free(), report.holds
-        known = free is not None and needs is not None
-        size = memory.told(needs or 0)
-        if self._wish == ALWAYS or (free is not None and needs is not None and needs <= AFFORDABLE * free):
+        why = dear(report)
+        if self._wish == ALWAYS or not why:
             self._keeps, self._later = True, time.monotonic() + LATER
-            self.told = f"a second process, {size}, since {report.hindrance}"
+            self.told = _second(report)
             watch.tend(self)
             return
-        why = f"a second one would take {size} of {memory.told(free or 0)} free" if known else "memory is not told"
         self.told = f"none: {report.hindrance}, and {why}"
         self.warning = (
             f"after a crash the model is loaded anew, since {report.hindrance} and {why}; spare = always keeps a "
