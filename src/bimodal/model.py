@@ -105,6 +105,13 @@ class Model:
         """The runtime in words: native, native (verifying), exact, onnx."""
         return f"{self.runtime.name} (verifying)" if self.verifying else self.runtime.name
 
+    @property
+    def process(self) -> dict[str, Any] | None:
+        """Of the process that a native model runs in: what it holds and may hold, and what takes its place (see
+        `ProcessRuntime.told`). None of a compiled one, which needs no process of its own.
+        """
+        return self.runtime.told() if isinstance(self.runtime, ProcessRuntime) else None
+
     def spec(self) -> dict[str, Any]:
         """Plain values from which another process loads the same model (`from_spec`)."""
         return self.location.spec()

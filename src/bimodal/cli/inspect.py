@@ -13,6 +13,7 @@ from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime,
 from bimodal.compile.report import Report
 from bimodal.field import Field, listed
 from bimodal.model import Model, load
+from bimodal.runtimes import memory
 
 
 def inspect(
@@ -49,6 +50,7 @@ def facts(model: Model) -> dict[str, Any]:
         "digest": model.digest,
         "format": model.format,
         "runtime": model.runtime_name,
+        "process": model.process,
         "runtimes": model.compiled.report.table() if model.compiled else [],
         "versions": model.versions,
         "warnings": list(model.warnings),
@@ -65,6 +67,9 @@ def show(model: Model) -> None:
     console.print(f"[bold]{model.name}[/] version {model.version}")
     console.print(f"  format   {model.format}" + (f" ({libraries})" if libraries else ""))
     console.print(f"  runtime  {model.runtime_name}")
+    if (process := model.process) is not None and process["holds"] and process["model_memory"]:
+        holds, allowed = memory.told(process["holds"]), memory.told(process["model_memory"])
+        console.print(f"  process  holds {holds}, may hold {allowed}; a spare: {process['spare']}", soft_wrap=True)
     console.print(f"  digest   sha256 {model.digest}", soft_wrap=True)
     for count, seconds in model.costs.items():
         console.print(f"  measured {duration.shown(seconds)} for {count} row{'s' if count > 1 else ''}")

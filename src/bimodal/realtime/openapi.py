@@ -102,6 +102,7 @@ def summary(served: Served) -> Json:
             "version": model.version,
             "format": model.format,
             "runtime": model.runtime_name,
+            "process": model.process,
             "named": signature.named,
             "open": signature.open,
             "inputs": [_field(each) for each in signature.inputs],
