@@ -80,7 +80,8 @@ def told(step: Step) -> str:
         f"answers p50 {1e3 * seen.p(50, 200):.0f} p99 {accepted:.0f} ms {verdict(accepted, DEADLINE_MS)}",
         f"refusals p50 {1e3 * seen.p(50, *REFUSED):.1f} p99 {refused:.1f} ms {verdict(refused, QUICK.get(step.times))}",
         f"refusals without Retry-After {seen.bare} {verdict(seen.bare, 0)}",
-        f"health p99 {alive:.1f} ms {verdict(alive, HEALTHY.get(step.times))}, missed {step.missed} {verdict(step.missed, 0)}",
+        f"health p99 {alive:.1f} ms {verdict(alive, HEALTHY.get(step.times))}",
+        f"health missed {step.missed} {verdict(step.missed, 0)}",
         f"wrong answers {seen.wrong} {verdict(seen.wrong, 0)}, all: {dict(sorted(seen.statuses.items()))}",
     ]
     head = f"{step.times:g} × the peak of {step.peak:.0f}/s, lag of the load {1e3 * seen.lag:.1f} ms"
@@ -115,11 +116,11 @@ def cheap(kinds: Iterable[str], seconds: float) -> None:
     """A compiled linear model: no answer of it costs more than a refusal, so the connections are the bound."""
     case = models.linear()
     with servers.bimodal("linear", case.model, body=case.bodies[0], runtime="exact") as server:
-        press(server, 64, 1.0, case.bodies)  # to warm up
+        press(server, 64, 1, case.bodies)  # to warm up
         for connections in (1024, LIMIT):
-            before = press(server, 64, 2.0, case.bodies)
-            seen = press(server, connections, seconds, case.bodies)
-            after = press(server, 64, 2.0, case.bodies)
+            before = press(server, 64, 2, case.bodies)
+            seen = press(server, connections, round(seconds), case.bodies)
+            after = press(server, 64, 2, case.bodies)
             share = 2 * seen.rate / (before.rate + after.rate)
             print(f"closed loop of {connections}: {seen.rate:,.0f}/s, p99 {seen.p99:.0f} ms, refused {seen.refused}")
             print(f"    {share:.2f} of that of 64 {verdict(share, 0.9, least=True)}")
