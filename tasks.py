@@ -34,6 +34,7 @@ TIMED = ("realtime", "batch", "postgres", "start", "exact_trees", "exact_pipelin
 COMPARISONS = (
     *TIMED,
     "package",
+    "isolation",
     "jobs",
     "advise",
     "lookup",
