@@ -24,7 +24,8 @@ _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
 class Counted(Protocol):
     """What has some of a batch's rows."""
 
-    count: int
+    @property
+    def count(self) -> int: ...
 
 
 T = TypeVar("T", bound=Counted)
