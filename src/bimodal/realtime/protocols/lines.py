@@ -111,6 +111,7 @@ class Lines:
         self._served = door.served
         self._signature = door.served.signature
         self._keep = asked.keep
+        self._span = choice.seconds(request.headers, door.served.limits.deadline)  # of the answer to each line
         self._key = door.served.choose(asked.outputs, asked.threshold)
         self._writer = writer
         self._rest = b""
@@ -241,7 +242,7 @@ class Lines:
 
     async def _call(self, rows: Rows, extras: list[dict[str, Any]], numbers: list[int]) -> bytes:
         """One call of the model. A stream waits for room where a single request would be refused."""
-        deadline = monotonic() + self._served.limits.deadline
+        deadline = monotonic() + self._span
         part = Part(self._name, numbers)
         while True:
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
