@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,7 @@ from bimodal.durable import sync
 from bimodal.errors import AnswersChanged, BimodalError, ModelError, ModelNotFound, OutputExists, PackageDamaged
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import CALLED
+from bimodal.secluded import Copy, is_exposed
 
 if TYPE_CHECKING:  # what is in a package is read when it is asked for; a server's parent process looks at digests alone
     from bimodal.compile.report import Report
@@ -83,13 +84,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True)
 class Package:
-    """A package whose every file was found to be the one that was packed. digest: the manifest's SHA-256."""
+    """A package whose every file was found to be the one that was packed. digest: the manifest's SHA-256. copy: of
+    a folder that others may write into, which is what was checked and is loaded.
+    """
 
     folder: Path
     digest: str
     manifest: Manifest
 
     @property
+    copy: Copy | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where its files are read."""
+        return self.folder if self.copy is None else self.copy.path
     def name(self) -> str:
         return self.manifest.name
 
@@ -114,15 +123,15 @@ class Package:
         """The model inside, for its own library to load."""
         manifest = self.manifest
         within = manifest.model.startswith(f"{MODEL}/")
-        path = str(self.folder / manifest.model) if within else manifest.model
-        code = [str(self.folder / each) for each in manifest.code]
+        path = str(self.place / manifest.model) if within else manifest.model
+        code = [str(self.place / each) for each in manifest.code]
         sample = None if manifest.sample is None else _retold(manifest.sample)
         return Source.retold({"path": path, "code": code, "sample": sample, "features": manifest.features})
 
     @property
     def compiled(self) -> Path | None:
         """The folder of the compiled form and its report; None where nothing was compiled."""
-        folder = self.folder / COMPILED
+        folder = self.place / COMPILED
         return folder if folder.is_dir() else None
 
     @cached_property
@@ -130,7 +139,7 @@ class Package:
         """None where the model cannot say one row that it takes, and no sample was given."""
         from bimodal.golden import Golden
 
-        return Golden.read(self.folder / GOLDEN) if GOLDEN in self.manifest.files else None
+        return Golden.read(self.place / GOLDEN) if GOLDEN in self.manifest.files else None
 
     @cached_property
     def report(self) -> Report | None:
@@ -231,8 +240,20 @@ def open(path: str | Path) -> Package:  # noqa: A001 - package.open is what it i
             raise _damaged(folder, place, "it leads out of the package")
     _check_listing(folder, manifest.files)
     for name, each in manifest.files.items():
-        _check_file(folder, name, each)
-    return Package(folder, digest, manifest)
+        _check_file(folder if copy is None else copy.path, name, each, folder)
+    return Package(folder, digest, manifest, copy)
+
+
+def _secluded(folder: Path, names: Iterable[str]) -> Copy | None:
+    """A copy of the files, where others may change them between their check and their use; it is what is checked."""
+    try:
+        return Copy(folder, names) if is_exposed(folder, names) else None
+    except OSError as error:
+        raise ModelError(
+            f"{folder} may be written by other users, and cannot be copied to a place that is not ({error.strerror}): "
+            "make room in the folder for temporary files, or take their right away (chmod -R go-w)"
+        ) from error
+    copy = _secluded(folder, manifest.files)
 
 
 def _manifest(folder: Path) -> tuple[bytes, str]:
@@ -297,8 +318,9 @@ def _entries(folder: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[s
                 yield from _entries(folder, f"{name}/")
 
 
-def _check_file(folder: Path, name: str, told: Listed) -> None:
-    with _opened(folder, name) as file:
+def _check_file(place: Path, name: str, told: Listed, folder: Path) -> None:
+    """A file of `folder`, or of its copy in `place`."""
+    with _opened(place, name) as file:
         if os.fstat(file).st_size != told.size:
             raise _damaged(folder, name, f"it has {os.fstat(file).st_size:,} bytes, not {told.size:,}")
         with os.fdopen(os.dup(file), "rb") as data:
