@@ -122,10 +122,8 @@ class Observer:
     ) -> None:
         self._routes = routes
         self._log, self._share, self._peers = log, share, peers
-        self._logs = log is not None
         self._sampler, self._spans = sampler, spans
-        self._seen: list[tuple[Any, ...]] = []  # what makes a Seen
-        self._traced: list[Seen] = []
+        self._seen: list[tuple[Any, ...]] = []  # what makes a Seen, with the head in place of `told`
         self._awaited = False
         self._names = _names(secrets.token_hex(4).encode())
         self._second, self._date = 0, b""
@@ -160,17 +158,17 @@ class Observer:
         note: Note | None,
     ) -> None:
         """A request has ended. head: None where it could not be read. name: its id."""
-        told: Told | None = self._unread if head is None else head.told
-        if told is None or (told.mounted != self._routes.mounted and told is not self._unread):
-            told = self.read(head)
-        seen = (told, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING)
-        if self._logs and (self._share >= 1.0 or not good(told, status) or random() < self._share):  # noqa: S311 - no secret
-            self._seen.append(seen)
-        if self._sampler is not None and self._sampler(told.parent):
-            self._traced.append(Seen(*seen))
+        self._seen.append((head, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING))
         if not self._awaited:
             self._awaited = True
             asyncio.get_running_loop().call_soon(self.flush)
+
+    def _told(self, head: Head | None) -> Told:
+        """What is told of a head, as the routes are now."""
+        if head is None:
+            return self._unread
+        told: Told | None = head.told
+        return told if told is not None and told.mounted == self._routes.mounted else self.read(head)
 
     def read(self, head: Any) -> Told:
         """What is told of a head of HTTP/1 or HTTP/2, kept in it."""
@@ -213,27 +211,26 @@ class Observer:
     # -- at the end of a turn ---------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Hand on what was seen."""
+        """Hand on what was seen. The requests of one batch, with the same head, share most of their lines."""
         self._awaited = False
         seen, self._seen = self._seen, []
-        if seen and self._log is not None:
-            self._log.put(self.lines(seen), len(seen))
-        traced, self._traced = self._traced, []
+        stamp, share, sampler, logs = self._stamp(), self._share, self._sampler, self._log is not None
+        lines: list[bytes] = []
+        traced: list[Seen] = []
+        of: tuple[Any, ...] = (self, 0, None)  # whose `told` and `line` stand ready: none's
+        for head, peer, received, ended, name, status, taken, sent, note in seen:
+            if note is not of[2] or head is not of[0] or status != of[1]:
+                of, told = (head, status, note), self._told(head)
+                line = _line(stamp, told, status, note) if logs else b""
+                always = share >= 1.0 or not good(told, status)
+            if logs and (always or random() < share):  # noqa: S311 - no secret
+                lines.append(line % (name, taken, sent, (ended - received) * 1e3, peer))
+            if sampler is not None and sampler(told.parent):
+                traced.append(Seen(told, peer, received, ended, name, status, taken, sent, note))
+        if lines and self._log is not None:
+            self._log.put(b"".join(lines), len(lines))
         if traced and self._spans is not None:
             self._spans.put(traced)
-
-    def lines(self, seen: list[tuple[Any, ...]]) -> bytes:
-        """What the access log says. Those of one batch, with the same head, share most of their lines."""
-        stamp = self._stamp()
-        lines: list[bytes] = []
-        last: tuple[Any, ...] = ()
-        line = b""
-        for told, peer, received, ended, name, status, taken, sent, note in seen:
-            if (told, status, note) != last:
-                last = (told, status, note)
-                line = _line(stamp, told, status, note)
-            lines.append(line % (name, taken, sent, (ended - received) * 1e3, peer))
-        return b"".join(lines)
 
     def _stamp(self) -> bytes:
         """The time by RFC 3339, to the millisecond."""

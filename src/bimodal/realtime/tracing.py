@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from random import SystemRandom
+from random import getrandbits, random
 from typing import NamedTuple
 
 from bimodal.errors import UsageError
@@ -17,7 +17,6 @@ SAMPLED = 0x01
 
 _parent = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL).fullmatch
 _state = re.compile(rb"[\x20-\x7e]{1,512}").fullmatch
-_bits = SystemRandom().getrandbits
 
 
 class Parent(NamedTuple):
@@ -49,12 +48,12 @@ def parent_of(headers: Mapping[bytes, bytes]) -> Parent | None:
 
 def new_trace() -> int:
     """A trace of our own: 128 random bits, not all zero."""
-    return _bits(128) or 1
+    return getrandbits(128) or 1
 
 
 def new_span() -> int:
     """64 random bits, not all zero."""
-    return _bits(64) or 1
+    return getrandbits(64) or 1
 
 
 def sampler_of(name: str, argument: str) -> Sampler:
@@ -73,12 +72,8 @@ def sampler_of(name: str, argument: str) -> Sampler:
     if root is None:
         raise UsageError(f"OTEL_TRACES_SAMPLER={name} is not known here; parentbased_traceidratio and its kin are")
     if name.startswith("parentbased_"):
-        return lambda parent: _falls(root) if parent is None else parent.sampled
-    return lambda parent: _falls(root)
-
-
-def _falls(share: float) -> bool:
-    return share >= 1.0 or (share > 0.0 and _bits(53) < share * (1 << 53))
+        return lambda parent: random() < root if parent is None else parent.sampled  # noqa: S311 - no secret
+    return lambda parent: random() < root  # noqa: S311 - no secret
 
 
 def wanted(endpoint: str | None, environment: Mapping[str, str]) -> dict[str, str | bool | None] | None:
