@@ -122,10 +122,8 @@ def show(rivals: Sequence[Server], runs: Runs) -> None:
         names = ("access_log_dropped", "spans_exported", "spans_dropped")
         counts = [counted(each, f"bimodal_{name}_total ") for name in names]
         told = " | ".join([f"{count:,.0f}" for count in counts])
-        print(
         cells = f"{middle.rate:,.0f} | {ratio:.3f} | {spent:.1f} | {less:.3f} | {middle.p99:.2f} | {middle.refused}"
         print(f"| {each.name} | {cells} | {told} |")
-        )
 
 
 def counted(server: Server, name: str) -> float:
