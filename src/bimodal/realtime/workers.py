@@ -34,7 +34,7 @@ from bimodal.realtime.reload import Reload
 log = logging.getLogger("bimodal.realtime")
 
 DEAF = 5.0  # seconds that a worker may take to listen
-STEADY = 2.0  # seconds after which a worker that ran counts as sound again: one that cannot serve does not last so long
+STEADY = 2.0  # seconds of serving after which a worker counts as sound again: one that cannot serve lasts no longer
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
 
@@ -272,7 +272,7 @@ class Workers:
             if self._reloads:
                 self._reloads[0].take(worker, told, self._workers)
         elif told.ready:
-            worker.is_ready = True
+            worker.is_ready, worker.ready_at = True, time.monotonic()
         elif self._change is not None and worker is self._change.successor:
             self._change.error = error_of(told.code, told.message)
         elif self._started.is_set():
@@ -314,7 +314,7 @@ class Worker:
         self.listening = listening
         self._job = msgspec.structs.replace(job, worker=number)
         self._pause = _FIRST_PAUSE
-        self._started_at = 0.0
+        self.ready_at = math.inf  # when it began to serve
         self._read = b""
 
     def successor(self, spec: dict[str, Any], count: int) -> Worker:
@@ -336,7 +336,7 @@ class Worker:
         self.task = self.prepared = self.switched = 0
         self.knows = None
         self._read = b""
-        self._started_at = time.monotonic()
+        self.ready_at = math.inf
         self.control, theirs = socket.socketpair()
         fds = (theirs.fileno(), *(each.fileno() for each in self.listening))
         # -P: a file of the user's in the working directory must not stand in for a module of the standard library.
@@ -394,7 +394,7 @@ class Worker:
     def restart_soon(self) -> None:
         """Start again; the more deaths in a row, the later."""
         now = time.monotonic()
-        if now - self._started_at > STEADY:
+        if now - self.ready_at > STEADY:
             self._pause = _FIRST_PAUSE
         self.restart_at = now + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
