@@ -36,7 +36,7 @@ class Doubles:
             raise ValueError("no answer to this row")
         return {"prediction": rows["x"] * 2}
 """
-BAD: dict[str, Any] = {"null": None, "text": "one", "list": [1.0], "poison": POISON, "inf": float("inf")}
+BAD: dict[str, Any] = {"null": None, "text": "one", "list": [1.0, 2.0], "poison": POISON, "inf": float("inf")}
 Door = Callable[[Any], Ask]
 
 
