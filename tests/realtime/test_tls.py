@@ -25,6 +25,7 @@ from bimodal import Client as BimodalClient
 from bimodal.errors import ServerUnreachable, UsageError
 from bimodal.realtime.limits import MIB, Limits
 from bimodal.realtime.server import Server
+from bimodal.realtime.serving import prepare
 from bimodal.realtime.tls import Certificate, Files, Renewal
 from tests.realtime.certificates import Authority, Pair
 from tests.realtime.wire import LOOPS, Client, serving
@@ -440,3 +441,14 @@ def test_settings_need_a_certificate() -> None:
     for name in ("tls_key", "tls_client_ca", "tls_password"):
         with pytest.raises(UsageError, match=f"{name} is given without a certificate: add --tls-cert FILE"):
             Files.told({name: "a.pem"})
+
+
+def test_files_of_a_configuration_stand_beside_it(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    for name, file in zip(("a.pem", "a.key"), pair, strict=True):
+        (tmp_path / "conf" / name).write_bytes(file.read_bytes())
+    (tmp_path / "conf" / "sums.py").write_text(MODEL)
+    file = tmp_path / "conf" / "bimodal.toml"
+    file.write_text('[server]\ntls_cert = "a.pem"\ntls_key = "a.key"\n\n[models.sums]\npath = "sums.py:Model"\n')
+    told = prepare([file], {}, {}).spec(metrics=None)["tls"]
+    assert Certificate(Files(**told)).path == str(tmp_path / "conf" / "a.pem")

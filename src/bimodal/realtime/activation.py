@@ -45,11 +45,19 @@ class Inherited:
             raise UsageError("LISTEN_FDS is no number of sockets") from None
         names = (told["LISTEN_FDNAMES"] or "").split(":")
         found: dict[tuple[bool, object], list[socket.socket]] = {}
-        for number in range(count):
-            taken = _taken(FIRST + number)
-            is_grpc = number < len(names) and names[number] == GRPC
-            found.setdefault((is_grpc, taken.getsockname()), []).append(taken)
+        with contextlib.ExitStack() as opened:
+            for number in range(count):
+                taken = opened.enter_context(_taken(FIRST + number))
+                is_grpc = number < len(names) and names[number] == GRPC
+                found.setdefault((is_grpc, taken.getsockname()), []).append(taken)
+            opened.pop_all()
         return cls([found[each] for each in sorted(found, key=lambda key: key[0])]) if found else None
+
+    def close(self) -> None:
+        """Serve on none of them: they stay open where they came from."""
+        for port in self.ports:
+            for each in port:
+                each.close()
 
     @property
     def host(self) -> str:
@@ -79,15 +87,17 @@ def _share(port: Sequence[socket.socket], number: int, workers: int) -> Sequence
 
 
 def _taken(fd: int) -> socket.socket:
+    wrong = UsageError(
+        f"file descriptor {fd}, handed over by LISTEN_FDS, is no listening TCP socket; in a systemd socket unit "
+        "ListenStream=127.0.0.1:8000 makes one"
+    )
     try:
         os.set_inheritable(fd, False)
         taken = socket.socket(fileno=fd)
-        listens = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError:
-        listens = 0
+        raise wrong from None
+    listens = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if not listens or taken.family not in (socket.AF_INET, socket.AF_INET6) or taken.type != socket.SOCK_STREAM:
-        raise UsageError(
-            f"file descriptor {fd}, handed over by LISTEN_FDS, is no listening TCP socket; in a systemd socket unit "
-            "ListenStream=127.0.0.1:8000 makes one"
-        )
+        taken.close()
+        raise wrong
     return taken

@@ -61,7 +61,12 @@ class Server:
         host = host if inherited is None else inherited.host
         keys = (spec.get("guard") or {}).get("keys")
         self._entrance = Entrance(host, keys, secure=self.secure, mutual=self.mutual, insecure=insecure)
-        self._entrance.check()
+        try:
+            self._entrance.check()
+        except BaseException:
+            if inherited is not None:
+                inherited.close()
+            raise
         self._named = tuple(str(each["name"]) for each in spec.get("models", ()))
         self._holds = holds
         limits = limits or Limits()
