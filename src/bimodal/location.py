@@ -14,6 +14,7 @@ from bimodal import formats, settings
 from bimodal import package as packages
 from bimodal.errors import ModelError, PackageDamaged, UsageError
 from bimodal.formats import registry
+from bimodal.formats import trust as trusts
 from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import library
 from bimodal.local import see_local
@@ -40,7 +41,7 @@ class Location:
     user's rows as given (a path, or data in memory). folder: the private folder of a model that came from memory or
     from a registry. package: the one that holds the model, every file of it verified. drift: answers that changed since
     it was packed are accepted. given: the model as the user named it. label: the version that a repository gives it.
-    isolation: of the process that a native model runs in.
+    isolation: of the process that a native model runs in. trust: names that its file may call beyond the usual ones.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Location:
     given: str | None = None
     label: str | None = None
     isolation: Isolation = APART
+    trust: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -66,10 +68,12 @@ class Location:
         """What the model's own library loads. A package's is made when it is asked for: its sample's columns bring
         NumPy along, which a server's parent process does without.
         """
-        if self.file is not None:
-            return self.file
-        assert self.package is not None
-        return self.package.source
+        if self.file is None:
+            assert self.package is not None
+            found = self.package.source
+        else:
+            found = self.file
+        return replace(found, trust=tuple(dict.fromkeys((*found.trust, *self.trust)))) if self.trust else found
 
     @classmethod
     def find(
@@ -85,11 +89,12 @@ class Location:
         timeout: float | None = None,
         model_memory: int | None = None,
         spare: str = NEVER,
+        trust: str | Sequence[str] = (),
     ) -> Location:
         """The arguments are those of `load`; spare: one of `settings.SPARES`."""
         isolation = Isolation(spare, settings.resolve(settings.MODEL_MEMORY, model_memory))
         found = cls._find(source, sample, code, features, name, runtime, allow_drift=allow_drift, timeout=timeout)
-        return replace(found, isolation=isolation)
+        return replace(found, isolation=isolation, trust=(*found.trust, *trusts.names(trust)))
 
     @classmethod
     def _find(
@@ -154,13 +159,15 @@ class Location:
         path.write_bytes(cloudpickle.dumps(thing))
         kind = formats.recognise(str(path))
         digest = formats.digest(str(path), kind)
-        return cls(name, kind, replace(told, path=str(path)), digest, wanted, sample, folder)
+        # what its objects are made of is in this process already: it is the caller's own
+        return cls(name, kind, replace(told, path=str(path)), digest, wanted, sample, folder, trust=(trusts.ANY,))
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Location:
         """The place that `spec` described, in another process. Raises PackageDamaged where it changed meanwhile."""
         found = replace(cls._told(spec), label=spec["label"])
-        return replace(found, isolation=Isolation(spec.get("spare", NEVER), spec.get("model_memory")))
+        isolation = Isolation(spec.get("spare", NEVER), spec.get("model_memory"))
+        return replace(found, isolation=isolation, trust=tuple(spec["trust"]))
 
     @classmethod
     def _told(cls, spec: Mapping[str, Any]) -> Location:
@@ -183,6 +190,7 @@ class Location:
             "label": self.label,
             "spare": self.isolation.spare,
             "model_memory": self.isolation.memory,
+            "trust": list(self.trust),
         }
         if self.package is not None:
             return told

@@ -62,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bimodal: the version that packed it. version: the first 12 digits of digest, the bare model's. model: its path in
     the package (or `module:attribute`). code: what `--code` named, and what the model was found to need. sample: the
     sample's columns. runtime: the one asked for (auto, exact, onnx, native). versions: of the libraries, at packing.
+    trust: what the model's file calls beyond what any may; who packed it trusted that.
     """
 
     package: int
@@ -79,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     versions: dict[str, str]
     facts: dict[str, Any]
     warnings: tuple[str, ...]
+    trust: tuple[str, ...] = ()
     files: dict[str, Listed] = {}
 
 
@@ -126,7 +128,8 @@ class Package:
         path = str(self.place / manifest.model) if within else manifest.model
         code = [str(self.place / each) for each in manifest.code]
         sample = None if manifest.sample is None else _retold(manifest.sample)
-        return Source.retold({"path": path, "code": code, "sample": sample, "features": manifest.features})
+        told = {"path": path, "code": code, "sample": sample, "features": manifest.features}
+        return Source.retold({**told, "trust": manifest.trust})
 
     @property
     def compiled(self) -> Path | None:

@@ -12,7 +12,7 @@ from bimodal.compile import probes
 from bimodal.compile.process import compiled
 from bimodal.drawn import Drawn
 from bimodal.errors import ModelFailed, NotCompiled, UsageError
-from bimodal.formats.contract import Source
+from bimodal.formats.contract import TRUSTED, Source
 from bimodal.formats.python import Python
 from bimodal.golden import MOST, Golden
 from bimodal.location import Location
@@ -36,19 +36,21 @@ def pack(
     name: str | None = None,
     overwrite: bool = False,
     runtime: str | None = None,
+    trust: str | Sequence[str] = (),
 ) -> Path:
     """Write a package: a folder with the model and all that it needs to predict; returns its path.
 
     model: a path, an object with `predict` (at training time, where nothing can have drifted yet), or a Model. sample:
     rows like the ones to come; some of them become the golden rows. code, features, name: as for `load`. overwrite: a
     package that stands there is replaced. runtime: auto, or the one that the package shall use: exact and onnx are
-    errors where they do not pass, native compiles nothing.
+    errors where they do not pass, native compiles nothing. trust: as for `load`; what it needed is written down, and
+    loads with the package.
 
     Nothing is left at the destination where it fails. Raises OutputExists, NotCompiled, and what `load` raises.
     """
     place = package.check_free(destination, overwrite=overwrite)
     wanted = settings.resolve(settings.RUNTIME, runtime)
-    location = _location(model, sample, code, features, name or _named(model, place))
+    location = _location(model, sample, code, features, name or _named(model, place), trust)
     with package.draft(place, overwrite=overwrite) as folder:
         native = ProcessRuntime(location.kind.name, location.source)
         compiles = _compiles(location, native.report, wanted)
@@ -66,14 +68,17 @@ def pack(
     return place
 
 
-def _location(model: Any, sample: Any, code: Any, features: Sequence[str] | None, name: str | None) -> Location:
+def _location(
+    model: Any, sample: Any, code: Any, features: Sequence[str] | None, name: str | None, trust: str | Sequence[str]
+) -> Location:
     if isinstance(model, Model):
-        if sample is not None or features is not None or code:
-            raise UsageError("sample, code and features were settled when the model was loaded; pack its path instead")
+        if sample is not None or features is not None or code or trust:
+            settled = "sample, code, features and trust were settled"
+            raise UsageError(f"{settled} when the model was loaded; pack its path instead")
         return model.location
     if isinstance(model, str | Path) and package.is_package(model):
         raise UsageError(f"{model} is a package already; pack the model that it was made from")
-    return Location.find(model, sample=sample, code=code, features=features, name=name, runtime="native")
+    return Location.find(model, sample=sample, code=code, features=features, name=name, runtime="native", trust=trust)
 
 
 def _named(model: Any, place: Path) -> str | None:
@@ -199,4 +204,5 @@ def _manifest(location: Location, copied: _Copied, report: Report, wanted: str) 
         versions=report.versions,
         facts=package.told(report.facts),
         warnings=report.warnings,
+        trust=tuple(report.facts.get(TRUSTED, ())),
     )

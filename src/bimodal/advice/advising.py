@@ -98,6 +98,7 @@ def advise(
     price_per_hour: float | None = None,
     peak_factor: float | None = None,
     code: str | Path | Sequence[str | Path] = (),
+    trust: str | Sequence[str] = (),
     features: Sequence[str] | None = None,
     runtime: str | None = None,
     budget: float = BUDGET,
@@ -130,7 +131,7 @@ def advise(
     with ExitStack() as stack:
         say("loading the model")
         mine, notes = _ready(model, stack, PROOF * budget, say, sample=sample, code=code, features=features,
-                             runtime=runtime)  # fmt: skip
+                             runtime=runtime, trust=trust)  # fmt: skip
         material = Material.of(mine, sample)
         if material.refused:
             notes.append(f"{material.refused:,} rows of the sample are refused by the model's signature")

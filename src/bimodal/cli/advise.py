@@ -15,7 +15,7 @@ from bimodal.advice import page
 from bimodal.advice.advising import BUDGET, Advice
 from bimodal.advice.advising import advise as measure
 from bimodal.advice.shown import MARKS, asked, cells, lines
-from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, split
+from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, Trust, split
 from bimodal.errors import UsageError
 from bimodal.settings import seconds
 
@@ -65,6 +65,7 @@ def advise(
     output: Page = None,
     budget: Budget = BUDGET,
     code: Code = None,
+    trust: Trust = None,
     features: Features = None,
     runtime: Runtime = None,
     as_json: Json = False,
@@ -93,6 +94,7 @@ def advise(
         price_per_hour=price_per_hour,
         peak_factor=peak_factor,
         code=code or (),
+        trust=trust or (),
         features=split(features),
         runtime=runtime,
         budget=budget,

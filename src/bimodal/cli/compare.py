@@ -27,6 +27,7 @@ from bimodal.cli.options import (
     Separator,
     Target,
     Threshold,
+    Trust,
     renames,
     split,
 )
@@ -87,6 +88,7 @@ def compare(
     encoding: Encoding = None,
     header: Header = None,
     code: Code = None,
+    trust: Trust = None,
     runtime: Runtime = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Json = False,
@@ -119,6 +121,7 @@ def compare(
         na=na,
         query=query,
         code=code or (),
+        trust=trust or (),
         runtime=runtime,
         separator=separator,
         decimal=decimal,

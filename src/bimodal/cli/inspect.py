@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bimodal.cli import duration
-from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime, Sample, split
+from bimodal.cli.options import Code, Drift, Features, Json, ModelPath, Runtime, Sample, Trust, split
 from bimodal.compile.report import Report
 from bimodal.field import Field, listed
 from bimodal.model import Model, load
@@ -19,6 +19,7 @@ from bimodal.runtimes import memory
 def inspect(
     model: ModelPath,
     code: Code = None,
+    trust: Trust = None,
     sample: Sample = None,
     features: Features = None,
     runtime: Runtime = None,
@@ -33,7 +34,7 @@ def inspect(
         bimodal inspect my_model.pkl --json
         bimodal inspect my_model.pkl --code train.py
     """
-    loading: dict[str, Any] = {"code": code or (), "sample": sample, "features": split(features)}
+    loading: dict[str, Any] = {"code": code or (), "trust": trust or (), "sample": sample, "features": split(features)}
     with load(model, **loading, runtime=runtime, allow_drift=allow_drift) as loaded:
         loaded.warm_up()
         if as_json:

@@ -17,6 +17,10 @@ Code = Annotated[
         "--code", metavar="FILE|DIR", help="Python code that the saved model needs; may be given several times."
     ),
 ]
+Trust = Annotated[
+    str | None,
+    typer.Option("--trust", metavar="MODULE.NAME,…", help="What the saved model may call beyond what models need."),
+]
 Sample = Annotated[
     str | None,
     typer.Option("--sample", metavar="FILE", help="Rows like the ones to come, for what the model cannot say."),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bimodal import package
 from bimodal.cli import duration
-from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, split
+from bimodal.cli.options import Code, Features, Json, ModelPath, Runtime, Trust, split
 from bimodal.compile.report import Report
 from bimodal.package import Package
 from bimodal.packing import pack as write
@@ -32,6 +32,7 @@ def pack(
     output: Destination = None,
     sample: Golden = None,
     code: Code = None,
+    trust: Trust = None,
     features: Features = None,
     name: Name = None,
     runtime: Runtime = None,
@@ -53,8 +54,8 @@ def pack(
     """
     destination = output or package.default(model)
     made = write(
-        model, destination, sample=sample, code=code or (), features=split(features), name=name, overwrite=overwrite,
-        runtime=runtime,
+        model, destination, sample=sample, code=code or (), trust=trust or (), features=split(features), name=name,
+        overwrite=overwrite, runtime=runtime,
     )  # fmt: skip
     kept = package.open(made)
     if as_json:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bimodal import settings
-from bimodal.cli.options import Code, Drift, Features, Runtime, Sample, option, split
+from bimodal.cli.options import Code, Drift, Features, Runtime, Sample, Trust, option, split
 from bimodal.errors import UsageError
 from bimodal.realtime import serving
 
@@ -50,6 +50,7 @@ def serve(
     keys: Annotated[str | None, option(SETTINGS["keys"])] = None,
     hosts: Annotated[Any, option(SETTINGS["hosts"])] = None,
     code: Code = None,
+    trust: Trust = None,
     sample: Sample = None,
     features: Features = None,
     runtime: Runtime = None,
@@ -114,6 +115,7 @@ def serve(
     }
     loading: dict[str, Any] = {
         "code": code or (),
+        "trust": trust or (),
         "sample": sample,
         "features": split(features),
         "allow_drift": allow_drift,

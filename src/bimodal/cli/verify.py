@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bimodal.agreement import ROWS, SHOWN, Agreement, Door
 from bimodal.agreement import verify as compare
-from bimodal.cli.options import Code, Features, Json, ModelPath, split
+from bimodal.cli.options import Code, Features, Json, ModelPath, Trust, split
 from bimodal.errors import UsageError
 from bimodal.replay import Replay
 from bimodal.spread import BITS, CLOSE32, CLOSE64, ROUNDING
@@ -41,6 +41,7 @@ def verify(
     log: Logged = None,
     rows: Most = None,
     code: Code = None,
+    trust: Trust = None,
     features: Features = None,
     as_json: Json = False,
 ) -> None:
@@ -62,9 +63,11 @@ def verify(
         raise UsageError("the rows come from a sample or from a log; name one")
     found: Agreement | Replay
     if log is None:
-        found = compare(model, sample=sample or file, rows=rows, code=code or (), features=split(features))
+        found = compare(
+            model, sample=sample or file, rows=rows, code=code or (), features=split(features), trust=trust or ()
+        )
     else:
-        found = compare(model, log=log, rows=rows, code=code or (), features=split(features))
+        found = compare(model, log=log, rows=rows, code=code or (), features=split(features), trust=trust or ())
     if as_json:
         print(msgspec.json.encode({"equal": found.equal, "found": found}, enc_hook=str).decode())
     elif isinstance(found, Replay):

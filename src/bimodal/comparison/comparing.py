@@ -62,6 +62,7 @@ def compare(
     na: Sequence[str] | None = None,
     query: str | None = None,
     code: str | Path | Sequence[str | Path] = (),
+    trust: str | Sequence[str] = (),
     runtime: str | None = None,
     separator: str | None = None,
     decimal: str | None = None,
@@ -87,7 +88,7 @@ def compare(
         models = [
             each
             if isinstance(each, Model)
-            else stack.enter_context(load(each, code=code, runtime=runtime, background=False))
+            else stack.enter_context(load(each, code=code, trust=trust, runtime=runtime, background=False))
             for each in (old, new)
         ]
         check_renames(rename or {}, [each.signature for each in models])

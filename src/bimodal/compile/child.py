@@ -24,6 +24,7 @@ from bimodal.compile.place import place
 from bimodal.compile.process import SAMPLE
 from bimodal.compile.report import Report, plain
 from bimodal.errors import BimodalError, told
+from bimodal.formats import guard
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
@@ -36,6 +37,7 @@ HOPS = 30
 
 
 def main() -> None:
+    guard.install()  # before any code but ours
     os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it ends
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -59,6 +59,7 @@ class ModelTable:
     outputs: Annotated[Names | None, "Outputs that are answered when a request names none."] = None
     threshold: Annotated[float | None, "Probability from which on the second of two classes is predicted."] = None
     allow_drift: Annotated[bool, "Accept that a package answers otherwise under the libraries installed here."] = False
+    trust: Annotated[Names | None, "What its file may call beyond what models need (module.name)."] = None
     store: Annotated[StoreTable | None, "Serve a job's result by key."] = None
     prediction_log: Annotated[str | None, "A folder in which what is predicted live is kept as Parquet."] = None
     prediction_log_sample: Annotated[float | None, kinds.SHARE, "The share of the requests that is kept there."] = None

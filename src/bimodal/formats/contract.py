@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+TRUSTED = "trusted"  # of `Loaded.facts`: what the file called because it is trusted
+
 if TYPE_CHECKING:  # a server's parent process knows where a model is, and does without all that runs one
     from bimodal.field import Field
     from bimodal.runtimes.contract import Runtime
@@ -21,6 +23,7 @@ class Source:
 
     path: the file (or `file.py:attribute`, `module:attribute`). code: files and folders with the user's own classes.
     sample: the columns of the user's sample as Fields, for what the model cannot say itself. features: `--features`.
+    trust: names that a pickle may call beyond those that any may (`formats/guard.py`).
     tried: the model may be called with made-up rows. patience: seconds for that; 0: as the caller thinks fit. trying:
     told before the first such call.
     """
@@ -32,6 +35,7 @@ class Source:
     tried: bool = True
     patience: float = 0.0
     trying: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    trust: tuple[str, ...] = ()
 
     def may_try(self) -> bool:
         """Whether the model may be called with made-up rows; tells that it is about to be."""
@@ -55,6 +59,7 @@ class Source:
             None if features is None else tuple(features),
             values.get("tried", True),
             values.get("patience", 0.0),
+            trust=tuple(values.get("trust", ())),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from bimodal.errors import ModelError
 from bimodal.field import TYPES
 from bimodal.formats.contract import Source
+from bimodal.formats.guard import reading
 from bimodal.formats.tensors import as_vector, one_batch, port
 from bimodal.rows import Array
 from bimodal.runtimes.portions import Portions
@@ -40,7 +41,8 @@ def read(torch: Any, source: Source, device: str) -> tuple[Tensors, None]:
     """The program on the device; it names no columns. Raises ModelError where it takes what rows cannot give."""
     _require_data(source)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # else PyTorch 2.13 unpickles what it cannot read as weights
-    program = torch.export.load(source.path)
+    with reading(source):  # it evaluates the sizes in the file, which are texts
+        program = torch.export.load(source.path)
     slots = _slots(program, source.path)
     ports = as_vector([_port(slot, source.path) for slot in slots if slot.is_tensor])
     if not ports:

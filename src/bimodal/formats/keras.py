@@ -21,6 +21,7 @@ from bimodal.formats.archive import damaged, members
 from bimodal.formats.code import make_importable, missing_name
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.device import device, one_thread
+from bimodal.formats.guard import reading
 from bimodal.formats.library import library
 from bimodal.formats.tensors import as_vector, guessed, loaded, one_batch, port
 from bimodal.rows import Array
@@ -78,7 +79,8 @@ def _read(keras: Any, source: Source) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Keras says to those who train
         try:
-            return keras.saving.load_model(source.path, custom_objects=own, compile=False, safe_mode=True)
+            with reading(source):
+                return keras.saving.load_model(source.path, custom_objects=own, compile=False, safe_mode=True)
         except BimodalError:
             raise
         except Exception as error:  # a damaged archive raises anything

@@ -63,7 +63,7 @@ class Mlflow(Format):
         if loaded is None:
             if "python_function" not in flavors:
                 raise ModelError(f"{source.path} has no flavor that Bimodal can load; it has {', '.join(flavors)}")
-            loaded = pyfunc.load(source, schema)
+            loaded = pyfunc.load(replace(source, code=(*source.code, *code)), schema)
         facts = {**loaded.facts, "mlflow": str(told.get("mlflow_version", "")), **version(folder)}
         return replace(loaded, warnings=(*warned, *loaded.warnings), facts=facts)
 

@@ -13,6 +13,7 @@ from bimodal.errors import BimodalError, ModelError
 from bimodal.field import Field
 from bimodal.formats.code import missing_module
 from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.guard import reading
 from bimodal.formats.library import library
 from bimodal.formats.schema import Schema
 from bimodal.formats.written import Written
@@ -48,7 +49,8 @@ def load(source: Source, schema: Schema | None, told: Sequence[str] = ()) -> Loa
     pyfunc = _library()
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # what it would tell is told here, in one sentence
     try:
-        model = pyfunc.load_model(source.path, suppress_warnings=True)
+        with reading(source):
+            model = pyfunc.load_model(source.path, suppress_warnings=True)
     except BimodalError:
         raise
     except ModuleNotFoundError as error:

@@ -14,6 +14,7 @@ from bimodal.formats import estimators
 from bimodal.formats.code import make_importable, missing_module, missing_name
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.fitted import understand
+from bimodal.formats.guard import reading
 from bimodal.formats.library import MODELS, library, missing
 from bimodal.formats.python import adapt
 
@@ -70,7 +71,8 @@ def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = _read(source.file)
+            with reading(source):
+                model = _read(source.file)
         except BimodalError:
             raise
         except ModuleNotFoundError as error:

@@ -8,11 +8,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bimodal.errors import ModelError
+from bimodal.errors import BimodalError, ModelError
 from bimodal.field import listed
 from bimodal.formats import estimators
 from bimodal.formats.code import make_importable
 from bimodal.formats.contract import Format, Loaded, Source
+from bimodal.formats.guard import reading
 from bimodal.formats.library import library
 from bimodal.formats.sklearn import absent, usable, versions_told
 from bimodal.formats.sound import require_sound_trees
@@ -62,7 +63,10 @@ def _read(source: Source) -> tuple[Any, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = skops.loads(data, trusted=list(TRUSTED))
+            with reading(source):
+                model = skops.loads(data, trusted=list(TRUSTED))
+        except BimodalError:
+            raise
         except refused as error:
             raise _untrusted(source, skops.get_untrusted_types(data=data)) from error
         except ModuleNotFoundError as error:

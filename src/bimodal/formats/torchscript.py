@@ -11,6 +11,7 @@ from bimodal.errors import ModelError
 from bimodal.field import FLOATS, INTEGERS, Field
 from bimodal.formats.archive import member
 from bimodal.formats.contract import Source
+from bimodal.formats.guard import reading
 from bimodal.formats.tensors import as_vector, guessed
 from bimodal.runtimes.portions import Portions
 from bimodal.runtimes.ports import Port
@@ -34,7 +35,8 @@ def read(torch: Any, source: Source, device: str) -> tuple[Tensors, tuple[str, .
 
     Raises ModelError where it is not known what it takes.
     """
-    module = torch.jit.load(source.path, map_location=device).eval()
+    with reading(source):
+        module = torch.jit.load(source.path, map_location=device).eval()
     names = _names(module, source.path)
     told = _told(source)
 

@@ -118,6 +118,7 @@ class Trial:
             "name": self.task.models_name,
             "runtime": None if model.runtime == "auto" else model.runtime,
             "allow_drift": model.allow_drift,
+            "trust": model.trust or (),
         }
 
     def _locate(self) -> Location:

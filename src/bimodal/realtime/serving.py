@@ -12,6 +12,7 @@ from typing import Any
 from bimodal import config, settings
 from bimodal.config import Config, ModelTable, StoreTable
 from bimodal.errors import UsageError
+from bimodal.formats import trust as trusts
 from bimodal.formats.library import library
 from bimodal.keys import beside as keys_beside
 from bimodal.location import Location, PrivateFolder
@@ -50,6 +51,7 @@ def serve(
     keys: str | Path | None = None,
     hosts: Sequence[str] | None = None,
     code: str | Path | Sequence[str | Path] = (),
+    trust: str | Sequence[str] = (),
     sample: Any = None,
     features: Sequence[str] | None = None,
     runtime: str | None = None,
@@ -120,7 +122,7 @@ def serve(
         "prediction_log_without": prediction_log_without,
         "prediction_log_age": prediction_log_age,
     }
-    loading = {"code": code, "sample": sample, "features": features, "allow_drift": allow_drift}
+    loading = {"code": code, "trust": trust, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, given, loading)
     told = prepared.told
     folder = PrivateFolder()
@@ -234,6 +236,7 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
             "sample": None if sample is None else str(sample),
             "code": [str(each) for each in ((code,) if isinstance(code, str | Path) else code)],
             "features": loading.get("features"),
+            "trust": list(trusts.names(loading.get("trust") or ())),
             "allow_drift": bool(loading.get("allow_drift")),
             "runtime": told["runtime"],
             "spare": told["spare"],
@@ -253,6 +256,7 @@ def of_config(file: Config, given: Mapping[str, Any]) -> Prepared:
                 table.path,
                 sample=table.sample,
                 code=table.code,
+                trust=table.trust or (),
                 features=table.features,
                 name=name,
                 runtime=own["runtime"],

@@ -17,6 +17,7 @@ from typing import Any
 
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelCrashed, ModelFailed, told
+from bimodal.formats import guard
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
@@ -37,6 +38,7 @@ def main() -> None:
     confine.confine()
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
     log.addFilter(Once())
+    guard.install()  # before any code but ours
     sys.dont_write_bytecode = True  # a model's folder stays as it is: in a package, a file more is damage
     channel = socket.socket(fileno=int(sys.argv[1]))
     forking = Forking()
@@ -118,7 +120,7 @@ def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> t
         "signature": loaded.signature.told(),
         "versions": loaded.versions,
         "warnings": loaded.warnings,
-        "facts": loaded.facts,
+        "facts": {**loaded.facts, **guard.told()},
         "costs": list(costs.items()),
         "streams": loaded.runtime.streams,
         "compiles": loaded.lower is not None or loaded.to_onnx is not None,
