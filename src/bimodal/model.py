@@ -127,6 +127,8 @@ class Model:
         """Log what its user should know of it: another library's version, a signature that it could not say."""
         for warning in self.warnings:
             log.warning("%s: %s", self.name, warning)
+        if self.process is not None:
+            log.info("%s: what takes the place of its process: %s", self.name, self.process["spare"])
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 
