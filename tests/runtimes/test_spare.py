@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from bimodal.location import Location
 from bimodal.model import Model
 from bimodal.rows import Rows
 from bimodal.runtimes import memory, process, spare
-from bimodal.runtimes.process import ProcessRuntime
+from bimodal.runtimes.process import ProcessRuntime, Report
+from bimodal.runtimes.spare import outlook
+from bimodal.signature import Signature
 from tests.fire.killing import children
 from tests.runtimes.test_process import MOODY as PLAIN
 from tests.runtimes.test_process import alive
@@ -146,6 +149,14 @@ def test_a_second_process_is_kept_only_where_there_is_memory_for_it(
     with pytest.raises(ModelCrashed):
         model.run(rows(14))
     assert model.run(rows(1)).array("prediction").tolist() == [2.0]
+
+
+def test_a_second_process_is_not_put_on_a_device_unless_it_is_wished_for() -> None:
+    told = Report(
+        Signature((), ()), {}, (), {}, {}, hindrance="its libraries have started 4 threads", holds=1, device=True
+    )
+    assert outlook(told).endswith("threads, and a second one would take memory of the same device")
+    assert outlook(replace(told, device=False)).startswith("a second process")
 
 
 def test_who_wants_more_memory_than_allowed_is_told_of_the_setting(opened: Opened) -> None:

@@ -4,6 +4,7 @@ alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -19,9 +20,10 @@ from bimodal import formats
 from bimodal.errors import BimodalError, ModelCrashed, ModelFailed, told
 from bimodal.formats import guard
 from bimodal.formats.code import imported
-from bimodal.formats.contract import Loaded, Source
+from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import confine, isolation, memory, wire
+from bimodal.runtimes.aside import lowered
 from bimodal.runtimes.forking import Forking
 from bimodal.runtimes.measuring import measure
 from bimodal.runtimes.relay import fault, relay
@@ -112,7 +114,7 @@ class Once(logging.Filter):
 def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> tuple[Loaded | None, dict[str, Any]]:
     source = replace(Source.retold(header["source"]), trying=Trying(channel))
     try:
-        loaded = formats.named(header["format"]).load(source)
+        loaded = _loaded(formats.named(header["format"]), source, aside=bool(header.get("aside")))
         costs = _costs(loaded, source)
     except BimodalError as error:
         return None, {"error": told(error)}
@@ -126,7 +128,16 @@ def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> t
         "compiles": loaded.lower is not None or loaded.to_onnx is not None,
         "hindrance": forking.hindrance(),
         "holds": memory.held(os.getpid()),
+        "device": forking.device(),
     }
+
+
+def _loaded(kind: Format, source: Source, *, aside: bool) -> Loaded:
+    """aside: others are being answered. What then cannot be loaded in a thread of its own is tried the usual way."""
+    if aside:
+        with contextlib.suppress(Exception):
+            return lowered(lambda: kind.load(source))
+    return kind.load(source)
 
 
 class Trying:

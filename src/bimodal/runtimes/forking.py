@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bimodal.runtimes import confine
 
+_DEVICES = ("/dev/nvidia", "/dev/dri/", "/dev/kfd")
 _HARMLESS = ("/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
 
 
@@ -38,6 +39,13 @@ class Forking:
             opened = [place for fd, place in _open().items() if fd not in self._given and place not in _HARMLESS]
             return f"it holds {len(opened)} files or connections open" if opened else ""
         return "this system does not tell of its threads"
+
+    @staticmethod
+    def device() -> bool:
+        """Whether the process uses a device with memory of its own."""
+        with contextlib.suppress(OSError):
+            return any(place.startswith(_DEVICES) for place in _open().values())
+        return False
 
     def fork(self, channel: socket.socket) -> int:
         """0 in the new process, which ends with this one. channel: to the process that asks this one."""

@@ -9,7 +9,7 @@ import msgspec
 
 from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
-from bimodal.runtimes import watch, wire
+from bimodal.runtimes import aside, watch, wire
 from bimodal.runtimes.children import Child
 from bimodal.runtimes.isolation import NEVER, Isolation
 from bimodal.runtimes.limit import Limit
@@ -31,6 +31,7 @@ class Report:
     streams: int = 0  # answers in pieces side by side
     hindrance: str = ""  # why its process cannot be forked
     holds: int | None = None  # bytes of memory
+    device: bool = False  # it uses one with memory of its own
 
 
 class Loading:
@@ -60,7 +61,7 @@ class Loading:
         patience, trying = LOAD_TIMEOUT, False
         try:
             child.socket.settimeout(patience)
-            wire.send(child.socket, self._ask)
+            wire.send(child.socket, {**self._ask, "aside": aside.wanted()})
             header, _ = wire.receive(child.socket)
             if "trying" in header:
                 patience, trying = self._patience, True
@@ -96,6 +97,7 @@ class Loading:
             header["streams"],
             header["hindrance"],
             header["holds"],
+            header["device"],
         )
 
     def _start_untried(self, fate: str) -> tuple[Child, Report]:

@@ -28,6 +28,8 @@ PAUSES = (0.25, 30.0)  # seconds until a process that could not be started is tr
 def dear(report: Report) -> str:
     """Why there is no memory for a second process; empty where there is."""
     free, needs = memory.free(), report.holds
+    if report.device:
+        return "a second one would take memory of the same device"
     if free is None or needs is None:
         return "this system does not tell how much memory there is"
     return (
