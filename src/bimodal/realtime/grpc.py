@@ -424,6 +424,8 @@ class Call(Stream):
         if self._state >= _DONE:
             return
         number, code = known or _COUNTED.get(status, (500, "internal"))
+        if self.head.request_id is None and REQUEST_ID not in dict(metadata):
+            metadata = (*metadata, (REQUEST_ID, new_id()))
         self._count(number, code)
         self.fail(status, message, metadata, Note(code=code))
 

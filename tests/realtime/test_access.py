@@ -1,0 +1,233 @@
+"""The access log: a line for each request of every wire, with its id, and nothing of what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bimodal.errors import UsageError
+from bimodal.realtime import access
+from bimodal.realtime.access import AccessLog
+from bimodal.realtime.asgi import asgi
+from bimodal.realtime.limits import Limits
+from bimodal.realtime.observer import Observer
+from tests.realtime.watched import INFER, ROW, Reply, Watched, watched
+
+SECRET = "Geheimnis4711"
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z").fullmatch
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+FIELDS = {"time", "request_id", "method", "route", "protocol", "bytes_in", "bytes_out", "ms", "peer"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("log") / "access.log", Limits(body_bytes=4096)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def asked(server: Watched) -> list[tuple[Reply, str, str, str]]:
+    """Requests of every kind: what came back, and the protocol, the route and the error that are to be told."""
+    good, body = {"input": ROW}, "POST"
+    bad = {"input": [SECRET]}
+    return [
+        (server.http(body, f"/predict?key={SECRET}", good, {"cookie": SECRET}), "HTTP/1.1", "/predict", ""),
+        (server.http(body, "/predict", bad, PARENT), "HTTP/1.1", "/predict", "wrong_type"),
+        (server.http("GET", f"/nothing/{SECRET}"), "HTTP/1.1", "", "not_found"),
+        (server.http(body, "/predict", b"x" * 5000), "HTTP/1.1", "/predict", "too_large"),
+        (server.http("GET", "/health/live"), "HTTP/1.1", "/health/live", ""),
+        (server.raw(b"GET / HTTP/1.1\r\n\r\n"), "HTTP/1.1", "", "malformed"),
+        (server.raw(b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 40_000), "HTTP/1.1", "", "headers_too_large"),
+        (server.http2(body, f"/predict?key={SECRET}", good), "HTTP/2", "/predict", ""),
+        (server.http2(body, "/predict", bad), "HTTP/2", "/predict", "wrong_type"),
+        (server.http2(body, "/predict", b"x" * 5000), "HTTP/2", "/predict", "too_large"),
+        (server.infer([ROW, ROW]), "gRPC", INFER, ""),
+        (server.infer([ROW], [("x-request-id", "mine-1")]), "gRPC", INFER, ""),
+        (server.infer([[1.0]]), "gRPC", INFER, "wrong_width"),
+        (server.call(f"/{SECRET}/None", b""), "gRPC", "", "not_implemented"),
+        (server.http(body, "/predict", good, {"x-request-id": "mine-2"}), "HTTP/1.1", "/predict", ""),
+    ]
+
+
+def test_each_request_of_every_wire_has_its_line(server: Watched, asked: list[tuple[Reply, str, str, str]]) -> None:
+    lines = {line["request_id"]: line for line in server.lines(len(asked))}
+    for reply, protocol, route, error in asked:
+        line = lines[reply.name]
+        assert set(line) >= FIELDS
+        assert (line["protocol"], line["route"]) == (protocol, route)
+        assert line["grpc_status" if protocol == "gRPC" else "status"] == reply.status
+        assert line["peer"] == "127.0.0.1"
+        assert STAMP(line["time"])
+        assert 0 <= line["ms"] < 20_000
+        assert bool(line.get("error")) == bool(error)
+        assert error in ("", "wrong_type", "wrong_width") or line["error"] == error
+
+
+def test_every_answer_has_an_id_of_its_own_or_the_callers(asked: list[tuple[Reply, str, str, str]]) -> None:
+    names = [reply.name for reply, *_ in asked]
+    assert len(set(names)) == len(names)
+    assert {"mine-1", "mine-2"} <= set(names)
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names if not name.startswith("mine"))
+
+
+def test_nothing_of_a_request_is_told(server: Watched, asked: list[tuple[Reply, str, str, str]]) -> None:
+    server.lines(len(asked))
+    assert SECRET.encode() not in server.log.read_bytes()
+
+
+def test_a_line_tells_model_stages_bytes_and_trace(server: Watched, asked: list[tuple[Reply, str, str, str]]) -> None:
+    lines = {line["request_id"]: line for line in server.lines(len(asked))}
+    good, bad = lines[asked[0][0].name], lines[asked[1][0].name]
+    assert (good["model"], good["method"]) == ("inline", "POST")
+    assert list(good["stages"]) == ["parse", "check", "queue", "predict", "encode"]
+    assert sum(good["stages"].values()) <= good["ms"] + 0.01
+    assert good["bytes_in"] == len(json.dumps({"input": ROW}))
+    assert good["bytes_out"] == len(asked[0][0].body)
+    assert "trace_id" not in good
+    assert bad["trace_id"] == TRACE
+    assert bad["model"] == "inline"
+
+
+def test_server_timing_and_the_log_tell_the_same(server: Watched) -> None:
+    reply = server.http("POST", "/predict", {"input": ROW})
+    timing = dict(part.strip().split(";dur=") for part in reply.headers["server-timing"].split(","))
+    line = server.line(reply.name)
+    assert {stage: float(told) for stage, told in timing.items()} == line["stages"]
+
+
+def test_a_stream_is_one_line_with_the_bytes_of_its_answer(server: Watched) -> None:
+    body = b"".join([b"%s\n" % json.dumps(ROW).encode() for _ in range(5)])
+    reply = server.http("POST", "/predict", body, {"content-type": "application/x-ndjson"})
+    assert reply.status == 200
+    assert reply.name
+    line = server.line(reply.name)
+    assert (line["bytes_in"], line["bytes_out"]) == (len(body), len(reply.body))
+
+
+def test_asgi_is_told_of_alike(server: Watched) -> None:
+    wired = server.wired
+    application = asgi(wired.app, observer=wired.observer, metrics=wired.metrics)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=application, client=("192.0.2.1", 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get("/health/live")
+
+    line = server.line(asyncio.run(ask()).headers["x-request-id"])
+    assert (line["route"], line["peer"], line["status"]) == ("/health/live", "192.0.2.1", 200)
+
+
+def test_good_answers_may_be_told_in_part_errors_always_are(tmp_path: Path) -> None:
+    with watched(tmp_path / "log", sample=0.0, peers=False) as server:
+        for _ in range(3):
+            assert server.http("POST", "/predict", {"input": ROW}).status == 200
+        name = server.http("POST", "/predict", {"input": [1]}).name
+        lines = server.lines(1)
+    assert [line["request_id"] for line in lines] == [name]
+    assert "peer" not in lines[0]
+
+
+# -- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    log = AccessLog(str(path))
+    log.put(b"one\n", 1)
+    while not path.read_bytes():
+        threading.Event().wait(0.01)
+    path.rename(old)
+    log.put(b"two\n", 1)
+    log.close()
+    assert (old.read_bytes(), path.read_bytes()) == (b"one\n", b"two\n")
+
+
+def test_what_comes_faster_than_it_is_written_is_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "HELD", 100)
+    monkeypatch.setattr(access, "PAUSE", 0.5)
+    seen: list[tuple[int, int]] = []
+    log = AccessLog(str(tmp_path / "log"), lambda written, dropped: seen.append((written, dropped)))
+    for _ in range(20):
+        log.put(b"123456789\n", 1)
+    log.close()
+    assert [sum(each) for each in zip(*seen, strict=True)] == [10, 10]
+    assert (tmp_path / "log").read_bytes() == b"123456789\n" * 10
+
+
+def test_a_reader_who_does_not_read_costs_lines_not_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "PARTING", 0.2)
+    monkeypatch.setattr(access, "HELD", 1 << 20)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    log = AccessLog(str(tmp_path / "pipe"))
+    for _ in range(4000):
+        log.put(b"x" * 999 + b"\n", 1)  # four times what is held; it returns all the same
+    assert log._dropped > 0
+    log.close()
+    os.close(reader)
+
+
+def test_a_full_disk_drops_lines_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[tuple[int, int]] = []
+    log = AccessLog("/dev/full", lambda written, dropped: seen.append((written, dropped)))
+    for _ in range(3):
+        log.put(b"line\n", 1)
+        threading.Event().wait(0.12)
+    log.close()
+    assert [sum(each) for each in zip(*seen, strict=True)] == [0, 3]
+    assert len([each for each in caplog.records if "No space" in each.message]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"access log .*: No such file or directory; name a file"):
+        AccessLog(str(tmp_path / "no" / "log"))
+
+
+def fill(path: str, letter: bytes) -> None:
+    log = AccessLog(path)
+    for _ in range(200):
+        log.put((letter * 400 + b"\n") * 20, 20)
+        threading.Event().wait(0.0005)
+    log.close()
+
+
+def test_processes_that_share_a_file_write_whole_lines(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=fill, args=(path, letter)) for letter in (b"a", b"b", b"c")]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    lines = Path(path).read_bytes().splitlines()
+    assert len(lines) == 12_000
+    assert all(len(line) == 400 and len(set(line)) == 1 for line in lines)
+
+
+def test_a_head_is_read_anew_when_the_routes_change() -> None:
+    class Routes:
+        mounted = 0
+
+        def template(self, method: str, path: str) -> str:
+            return path if self.mounted else ""
+
+    class Head:
+        method, path, headers, told = "GET", "/models/late/predict", {}, None
+
+    routes, head = Routes(), Head()
+    observer = Observer(routes)
+    assert observer.read(head).route == ""
+    routes.mounted = 1
+    assert observer._told(head).route == "/models/late/predict"
