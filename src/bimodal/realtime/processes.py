@@ -53,10 +53,10 @@ def lives(pid: int, born: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that it started and that are there now."""
+    """The processes that are there now of those that it started, and that these started (forks of a loaded one)."""
     found: list[int] = []
     with suppress(OSError):  # it ended meanwhile, or this system does not tell
         for each in (PROC / str(pid) / "task").iterdir():
             with suppress(OSError):
                 found += map(int, (each / "children").read_text().split())
-    return found
+    return [*found, *(below for each in found for below in children(each))]
