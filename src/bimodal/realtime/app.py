@@ -11,8 +11,8 @@ import msgspec
 from bimodal.errors import BimodalError, MethodNotAllowed, NotFound
 from bimodal.field import nearest
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
-from bimodal.realtime.failure import failure, status
 from bimodal.realtime.exposition import OPEN, PLAIN, wants_open
+from bimodal.realtime.failure import failure, status
 from bimodal.realtime.metrics import Metrics
 
 Cancel = Callable[[], None]
@@ -88,6 +88,16 @@ class App:
     def routes(self) -> list[tuple[str, str]]:
         """Methods and paths."""
         return list(self._routes)
+
+    @property
+    def begins(self) -> list[tuple[str, str]]:
+        """Methods and beginnings of paths, of which there may be many."""
+        return [(method, begin) for method, begin, _ in (*self._prefixes, *self._stream_prefixes)]
+
+    @property
+    def streams(self) -> list[str]:
+        """Paths of which a POST's body may be taken in pieces."""
+        return list(self._streams)
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         if self._cors is not None:
