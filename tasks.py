@@ -46,6 +46,8 @@ COMPARISONS = (
     "client",
     "contracts",
     "overload",
+    "tls",
+    "guarded",
 )
 
 
