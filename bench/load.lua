@@ -15,8 +15,12 @@ function init()
     requests[1] = wrk.format("GET")
     return
   end
+  local headers = { ["Content-Type"] = "application/json" }
+  for name, value in pairs(wrk.headers) do
+    headers[name] = value
+  end
   for body in io.lines(bodies) do
-    requests[#requests + 1] = wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, body)
+    requests[#requests + 1] = wrk.format("POST", nil, headers, body)
   end
 end
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -39,10 +39,15 @@ class Measure:
 
 
 def press(
-    server: Server, connections: int, seconds: float, bodies: Sequence[bytes] = (), paths: Sequence[str] = ()
+    server: Server,
+    connections: int,
+    seconds: float,
+    bodies: Sequence[bytes] = (),
+    paths: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> Measure:
     """Keep so many connections busy for so long, one request after the other on each. bodies: to POST in turn; paths:
-    to GET in turn; without either the server's own.
+    to GET in turn; without either the server's own. headers: sent with each.
     """
     with TemporaryDirectory() as folder:
         environment = dict(os.environ)
@@ -54,7 +59,9 @@ def press(
             listed = Path(folder, "paths")
             listed.write_text("\n".join(paths) + "\n")
             environment["PATHS"] = str(listed)
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), server.url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT)]
+        command += [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
+        command.append(server.url)
         done = subprocess.run(
             pinned(command, LOAD_CORE), env=environment, capture_output=True, text=True, check=True, cwd=folder
         )

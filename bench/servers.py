@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
-from urllib.error import URLError
 from urllib.request import Request, urlopen
+
+from httpx import HTTPError
 
 SERVER_CORE = 0
 LOAD_CORE = 1
@@ -75,10 +77,11 @@ def running(
     body: bytes | None = None,
     environment: Mapping[str, str] = ONE_THREAD,
     patience: float = 60,
+    watch: Callable[[str], object] | None = None,
 ) -> Iterator[Server]:
-    """The server, from its first answer to the end of the block."""
+    """The server, from its first answer to the end of the block. watch: raises until it answers, in place of `body`."""
     with TemporaryFile() as log, started(command, environment, log) as process:
-        _wait_for(process, url, body, log, patience)
+        _wait_for(process, watch or partial(answer, body=body), url, log, patience)
         yield Server(name, url, process.pid)
 
 
@@ -149,12 +152,14 @@ def nginx() -> Iterator[Server]:
             yield server
 
 
-def _wait_for(process: subprocess.Popen[bytes], url: str, body: bytes | None, log: IO[bytes], patience: float) -> None:
+def _wait_for(
+    process: subprocess.Popen[bytes], ask: Callable[[str], object], url: str, log: IO[bytes], patience: float
+) -> None:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            answer(url, body)
-        except (URLError, ConnectionError, TimeoutError):
+            ask(url)
+        except (OSError, HTTPError):  # those of urllib are OSErrors
             time.sleep(0.05)
         else:
             return

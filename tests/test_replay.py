@@ -72,8 +72,8 @@ def lived(folder: Path, count: int, *, workers: int) -> Lived:
 async def asked(url: str, target: str, count: int) -> dict[str, list[dict[str, Any]]]:
     """The requests by their ids. Each answer must be good."""
     dice, frame = random.Random(7), customers()[FEATURES]
-    records = [
-        {name: None if value != value else value for name, value in row.items()}
+    records: list[dict[str, Any]] = [
+        {str(name): None if value != value else value for name, value in row.items()}
         for row in frame.astype(object).to_dict("records")
     ]
     sent: dict[str, list[dict[str, Any]]] = {}
@@ -136,7 +136,8 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Lived:
 
 def logged(life: Lived) -> pd.DataFrame:
     found = [pq.read_table(path) for path in sorted(life.log.rglob("*.parquet"))]
-    return pa.concat_tables(found).to_pandas()
+    frame: pd.DataFrame = pa.concat_tables(found).to_pandas()
+    return frame
 
 
 def each_once(life: Lived) -> pd.DataFrame:
@@ -220,13 +221,14 @@ def test_a_row_that_the_model_refuses_now_is_a_difference(life: Lived, tmp_path:
 
 
 def test_the_log_is_an_input_like_any_other(life: Lived) -> None:
-    code, printed = commands.run(life.folder, "predict", "churn.pkl", "log/**/*.parquet", "-o", "again.parquet", "--quiet")
+    log = "log/**/*.parquet"
+    code, printed = commands.run(life.folder, "predict", "churn.pkl", log, "-o", "again.parquet", "--quiet")
     assert code == 0, printed
     again = pq.read_table(life.folder / "again.parquet").to_pandas()
     plain = again["logged_threshold"].isna() & again["logged_prediction"].notna()
     assert (again["prediction"][plain] == again["logged_prediction"][plain]).all()
     assert len(again) == sum(map(len, life.ids.values()))
-    code, printed = commands.run(life.folder, "compare", "churn.pkl", "churn.pkl", "log/**/*.parquet")
+    code, printed = commands.run(life.folder, "compare", "churn.pkl", "churn.pkl", log)
     assert code == 0, printed
 
 

@@ -26,23 +26,38 @@ PREFIX = "logged_"
 TIME, REQUEST, ROW = "logged_time", "logged_request_id", "logged_row"
 MODEL, VERSION, DIGEST, RUNTIME = "logged_model", "logged_version", "logged_digest", "logged_runtime"
 ROUTE, OUTPUTS, THRESHOLD, KEPT = "logged_route", "logged_outputs", "logged_threshold", "logged_kept"
-ABOUT = (
+ABOUT = (  # beside those of SAME
     pa.field(TIME, pa.timestamp("us", "UTC")),
     pa.field(REQUEST, pa.string()),
     pa.field(ROW, pa.int32()),
-    pa.field(MODEL, pa.string()),
-    pa.field(VERSION, pa.string()),
-    pa.field(DIGEST, pa.string()),
     pa.field(RUNTIME, pa.string()),
     pa.field(ROUTE, pa.string()),
     pa.field(OUTPUTS, pa.string()),
     pa.field(THRESHOLD, pa.float64()),
     pa.field(KEPT, pa.string(), metadata=JSON),
 )
+SAME = (MODEL, VERSION, DIGEST)  # in all rows of a file
 ANY = {b"bimodal": b"any"}  # marks a feature of any type
 WIDE = 4096  # places of a vector that are columns of their own; a longer one is a column of lists
 
 _json = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def whole(schema: pa.Schema) -> pa.Schema:
+    """With the columns that are the same in all rows of a file, of which its stream knows in its metadata alone."""
+    fields, told = list(schema), schema.metadata or {}
+    at = next((place for place, each in enumerate(fields) if each.name == RUNTIME), 0)
+    fields[at:at] = [pa.field(name, pa.string()) for name in SAME if name.encode() in told]
+    return pa.schema(fields)
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """The rows of a stream with these columns too."""
+    names, told = whole(table.schema).names, table.schema.metadata or {}
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(pa.scalar(told[name.encode()].decode()), len(table)))
+    return table.select(names)
 
 
 class Columns:
@@ -65,6 +80,10 @@ class Columns:
                 f"the feature {taken or twice!r} has the name of another column of the prediction log; leave it out of "
                 f"the log: prediction_log_without = {taken or twice}"
             )
+
+    def stream_schema(self, *same: str) -> pa.Schema:
+        """That of the rows, which knows the values of SAME."""
+        return self.schema.with_metadata(dict(zip(SAME, same, strict=True)))
 
     def _fields(self, each: Field) -> list[pa.Field]:
         if self.spread(each):

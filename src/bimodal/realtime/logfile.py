@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bimodal.durable import sync
+from bimodal.logged import REQUEST, TIME, completed, whole
 
 STREAM, UNFINISHED = ".arrow", ".parquet-tmp"
 GROUP = 65_536  # rows of a row group
@@ -108,23 +109,24 @@ def publish(stream: Path, place: Path) -> int:
 
 
 def _write(place: Path, first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> int:
-    texts = [each.name for each in first.schema if pa.types.is_string(each.type)]
+    schema = whole(first.schema)
+    few = [each.name for each in schema if pa.types.is_string(each.type) and each.name != REQUEST]  # different values
     number = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     rows = 0
     with (
         os.fdopen(number, "wb") as file,
-        pq.ParquetWriter(file, first.schema, compression="snappy", use_dictionary=texts) as writer,
+        pq.ParquetWriter(file, schema, use_dictionary=few, write_statistics=[TIME]) as writer,
     ):
         held, count = [first], first.num_rows
         for batch in others:
             if count >= GROUP:
-                writer.write_table(pa.Table.from_batches(held), row_group_size=GROUP)
+                writer.write_table(completed(pa.Table.from_batches(held).combine_chunks()), row_group_size=GROUP)
                 rows += count
                 held, count = [], 0
             held.append(batch)
             count += batch.num_rows
         if held:
-            writer.write_table(pa.Table.from_batches(held), row_group_size=GROUP)
+            writer.write_table(completed(pa.Table.from_batches(held).combine_chunks()), row_group_size=GROUP)
             rows += count
     return rows
 

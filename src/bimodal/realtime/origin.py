@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bimodal.realtime.exchange import Request
-from bimodal.realtime.refusal import given_id, new_id
+from bimodal.realtime.refusal import REQUEST_ID, given_id, new_id
 from bimodal.realtime.work import Work
 
 _json = msgspec.json.Encoder(enc_hook=str).encode
@@ -40,6 +40,15 @@ def identity(work: Work) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
+def identities(works: Sequence[Work]) -> list[str | None]:
+    """The same of many, most of whom give none."""
+    return [
+        None if work.extra is None and type(work.request) is Request and REQUEST_ID not in work.request.headers
+        else identity(work)
+        for work in works
+    ]  # fmt: skip
+
+
 def numbers(work: Work) -> Sequence[int]:
     """The rows' numbers in their request, from 1 on."""
     request = work.request
@@ -63,5 +72,11 @@ def carried(work: Work) -> list[str | None] | None:
 
 def weight(works: Sequence[Work]) -> int:
     """Bytes of the requests' bodies, which a work keeps in memory."""
-    return sum([len(each.body) if type(each) is Request else len(each) if type(each) is bytes else 0
-                for each in [work.request for work in works]])  # fmt: skip
+    try:
+        return sum([len(work.request.body) for work in works])
+    except AttributeError:  # not all came over HTTP
+        return sum([len(getattr(work.request, "body", None) or _message(work)) for work in works])
+
+
+def _message(work: Work) -> bytes:
+    return work.request if isinstance(work.request, bytes) else b""

@@ -61,6 +61,7 @@ class Recorder:
     def __init__(self, book: Logbook, model: Model, *, sample: float = 1.0, without: Sequence[str] = ()) -> None:
         self.model = model
         self.columns = Columns(model.signature, without)
+        self.schema = self.columns.stream_schema(model.name, model.version, model.digest)
         self.folder = Path(quote(model.name, safe=""), quote(model.version, safe=""))
         self._book = book
         self._share = sample * 2**32
@@ -212,7 +213,7 @@ class Logbook:
             self._number += 1
             began = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             place = self.folder / recorder.folder / f"{began}-{self._name}-{self._number}.parquet"
-            file = self._files[recorder] = LogFile(place, recorder.columns.schema)
+            file = self._files[recorder] = LogFile(place, recorder.schema)
         return file
 
     def _rotate(self, *, all_of_them: bool = False) -> None:
@@ -262,7 +263,7 @@ class Logbook:
     def _about(self, recorder: Recorder, entries: list[Entry]) -> dict[str, pa.Array]:
         model, key = recorder.model, entries[0][2].works[0].key
         works = [work for entry in entries for work in (entry[2].works if entry[3] is None else entry[3])]
-        counts = np.fromiter([work.count for work in works], np.int64, len(works))
+        counts = np.array([work.count for work in works], np.int64)
         total = int(counts.sum())
         stamps = np.array([round(entry[1] * 1e6) for entry in entries], "datetime64[us]")
         each = np.repeat(np.arange(len(works)), counts)  # the work of each row
@@ -281,18 +282,15 @@ class Logbook:
             logged.OUTPUTS: same(joined(key[0]), pa.string()),
             logged.THRESHOLD: same(key[1], pa.float64()),
         }
-        told = {logged.MODEL: model.name, logged.VERSION: model.version, logged.DIGEST: model.digest}
-        about |= {name: same(value, pa.string()) for name, value in told.items()}
         about[logged.RUNTIME] = same(model.runtime.name, pa.string())
-        kept = [origin.carried(work) for work in works]
-        if any(one is not None for one in kept):
-            texts = [text for work, one in zip(works, kept, strict=True) for text in (one or [None] * work.count)]
-            about[logged.KEPT] = pa.array(texts, pa.string())
+        if [work.extra for work in works].count(None) < len(works):
+            kept = [origin.carried(work) or [None] * work.count for work in works]
+            about[logged.KEPT] = pa.array([text for one in kept for text in one], pa.string())
         return about
 
     def _ids(self, works: list[Work]) -> pa.Array:
         """The requests' ids; one is made where the caller gave none."""
-        ids = pa.array([origin.identity(work) for work in works], pa.string())
+        ids = pa.array(origin.identities(works), pa.string())
         first = self._requests
         self._requests += len(works)
         if not ids.null_count:
@@ -323,7 +321,7 @@ def _part(entry: Entry, rows: Rows) -> Rows:
 
 
 def _numbers(works: list[Work], counts: Any, each: Any) -> pa.Array:
-    if any(type(work.request) is origin.Part for work in works):
+    if origin.Part in {type(work.request) for work in works}:
         return pa.array([number for work in works for number in origin.numbers(work)], pa.int32())
     starts = np.cumsum(counts) - counts
     return pa.array((np.arange(len(each)) - starts[each] + 1).astype(np.int32))
