@@ -14,7 +14,7 @@ from bimodal.compile.report import Report
 from bimodal.errors import BimodalError, NotCompiled
 from bimodal.formats.library import library
 from bimodal.location import Location
-from bimodal.runtimes import process
+from bimodal.runtimes import aside, process
 from bimodal.runtimes.contract import Runtime
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class Verification:
     def __init__(self, location: Location, done: Callable[[Compiled], None]) -> None:
         self._cancelled = threading.Event()
         self._location, self._done = location, done
+        self._aside = aside.wanted()
         self._thread = threading.Thread(target=self._run, name="bimodal-verify", daemon=True)
         self._thread.start()
 
@@ -106,7 +107,8 @@ class Verification:
 
     def _run(self) -> None:
         try:
-            found = prove(self._location, self._cancelled)
+            with aside.aside(self._aside):
+                found = prove(self._location, self._cancelled)
         except BimodalError as error:
             if not self._cancelled.is_set():
                 log.warning("%s stays native: %s", self._location.name, error)

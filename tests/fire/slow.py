@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -42,12 +43,12 @@ BLOCK = Encoder().encode(
         (":method", "POST"),
         (":scheme", "http"),
         (":path", "/predict"),
-        (":authority", "test"),
+        (":authority", "127.0.0.1"),
         ("content-type", "application/json"),
     ],
     huffman=False,
 )
-POST = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: %b\r\n"
+POST = b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: %b\r\n"
 HELLO = PREFACE + frame(frames.SETTINGS, 0, 0, b"")
 SHUT = PREFACE + frame(frames.SETTINGS, 0, 0, pack(">HI", frames.INITIAL_WINDOW_SIZE, 0))  # takes no DATA
 UNREADING = 20  # callers who do not read: what they ask for at once is work that others wait for
@@ -78,11 +79,11 @@ def _data(content: bytes, flags: int = 0) -> bytes:
 HEAD_ENDS = frames.END_HEADERS
 KINDS = (
     Kind("idle", "idle"),
-    Kind("head", "header", b"GET / HTTP/1.1\r\nhost: test\r\nx: ", b"a"),
+    Kind("head", "header", b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ", b"a"),
     Kind("body", "body", POST % b"application/json" + b"content-length: 100000\r\n\r\n", b" "),
     Kind("chunks", "body", POST % b"application/json" + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
     Kind("lines", "body", POST % b"application/x-ndjson" + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-    Kind("unread", "idle", b"GET /openapi.json HTTP/1.1\r\nhost: test\r\n\r\n" * 400, reads=False),
+    Kind("unread", "idle", b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 400, reads=False),
     Kind("h2 preface", "header", PREFACE[:10], b""),
     Kind("h2 idle", "idle", HELLO),
     Kind("h2 frame", "header", HELLO + frame(frames.HEADERS, HEAD_ENDS, 1, b"a" * 1000)[:9], b"a"),
@@ -270,8 +271,10 @@ def _measured(
     url, lasts = f"http://127.0.0.1:{port}/predict", max(limits.values()) + 2
     alone = Load(url, rate, lasts / 2, [BODY]).run()
     with Load(url, rate, lasts, [BODY]).begin() as running:
-        figures = asyncio.run(crowd(port, lambda: children(pid), kinds, sockets, limits))
-        figures.beside = running.finish()
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(running.finish)
+            figures = asyncio.run(crowd(port, lambda: children(pid), kinds, sockets, limits))
+        figures.beside = beside.result()
     figures.alone = alone
     return figures
 

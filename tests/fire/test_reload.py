@@ -166,14 +166,15 @@ def test_a_signal_does_it_for_the_command(tmp_path: Path) -> None:
     write(file, 1)
     command = [sys.executable, "-m", "bimodal", "serve", str(file), "--features", "x", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().decode().rsplit(" ", 1)[1].strip()
+        printed = process.stdout
+        assert printed is not None
+        url = printed.readline().decode().rsplit(" ", 1)[1].strip()
         shop = Shop.__new__(Shop)
         shop.server = type("At", (), {"url": url})()  # type: ignore[assignment]  # an address is all that is asked of it
         try:
             assert shop.answer("") == 1
             write(file, 2)
-            wait(lambda: b"grpc" in process.stdout.readline())  # type: ignore[union-attr]  # all is printed: it waits
+            wait(lambda: b"grpc" in printed.readline())  # all is printed: it waits
             time.sleep(0.3)
             process.send_signal(signal.SIGHUP)
             wait(lambda: shop.answer("") == 2)

@@ -14,7 +14,7 @@ from bimodal.compile.report import FILES, Report
 from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
-from bimodal.runtimes import wire
+from bimodal.runtimes import aside, wire
 from bimodal.runtimes.process import LOAD_TIMEOUT, Child
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class _Watch:
 
     def compiled(self, kind: str, source: Source, wanted: str) -> Report:
         child = Child(MODULE)
+        if aside.wanted():
+            aside.lower(child.process.pid)
         ask = {"format": kind, "source": msgspec.to_builtins(source), "folder": str(self._folder), "wanted": wanted}
         try:
             wire.send(child.socket, ask)

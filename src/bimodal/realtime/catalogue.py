@@ -19,6 +19,7 @@ from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.layout import DONE, FAILURE
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.service import Served, Service
+from bimodal.runtimes.aside import aside
 
 log = logging.getLogger("bimodal.repository")
 
@@ -98,7 +99,8 @@ class Catalogue:
 
     def _opened(self, spec: Mapping[str, Any], tells: bool) -> Served:
         follows = spec["name"] in self.service.shelf.names
-        loaded = model.from_spec(spec)
+        with aside(follows or bool(self.service.shelf.names)):
+            loaded = model.from_spec(spec)
         try:
             if follows and tells and loaded.verifying:
                 log.info(

@@ -3,7 +3,7 @@
 `Listener` accepts on one socket, `Connection` reads requests and keeps their answers in order; one request's body and
 answer are in `transfer.py`. Callers repeat the same bytes from request to request, so a small table of the heads
 already seen saves most of the parsing. Timeouts cost a request nothing: one sweep looks at all connections, so they
-come up to `Listener.pace` seconds late.
+come up to `Listener.pace` seconds late (half a second).
 
 A connection that begins with the preface of HTTP/2, or agreed on it with TLS (ALPN), is handed over to `http2/`.
 
@@ -68,7 +68,7 @@ class Listener:
         self.metrics: Metrics | None = None
         self.bodies = 0  # bytes of unfinished bodies, of all connections
         shortest = min(limits.header_timeout, limits.body_timeout, limits.idle_timeout, limits.deadline)
-        self.pace = min(1.0, shortest / 4)
+        self.pace = min(0.5, shortest / 4)
         self.links: Links | None = None
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None

@@ -127,6 +127,7 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
         raise SystemExit(1) from None
     gc.collect()
     gc.set_threshold(50_000, 50, 100)
+    sys.setswitchinterval(0.0005)  # what works beside the event loop (a model that is loaded) lets it go on sooner
     gc.freeze()  # what exists by now stays: no collection needs to look at it again
     if wired.opened is None:
         _tell(control, Report(ready=True))
