@@ -1,7 +1,8 @@
 """What a connection to a TLS port is before its handshake is over.
 
-Its first byte tells whether TLS is spoken; who speaks HTTP is told so. It counts among the connections and is bounded
-in time as they are, so that handshakes that come to no end take no more room than they.
+Its first byte tells whether TLS is spoken; who speaks HTTP is told so. TLS begins, and takes its room (some 50 KiB),
+once its first record is whole. What is no connection yet counts among them and is bounded in time as they are, so that
+handshakes that come to no end are no more than they.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bimodal.tls")
 
 HANDSHAKE = 0x16  # the type of the record that TLS begins with (RFC 8446, section 5.1)
+HEADER = 5  # bytes of a record's head, of which the last two are the length of the rest: 64 KiB at most
 LINGER = 5.0  # seconds for a caller to end what is ended on our side
 
 
@@ -34,7 +36,7 @@ class Door(asyncio.Protocol):
         self._listener = listener
         self._loop = loop
         self._make = make
-        self._held: list[bytes] = []  # decrypted already, when the end of the handshake has not been told yet
+        self._held = bytearray()  # the first record until it is whole; then what is decrypted before that is told
         self._task: asyncio.Task[None] | None = None
         self._refused = False
         self._since = monotonic()
@@ -49,13 +51,16 @@ class Door(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        held = self._held
+        held += data
         if self._task is not None:
-            self._held.append(data)
-        elif data[0] == HANDSHAKE:
-            self._transport.pause_reading()
-            self._task = self._loop.create_task(self._open(data))
-        else:
+            return
+        if held[0] != HANDSHAKE:
             self._refuse()
+        elif len(held) >= HEADER + int.from_bytes(held[3:HEADER], "big") and len(held) >= HEADER:
+            self._held = bytearray()
+            self._transport.pause_reading()
+            self._task = self._loop.create_task(self._open(bytes(held)))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.connections.discard(self)
@@ -103,7 +108,7 @@ class Door(asyncio.Protocol):
         secured.set_protocol(connection)
         connection.connection_made(secured)
         if self._held:
-            cast(asyncio.Protocol, secured.get_protocol()).data_received(b"".join(self._held))
+            cast(asyncio.Protocol, secured.get_protocol()).data_received(bytes(self._held))
 
     def _feed(self, hello: bytes) -> None:
         """Give TLS what had been read before it was there."""
