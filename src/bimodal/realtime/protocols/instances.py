@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -45,6 +46,7 @@ class InstancesDoor(RowsDoor):
     """
 
     route = "instances"
+    long = inf  # a work's `extra` is made of the whole body
     shapes: tuple[str, ...] = ("instances", "inputs")
     columnar = True  # {"inputs": …} is answered in columns
     takes = 'the body needs one of {"instances": [row, …]}, {"inputs": {"name": [value, …], …}}'
@@ -69,7 +71,7 @@ class InstancesDoor(RowsDoor):
             return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
         return {"predictions": predictions(columns)}
 
-    def _taken(self, request: Request, respond: Any) -> Work:
+    def taken(self, request: Request, respond: Any) -> Work:
         start = monotonic()
         deadline = start + choice.seconds(request.headers, self._deadline)
         data = request.body

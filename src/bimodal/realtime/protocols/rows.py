@@ -22,6 +22,7 @@ from bimodal.realtime.batcher import Work
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
+from bimodal.realtime.protocols.piecemeal import LONG, Piecemeal
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import Signature, require
@@ -42,6 +43,7 @@ class RowsDoor:
 
     route = "predict"
     content_type = JSON
+    long: float = LONG  # bytes of a body beyond which it is decoded in pieces
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -58,8 +60,10 @@ class RowsDoor:
         self._bodies: dict[Any, bytes] = {}
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
+        if len(request.body) > self.long and self._fast is not None:
+            return Piecemeal(self, self._fast, request, respond).cancel
         try:
-            work = self._taken(request, respond)
+            work = self.taken(request, respond)
             self._submit(work)
         except Exception as error:
             self.served.refuse(self.route, request, respond, error)
@@ -93,7 +97,13 @@ class RowsDoor:
                 self._bodies[label] = body
         return body
 
-    def _taken(self, request: Request, respond: Respond) -> Work:
+    def bound(self, count: int) -> None:
+        """Raise TooLarge for more rows than a request may have."""
+        if count > self._most:
+            raise too_many(self._most)
+
+    def taken(self, request: Request, respond: Respond) -> Work:
+        """A request as a work. Raises InputError, UsageError."""
         start = monotonic()
         deadline = start + (
             self._deadline if choice.TIMEOUT not in request.headers else choice.seconds(request.headers, self._deadline)
