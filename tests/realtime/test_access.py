@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -224,7 +225,10 @@ def test_a_head_is_read_anew_when_the_routes_change() -> None:
             return path if self.mounted else ""
 
     class Head:
-        method, path, headers, told = "GET", "/models/late/predict", {}, None
+        def __init__(self) -> None:
+            self.method, self.path = "GET", "/models/late/predict"
+            self.headers: dict[bytes, bytes] = {}
+            self.told: Any = None
 
     routes, head = Routes(), Head()
     observer = Observer(routes)

@@ -103,9 +103,9 @@ class Watched:
     def line(self, name: str) -> dict[str, Any]:
         """The line of one request, once it is there."""
         for _ in range(400):
-            for line in reversed(self.lines(1)):
-                if line["request_id"] == name:
-                    return line
+            found = [line for line in self.lines(1) if line["request_id"] == name]
+            if found:
+                return found[0]
             threading.Event().wait(0.025)
         raise AssertionError(f"no line of {name}")
 

@@ -88,6 +88,7 @@ class Served:
         if isinstance(model.runtime, ProcessRuntime):
             model.runtime.answer_bytes = limits.body_bytes
             model.runtime.label = model.name
+            model.runtime.died = ledger.crashed
         self._unwatch = ledger.watch(lambda: self.batcher.in_flight + self.streams.open)
         self._unwatch_streams = ledger.watch_streams(lambda: self.streams.open)
 

@@ -61,6 +61,7 @@ class ProcessRuntime(Runtime):
         self.streams = self.report.streams
         self.places = Places(self.streams)
         self.label = "the model"  # in the log
+        self.died: Callable[[], None] | None = None  # told of each process that another one takes over from
         self._opened = OpenStreams(self._replace)
         self.answer_bytes: int | None = None  # the longest answer of joined pieces on the event loop
 
@@ -210,6 +211,8 @@ class ProcessRuntime(Runtime):
         if self._ended or (self._revival is not None and not self._revival.done()):
             return
         self._died = time.monotonic()
+        if self.died is not None:
+            self.died()
         self._revival = asyncio.get_running_loop().create_task(self._revive())
 
     async def _revive(self) -> None:
