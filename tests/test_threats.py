@@ -6,6 +6,7 @@ import ctypes
 import os
 import pickle
 import re
+import signal
 import socket
 import stat
 import struct
@@ -128,6 +129,16 @@ def test_what_is_written_is_the_users_own(everything: tuple[Path, set[int], int]
         for place in [root, *root.rglob("*")] if root.is_dir() else [root]:
             shut = any(_is_private(parent) for parent in (place, *place.parents) if parent.is_relative_to(root))
             assert shut, f"{place.relative_to(folder)} {stat.filemode(place.stat().st_mode)}"
+
+
+def test_a_terminal_that_goes_ends_nothing(everything: tuple[Path, set[int], int]) -> None:
+    """SIGHUP has files looked at again."""
+    _, ports, pid = everything
+    tree = _descendants(pid)
+    os.kill(pid, signal.SIGHUP)
+    for port in ports:
+        assert list(_ask(port, [("GET", "/health/live")] * 3)) == [200] * 3
+    assert set(tree) <= set(_descendants(pid))
 
 
 def _is_private(place: Path) -> bool:

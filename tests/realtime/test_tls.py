@@ -437,6 +437,7 @@ def test_names_are_judged_by_openssl(authority: Authority) -> None:
 
 def test_settings_need_a_certificate() -> None:
     assert Files.told({}) is None
+    assert Files.told({"tls_cert": "", "tls_key": "a.pem"}) is None
     assert Files.told({"tls_cert": "a.pem"}) == Files(f"{os.getcwd()}/a.pem")
     for name in ("tls_key", "tls_client_ca", "tls_password"):
         with pytest.raises(UsageError, match=f"{name} is given without a certificate: add --tls-cert FILE"):

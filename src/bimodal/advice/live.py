@@ -76,7 +76,7 @@ def serving(model: Model, shelf: Shelf, seconds: float) -> tuple[Server, list[fl
         if server is not None:
             server.close()
         started = time.perf_counter()
-        server = serve(model, port=0, workers=1, stores=shelf.stores, keys="")
+        server = serve(model, port=0, workers=1, stores=shelf.stores, keys="", tls_cert="")
         starts.append(time.perf_counter() - started)
     assert server is not None
     return server, starts

@@ -45,7 +45,7 @@ def demo(
     console.print(
         f"2. batch: {report.predicted} rows of {place / 'batch_input.csv'} -> {place / 'predicted_output.csv'}"
     )
-    with serve(place / "my_model.pkl", port=0, keys="") as server:
+    with serve(place / "my_model.pkl", port=0, keys="", tls_cert="") as server:
         console.print(f"3. real time: serving at {server.url}")
         with Client(server.url) as client:
             live = client.predict(frame.drop(columns="flower").to_dict("records"))

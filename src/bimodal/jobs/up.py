@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -112,7 +113,7 @@ class Up:
         """Until SIGTERM or SIGINT (Ctrl-C), which drains everything; a second one ends it at once. Raises what made a
         part fail.
         """
-        with _signals(self._ending) as count:
+        with _signals(self._ending, self._refresh) as count:
             while not self._ending.wait(0.5):
                 if self.server is not None and self.server.ended:
                     break
@@ -124,6 +125,11 @@ class Up:
                     os._exit(130)  # the children end with this process
         if self._failed is not None:
             raise self._failed
+
+    def _refresh(self) -> None:
+        """SIGHUP: what has changed of the server's models and its certificate is served."""
+        if self.server is not None:
+            threading.Thread(target=self.server.refresh, daemon=True).start()  # a handler of signals must not wait
 
     def close(self) -> None:
         """Drain: requests in flight are answered, children stop resumably, their runs are given back."""
@@ -254,8 +260,8 @@ def _stated(config: Config) -> str:
 
 
 @contextmanager
-def _signals(ending: threading.Event) -> Iterator[Callable[[], int]]:
-    """SIGTERM and SIGINT are counted instead of died of; the first one sets the event."""
+def _signals(ending: threading.Event, refresh: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """SIGTERM and SIGINT are counted instead of died of; the first one sets the event. SIGHUP has `refresh` called."""
     count = 0
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -264,6 +270,8 @@ def _signals(ending: threading.Event) -> Iterator[Callable[[], int]]:
         ending.set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    if sys.platform != "win32":
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: refresh())
     try:
         yield lambda: count
     finally:

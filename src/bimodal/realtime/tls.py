@@ -46,10 +46,13 @@ class Files:
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> Files | None:
-        """Those of the settings tls_cert, tls_key, tls_client_ca, tls_password; None where there is no certificate.
+        """Those of the settings tls_cert, tls_key, tls_client_ca, tls_password; None where there is no certificate, or
+        an empty one, which is clear text whatever the environment says.
         Raises UsageError.
         """
         cert = settings.get("tls_cert")
+        if cert == "":
+            return None
         if cert is None:
             for name in ("tls_key", "tls_client_ca", "tls_password"):
                 if settings.get(name) is not None:
