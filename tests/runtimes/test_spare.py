@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from bimodal.runtimes.process import ProcessRuntime, Report
 from bimodal.runtimes.spare import outlook
 from bimodal.signature import Signature
 from tests.fire.killing import children
+from tests.models import CASES, IRIS
 from tests.runtimes.test_process import MOODY as PLAIN
 from tests.runtimes.test_process import alive
 
@@ -195,3 +197,14 @@ def test_a_call_waits_for_a_process_only_so_long(
         assert (await model.run_async(rows(1))).array("prediction").tolist() == [2.0]
 
     asyncio.run(calls())
+
+
+def test_a_model_of_scikit_learn_is_forked_with_all_that_it_has_loaded(tmp_path: Path) -> None:
+    """Its libraries start no threads that would forbid it."""
+    joblib.dump(CASES["logistic"].model, tmp_path / "flowers.pkl")
+    found = Location.find(tmp_path / "flowers.pkl", spare="auto", runtime="native")
+    with Model.open(found, background=False) as model:
+        assert runtime(model).spare == "forked, shares its memory"
+        before = model.predict(IRIS)
+        os.kill(runtime(model).pid, signal.SIGKILL)
+        np.testing.assert_array_equal(model.predict(IRIS), before)

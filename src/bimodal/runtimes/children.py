@@ -22,7 +22,12 @@ from bimodal.rows import Rows
 from bimodal.runtimes import starter, wire
 
 BUFFER = 1 << 20
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+CALM = {  # one thread a child unless the user says otherwise: side by side they would only wait for each other
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's, which pandas loads: it would only forbid a fork
+}
 SECRET = ("KEY", "KEYS", "PASSWORD", "SECRET", "TOKEN")  # last words of our own variables that no model is to read
 PATIENCE = 5.0  # seconds in which the process that forks others answers
 _LEAVING = 0.05  # seconds in which a process that closed its connection is gone, unless it goes on without one
@@ -244,11 +249,10 @@ def _started(module: str, work: str | None) -> tuple[Process, socket.socket]:
 
 
 def environment(ours: dict[str, str] | os._Environ[str]) -> dict[str, str]:
-    """One thread a child unless the user says otherwise: side by side they would only wait for each other. What is
-    secret of our own settings is left out; what is not ours stays, a model may need it.
+    """What a child gets of ours: what is secret of our own settings is left out; what is not ours stays, a model may
+    need it.
     """
-    kept = {name: value for name, value in ours.items() if not is_secret(name)}
-    return {**dict.fromkeys(THREADS, "1"), **kept}
+    return {**CALM, **{name: value for name, value in ours.items() if not is_secret(name)}}
 
 
 def is_secret(name: str) -> bool:
