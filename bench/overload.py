@@ -75,10 +75,12 @@ def told(step: Step) -> str:
     """A line, and beneath it each figure that has a goal."""
     seen, health = step.seen, step.health
     accepted, refused, alive = (1e3 * each for each in (seen.p(99, 200), seen.p(99, *REFUSED), health.p(99, 200)))
+    own = [1e3 * seen.own(percent, *REFUSED) for percent in (50, 99)]
     figures = [
         f"useful {step.goodput:.3f} of the peak {verdict(step.goodput, GOALS.get(step.times), least=True)}",
         f"answers p50 {1e3 * seen.p(50, 200):.0f} p99 {accepted:.0f} ms {verdict(accepted, DEADLINE_MS)}",
         f"refusals p50 {1e3 * seen.p(50, *REFUSED):.1f} p99 {refused:.1f} ms {verdict(refused, QUICK.get(step.times))}",
+        f"refusals from when they were sent p50 {own[0]:.1f} p99 {own[1]:.1f} ms",
         f"refusals without Retry-After {seen.bare} {verdict(seen.bare, 0)}",
         f"health p99 {alive:.1f} ms {verdict(alive, HEALTHY.get(step.times))}",
         f"health missed {step.missed} {verdict(step.missed, 0)}",

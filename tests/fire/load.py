@@ -107,6 +107,12 @@ class Outcome:
             return percentile(self.latencies.get(statuses[0], []), percent)
         return percentile(sorted(s for status in statuses for s in self.latencies.get(status, [])), percent)
 
+    def own(self, percent: float, *statuses: int) -> float:
+        """The same from when a request was sent: without the generator's lag, which is long where others have the core."""
+        return percentile(
+            sorted([each.latency - each.lag for each in self.records if each.status in statuses]), percent
+        )
+
     def between(self, start: float, stop: float) -> Outcome:
         """The part that was due then."""
         return Outcome(stop - start, self.began + start, [each for each in self.records if start <= each.due < stop])
