@@ -54,10 +54,6 @@ def told() -> dict[str, list[str]]:
     return {TRUSTED: names} if names else {}
 
 
-class Refusal(ModelError):
-    """The file asked for what is not permitted. Of the same code as any model that cannot be loaded."""
-
-
 @contextmanager
 def reading(source: Source) -> Iterator[Reading]:
     """Nothing but permitted names is called in this block by what is unpickled, nor the system touched by it.
@@ -105,7 +101,7 @@ class Reading:
     """One model file that is being read."""
 
     def __init__(self, source: Source) -> None:
-        self.refusal: Refusal | None = None
+        self.refusal: ModelError | None = None
         self.judging = False
         self._harmless = False  # the text that was compiled last
         self._trusting = False  # it has called what is trusted
@@ -147,7 +143,7 @@ class Reading:
         finally:
             self.judging = False
         if told is not None:
-            self.refusal = self.refusal or Refusal(
+            self.refusal = self.refusal or ModelError(
                 f"{self._path} was about to {told} while it was read, which no model needs; if you trust who made "
                 f"it: --trust {ANY}"
             )
@@ -236,14 +232,14 @@ class Reading:
             return False
         return _is_below(place, self._folders) and not _is_below(place, (*_standard(), *_installed_at(), BIMODAL))
 
-    def _refused(self, asked: str) -> Refusal:
+    def _refused(self, asked: str) -> ModelError:
         shown = "".join(letter if letter.isprintable() else "?" for letter in asked)[:120]
         if asked.partition(".")[0] == ANY:
             what = "holds functions or classes pickled by value (cloudpickle), which are code"
-            return Refusal(
+            return ModelError(
                 f"{self._path} {what}: such a file can run anything; if you trust who made it: --trust {ANY}"
             )
-        return Refusal(
+        return ModelError(
             f"{self._path} wants to call {shown}, which is not on the list of what a model needs: such a file could "
             f"run any code; if you know what it does and trust who made it: --trust {shown}"
         )
