@@ -108,7 +108,7 @@ class Outcome:
         return percentile(sorted(s for status in statuses for s in self.latencies.get(status, [])), percent)
 
     def own(self, percent: float, *statuses: int) -> float:
-        """The same from when a request was sent: without the generator's lag, which is long where others have the core."""
+        """The same from when a request was sent: without the lag, which is long where others have the core."""
         return percentile(
             sorted([each.latency - each.lag for each in self.records if each.status in statuses]), percent
         )
