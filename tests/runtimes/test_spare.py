@@ -207,4 +207,5 @@ def test_a_model_of_scikit_learn_is_forked_with_all_that_it_has_loaded(tmp_path:
         assert runtime(model).spare == "forked, shares its memory"
         before = model.predict(IRIS)
         os.kill(runtime(model).pid, signal.SIGKILL)
+        wait(lambda: not runtime(model)._child.alive())
         np.testing.assert_array_equal(model.predict(IRIS), before)
