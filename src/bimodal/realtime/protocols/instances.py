@@ -28,6 +28,7 @@ from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
 from bimodal.realtime.protocols.entry import entry
+from bimodal.realtime.protocols.media import require_plain
 from bimodal.realtime.protocols.rows import SHAPES, RowsDoor, too_many
 from bimodal.realtime.protocols.typed import Typed
 from bimodal.realtime.service import Served, Service
@@ -87,6 +88,7 @@ class InstancesDoor(RowsDoor):
                 )
                 work.alone = request.alone
                 return work
+        require_plain(request)
         rows, shape, asked, spare = self._read(data, choice.of_query(request.query))
         key = self.served.choose(asked.outputs, asked.threshold)
         extra = (shape, {name: spare[name] for name in asked.kept(list(spare), key[0])})
