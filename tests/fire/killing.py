@@ -1,6 +1,6 @@
 """Processes of a running server, and somebody who kills them.
 
-python -m tests.fire.killing FORM SECONDS     FORM: children, workers, poison: the long forms, with their figures
+python -m tests.fire.killing FORM SECONDS     FORM: children, beside, workers, poison; prints its figures
 """
 
 from __future__ import annotations
@@ -198,7 +198,9 @@ def main(form: str, seconds: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with bimodal.serve(model(folder), port=0, workers=2, model_memory=500_000_000) as server:
-            {"children": long_children, "workers": long_workers, "poison": long_poison}[form](server, folder, seconds)
+            {"children": long_children, "beside": long_beside, "workers": long_workers, "poison": long_poison}[form](
+                server, folder, seconds
+            )
 
 
 def long_children(server: Server, folder: Path, seconds: float) -> None:
@@ -206,6 +208,19 @@ def long_children(server: Server, folder: Path, seconds: float) -> None:
         outcome = under_load(server, seconds, 280, deadline_ms=1000)
     print(f"{killer.killed} processes of models killed\n{outcome.told()}")
     print(f"slowest answer {max(each.latency for each in outcome.records) * 1e3:.0f} ms")
+
+
+def long_beside(server: Server, folder: Path, seconds: float) -> None:
+    """The same beside a server of which nothing is killed: what the machine does to both is not the kills' doing."""
+    bodies, expected = harmless()
+    with tempfile.TemporaryDirectory() as name, bimodal.serve(model(Path(name)), port=0, workers=2) as calm:
+        loads = [
+            Load(f"{each.url}/predict", 140, seconds, bodies, expected=expected, deadline_ms=1000)
+            for each in (server, calm)
+        ]
+        with Killer(lambda: all_runners(server), 2.0) as killer:
+            killed, left = together(*loads)
+    print(f"{killer.killed} processes of models killed\n{killed.told()}\nbeside it, none killed: {left.told()}")
 
 
 def long_workers(server: Server, folder: Path, seconds: float) -> None:
