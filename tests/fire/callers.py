@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -17,19 +18,28 @@ Judge = Callable[[bytes], bool]  # whether the body of an answer is right
 
 class Caller(threading.Thread):
     """Asks over HTTP/1.1, on one connection for as long as it is open. pause: the most seconds between two questions;
-    fresh: on a connection of its own each.
+    fresh: on a connection of its own each. tls: what the server's certificate is judged by.
 
     A question is asked again in one case alone, that of RFC 9112, section 9.3.1: the connection, which had answered
     before, was closed as it should be before a byte of this answer. A reset is a failure.
     """
 
-    def __init__(self, port: int, request: bytes, right: Judge, pause: float = 0.0, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        request: bytes,
+        right: Judge,
+        pause: float = 0.0,
+        *,
+        fresh: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__()
         self.answered = self.again = 0
         self.failed: list[str] = []
         self.over = threading.Event()
         self._port, self._request, self._right = port, request, right
-        self._pause, self._fresh = pause, fresh
+        self._pause, self._fresh, self._tls = pause, fresh, tls
         self._socket: socket.socket | None = None
 
     def run(self) -> None:
@@ -61,6 +71,8 @@ class Caller(threading.Thread):
         self._close()
         self._socket = socket.create_connection(("127.0.0.1", self._port), timeout=20)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            self._socket = self._tls.wrap_socket(self._socket, server_hostname="localhost")
 
     def _exchange(self, read: bytearray) -> None:
         assert self._socket is not None
@@ -98,14 +110,21 @@ class Caller(threading.Thread):
 
 
 class RemoteCaller(threading.Thread):
-    """Asks over gRPC, as grpcio does by itself: one channel, no policy of tries."""
+    """Asks over gRPC, as grpcio does by itself: one channel, no policy of tries. tls: the authorities (PEM)."""
 
-    def __init__(self, port: int, method: str, message: bytes, right: Judge, pause: float = 0.0) -> None:
+    def __init__(
+        self, port: int, method: str, message: bytes, right: Judge, pause: float = 0.0, *, tls: bytes | None = None
+    ) -> None:
         super().__init__()
         self.answered = self.again = 0
         self.failed: list[str] = []
         self.over = threading.Event()
-        self._channel: Any = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.enable_retries", 0)])
+        place, options = f"localhost:{port}", [("grpc.enable_retries", 0)]
+        self._channel: Any = (
+            grpc.insecure_channel(place, options)
+            if tls is None
+            else grpc.secure_channel(place, grpc.ssl_channel_credentials(tls), options)
+        )
         self._call = self._channel.unary_unary(method)
         self._message, self._right, self._pause = message, right, pause
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from tests.fire.callers import Caller, Callers, RemoteCaller, post
 from tests.fire.handover import Handover
+from tests.realtime.certificates import Authority
 
+LIVE = "/inference.GRPCInferenceService/ServerLive"
 LONGEST = 30.0  # seconds of a drain
 MODEL = """
 import os
@@ -50,20 +53,26 @@ def test_servers_follow_each_other_on_one_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_fifty_restarts_under_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["clear text", "TLS"])
+def test_fifty_restarts_under_load(tmp_path: Path, secure: bool) -> None:
     """`bimodal serve` itself. BIMODAL_TEST_TRIALS: another number of restarts."""
     count, model = tmp_path / "count", tmp_path / "sums.py"
     model.write_text(MODEL.format(path=str(count)))
     command = [sys.executable, "-m", "bimodal", "serve", f"{model}:Model", "--workers", "2"]
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", ["localhost"])
+    command += ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)] if secure else []
+    tls = ssl.create_default_context(cafile=authority.path) if secure else None
+    authorities = authority.path.read_bytes() if secure else None
     restarts = int(os.environ.get("BIMODAL_TEST_TRIALS", "50"))
     with Handover(command) as served:
         asked = post("/predict", json.dumps({"input": [[1, 2]]}).encode())
         before = count.stat().st_size if count.exists() else 0
         callers = Callers(
-            *(Caller(served.port, asked, _is_right, pause) for pause in (0.0, 0.01, 0.01, 0.1, 0.5, 1.0, 1.5)),
-            Caller(served.port, asked, _is_right, 0.05, fresh=True),
+            *(Caller(served.port, asked, _is_right, pause, tls=tls) for pause in (0.0, 0.01, 0.01, 0.1, 0.5, 1.0, 1.5)),
+            Caller(served.port, asked, _is_right, 0.05, fresh=True, tls=tls),
             *(
-                RemoteCaller(served.port, "/inference.GRPCInferenceService/ServerLive", b"", b"\x08\x01".__eq__, pause)
+                RemoteCaller(served.port, LIVE, b"", b"\x08\x01".__eq__, pause, tls=authorities)
                 for pause in (0.02, 1.0)
             ),
         )
