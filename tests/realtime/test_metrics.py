@@ -18,7 +18,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from bimodal.jobs.metrics import GAUGES
-from bimodal.realtime.exposition import OPEN, PLAIN
+from bimodal.model import load
+from bimodal.realtime.exposition import OPEN, PLAIN, table
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.measures import MEASURES, STAGES
 from bimodal.realtime.metrics import Metrics
@@ -159,6 +160,10 @@ def test_every_metric_that_is_told_is_in_the_list_with_its_labels() -> None:
     desk.close()
 
 
+def test_the_document_lists_them_all() -> None:
+    assert table() in (ROOT / "docs" / "observability.md").read_text()
+
+
 def test_the_stages_of_a_request_are_all_measured() -> None:
     desk = Desk(onnx())
     for _ in range(3):
@@ -294,6 +299,20 @@ def test_memory_and_processor_time_are_those_of_the_process() -> None:
     assert 0 < used <= spent.user + spent.system + 0.05
     assert value(text, "bimodal_process_resident_memory_bytes", worker="0", process="worker") > 10e6
     assert value(text, "bimodal_model_processes", worker="0") >= 1
+
+
+def test_processes_of_a_model_that_die_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    path.write_text(
+        "import os\nclass Model:\n    def predict(self, rows):\n"
+        "        if (rows == 13).any(): os.abort()\n        return rows[:, 0]\n"
+    )
+    model = load(f"{path}:Model", features=["x"])
+    desk = Desk(model)
+    assert desk.ask("/predict", {"rows": [{"x": 13.0}]}).status == 500
+    assert value(desk.get("/metrics").body, "bimodal_model_crashes_total", model=model.name) >= 1
+    desk.run(desk.wired.close)
+    desk.close()
 
 
 # -- who reads them --------------------------------------------------------------------------------------------------

@@ -59,10 +59,10 @@ def rendered(layout: Layout, sums: Sequence[float], info: Sequence[Mapping[str, 
     yield block("bimodal_rows_total", _each(layout.rows, sums))
     calls = [((model,), sum(sums[place : place + len(SIZES) + 1])) for model, place in layout.batch_rows.items()]
     yield block("bimodal_executions_total", calls)
-    sizes = {(model,): place for model, place in layout.batch_rows.items()}
+    sizes: dict[tuple[str, ...], int] = {(model,): place for model, place in layout.batch_rows.items()}
     yield from _histogram("bimodal_batch_rows", sizes, sums, SIZES)
     for stage in STAGES:
-        places = {(model,): layout.seconds[model, stage] for model in layout.models}
+        places: dict[tuple[str, ...], int] = {(model,): layout.seconds[model, stage] for model in layout.models}
         yield from _histogram(f"bimodal_{stage}_seconds", places, sums, SECONDS)
     wire = [(("", reason), sums[place]) for reason, place in layout.wire.items() if sums[place]]
     yield block("bimodal_refusals_total", [*_each(layout.refusals, sums), *wire])

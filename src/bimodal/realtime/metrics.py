@@ -120,7 +120,7 @@ class Metrics:
     def _told(self, worker: int) -> list[float]:
         """A worker's row; of one that is gone without what it says of the present."""
         size, process = self.layout.size, self.layout.process
-        row: list[float] = self._all[worker * size : worker * size + self.layout.used].tolist()
+        row = [*self._all[worker * size : worker * size + self.layout.used]]
         if worker != self._worker and not lives(int(row[process[PID]]), int(row[process[BORN]])):
             row[process[PID]] = 0.0
             for place in self.layout.now:
