@@ -185,7 +185,7 @@ class Logbook:
             file = self._file(recorder)
             file.append(self._batch(recorder, entries))
         except OSError as error:
-            self._lose(rows, error.strerror or type(error).__name__)
+            self._lose(rows, _reason(error))
             if not self._closing:
                 time.sleep(AGAIN)
             return
@@ -235,19 +235,18 @@ class Logbook:
         for each in waiting:
             try:
                 each.publish()
-            except OSError as error:
+            except (OSError, pa.ArrowException) as error:
                 self._sealed.append(each)
                 self._again_at = time.monotonic() + AGAIN
-                self._warn(f"a file of the prediction log cannot be finished: {error.strerror or type(error).__name__}")
+                self._warn(f"a file of the prediction log cannot be finished: {_reason(error)}")
 
     def _recover(self) -> None:
         """Publish what a process that was killed left behind."""
         for stream, place, number in left(self.folder):
             try:
                 rows = publish(stream, place)
-            except OSError as error:
-                reason = error.strerror or type(error).__name__
-                log.warning("%s, which a killed process left, cannot be finished: %s", stream, reason)
+            except (OSError, pa.ArrowException) as error:
+                log.warning("%s, which a killed process left, cannot be finished: %s", stream, _reason(error))
             else:
                 log.warning("a killed process left %d rows of the prediction log: %s", rows, place)
             finally:
@@ -299,6 +298,11 @@ class Logbook:
             self._name, pa.array(np.arange(first, self._requests)).cast(pa.string()), "-"
         )
         return pc.coalesce(ids, made)
+
+
+def _reason(error: Exception) -> str:
+    """Without what the message may repeat of the data."""
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _kind(entry: Entry) -> Any:
