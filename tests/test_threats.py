@@ -123,7 +123,7 @@ def test_only_the_configured_ports_listen(everything: tuple[Path, set[int], int]
 def test_what_is_written_is_the_users_own(everything: tuple[Path, set[int], int]) -> None:
     """With the usual umask of 022."""
     folder, _, _ = everything
-    roots = [*(folder / "tmp").iterdir(), folder / ".bimodal"]
+    roots = [*(folder / "tmp").iterdir(), folder / ".bimodal", *folder.glob("cache")]
     assert len(roots) > 1
     for root in roots:
         for place in [root, *root.rglob("*")] if root.is_dir() else [root]:
