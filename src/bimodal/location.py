@@ -87,12 +87,12 @@ class Location:
         runtime: str | None = None,
         allow_drift: bool = False,
         timeout: float | None = None,
-        model_memory: int | None = None,
+        model_memory: int | str | None = None,
         spare: str = NEVER,
         trust: str | Sequence[str] = (),
     ) -> Location:
         """The arguments are those of `load`; spare: one of `settings.SPARES`."""
-        isolation = Isolation(spare, settings.resolve(settings.MODEL_MEMORY, model_memory))
+        isolation = Isolation.of(spare, settings.resolve(settings.MODEL_MEMORY, model_memory))
         found = cls._find(source, sample, code, features, name, runtime, allow_drift=allow_drift, timeout=timeout)
         return replace(found, isolation=isolation, trust=(*found.trust, *trusts.names(trust)))
 

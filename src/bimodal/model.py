@@ -366,7 +366,7 @@ def load(
     background: bool = True,
     allow_drift: bool = False,
     timeout: float | None = None,
-    model_memory: int | None = None,
+    model_memory: int | str | None = None,
     trust: str | Sequence[str] = (),
 ) -> Model:
     """Load a saved model, or take one that is in memory.
@@ -378,10 +378,10 @@ def load(
     auto (native at once, and the fastest compiled form as soon as its answers are proven equal), exact, onnx, native.
     background: begin that proof now; without it, it is made when a large batch or `warm_up` asks for it. allow_drift: a
     package whose answers are others under the libraries installed here is loaded all the same, with a warning.
-    timeout: seconds for a call with the made-up rows that loading tries (120). model_memory: bytes that the process of
-    a native model may hold (three quarters of what the machine or the container has); beyond it, it is ended. trust:
-    names that a pickle may call beyond those that models need (`module.name`), or cloudpickle, whose files may run
-    anything.
+    timeout: seconds for a call with the made-up rows that loading tries (120). model_memory: bytes, or a text such as
+    2GB, that the process of a native model may hold (three quarters of what the machine or the container has); beyond
+    it, it is ended. trust: names that a pickle may call beyond those that models need (`module.name`), or cloudpickle,
+    whose files may run anything.
 
     Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
     NotCompiled or ParityFailed (the runtime that was asked for cannot be had), PackageDamaged, AnswersChanged.

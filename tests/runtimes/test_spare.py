@@ -15,11 +15,12 @@ import joblib
 import numpy as np
 import pytest
 
-from bimodal.errors import ModelCrashed, Unavailable
+from bimodal.errors import ModelCrashed, Unavailable, UsageError
 from bimodal.location import Location
 from bimodal.model import Model
 from bimodal.rows import Rows
 from bimodal.runtimes import memory, process, spare
+from bimodal.runtimes.isolation import Isolation
 from bimodal.runtimes.process import ProcessRuntime, Report
 from bimodal.runtimes.spare import outlook
 from bimodal.signature import Signature
@@ -151,6 +152,13 @@ def test_a_second_process_is_kept_only_where_there_is_memory_for_it(
     with pytest.raises(ModelCrashed):
         model.run(rows(14))
     assert model.run(rows(1)).array("prediction").tolist() == [2.0]
+
+
+def test_settings_are_judged_before_anything_is_loaded() -> None:
+    assert Isolation.of("always", "600MB") == Isolation("always", 600_000_000)
+    for spare_, size in (("sometimes", None), ("auto", 0), ("auto", "much")):
+        with pytest.raises(UsageError, match=r"one of auto, always, never|model_memory 0|no size"):
+            Isolation.of(spare_, size)
 
 
 def test_a_second_process_is_not_put_on_a_device_unless_it_is_wished_for() -> None:

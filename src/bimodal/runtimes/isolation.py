@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bimodal import settings
+from bimodal.errors import UsageError
 from bimodal.runtimes import memory
 
-AUTO, ALWAYS, NEVER = "auto", "always", "never"
+_, ALWAYS, NEVER = settings.SPARES
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,14 @@ class Isolation:
 
     spare: str = NEVER
     memory: int | None = None
+
+    @classmethod
+    def of(cls, spare: str, model_memory: int | str | None) -> Isolation:
+        """From the values of the settings. Raises UsageError."""
+        size = settings.size(model_memory) if isinstance(model_memory, str) else model_memory
+        if size is not None and size <= 0:
+            raise UsageError(f"model_memory {model_memory}: a model needs some; write it like 2GB or 600MB")
+        return cls(settings.spare(spare), size)
 
     @property
     def allowed(self) -> int | None:
