@@ -217,6 +217,27 @@ def test_processes_that_share_a_file_write_whole_lines(tmp_path: Path) -> None:
     assert all(len(line) == 400 and len(set(line)) == 1 for line in lines)
 
 
+def test_a_line_tells_the_name_of_a_key_never_the_key() -> None:
+    class Verdict:
+        key = "shop"
+
+    class Head:
+        def __init__(self) -> None:
+            self.method, self.path, self.verdict = "GET", "/", Verdict()
+            self.headers = {b"authorization": b"Bearer bmk_4711"}
+            self.told: Any = None
+
+    class Routes:
+        mounted = 0
+
+        def template(self, method: str, path: str) -> str:
+            return path
+
+    told = Observer(Routes()).read(Head())
+    assert b'"key":"shop"' in told.line
+    assert b"4711" not in told.line
+
+
 def test_a_head_is_read_anew_when_the_routes_change() -> None:
     class Routes:
         mounted = 0
@@ -234,4 +255,4 @@ def test_a_head_is_read_anew_when_the_routes_change() -> None:
     observer = Observer(routes)
     assert observer.read(head).route == ""
     routes.mounted = 1
-    assert observer._told(head).route == "/models/late/predict"
+    assert observer.read(head).route == "/models/late/predict"

@@ -114,6 +114,7 @@ class Watched:
 def watched(log: Path, limits: Limits | None = None, **observe: Any) -> Iterator[Watched]:
     """A server of a model that runs on the loop. observe: more of the spec's."""
     spec = {"observe": {"access_log": str(log), "sample": 1.0, "peers": True, "traces": None, **observe}}
+    model = onnx()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         loop = LOOPS["uvloop"]()
@@ -121,10 +122,10 @@ def watched(log: Path, limits: Limits | None = None, **observe: Any) -> Iterator
         thread.start()
 
         def do(work: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(work, loop).result(20)
+            return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
         async def wired() -> Wired:
-            return wire([onnx()], limits or Limits(), spec=spec)
+            return wire([model], limits or Limits(), spec=spec)
 
         made: Wired = do(wired())
         listener = Listener(made.app, limits or Limits(), made.methods)

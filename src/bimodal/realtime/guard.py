@@ -44,12 +44,13 @@ Headers = Mapping[bytes, bytes]
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What is said of a head. It holds for the guard's `generation`, until a time (time.monotonic()). error: why the
-    request is refused, None where it is not.
+    request is refused, None where it is not. key: the name of the caller's key, where there is one.
     """
 
     generation: int
     until: float
     error: BimodalError | None = None
+    key: str = ""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class Caller(msgspec.Struct, frozen=True):
     until: float = inf
     error: BimodalError | None = None  # why there is no key
     page: BimodalError | None = None  # why nobody by that name, or from that page, may ask
+    key: str = ""  # its name
 
 
 class Guard:
@@ -126,7 +128,7 @@ class Guard:
         error = caller.page
         if error is None and self.asks and scope != OPEN and scope not in caller.scopes:
             error = caller.error or Forbidden(self._needed(scope, path))
-        return Verdict(self.generation, caller.until, error)
+        return Verdict(self.generation, caller.until, error, caller.key)
 
     def _needed(self, scope: str, path: str) -> str:
         if self._certified:
@@ -167,7 +169,7 @@ class Guard:
         if found is None:
             return Caller(frozenset(), error=Unauthenticated(WRONG_KEY))
         ends = inf if found.expires is None else time.monotonic() + found.expires.timestamp() - self._clock()
-        return Caller(frozenset(found.scopes), ends)
+        return Caller(frozenset(found.scopes), ends, key=found.name)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 

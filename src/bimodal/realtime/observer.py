@@ -33,6 +33,7 @@ from bimodal.realtime.tracing import Parent, Sampler, parent_of, sampler_of
 log = logging.getLogger("bimodal.realtime")
 
 HTTP, HTTP2, GRPC = "HTTP/1.1", "HTTP/2", "gRPC"
+KNOWN = 1024  # kinds of heads that are remembered
 LEFT = 499  # the status of a request whose caller left before its answer, as others have it
 _BLAME = frozenset(  # of gRPC: what is the server's fault
     (
@@ -52,7 +53,7 @@ _quoted = msgspec.json.encode
 
 class Told(msgspec.Struct, eq=False):
     """What is told of all requests with the same head. route: the path without what callers put into it; empty where
-    there is none. line: its part of a line.
+    there is none. line: its part of a line. age: of the routes and keys that it was made with.
     """
 
     method: str
@@ -60,7 +61,7 @@ class Told(msgspec.Struct, eq=False):
     protocol: str
     parent: Parent | None
     line: bytes
-    mounted: int
+    age: int
 
     @property
     def told(self) -> Told:
@@ -87,6 +88,12 @@ class Seen(msgspec.Struct, eq=False, gc=False):
     taken: int
     sent: int
     note: Note
+
+
+class Guarded(Protocol):
+    """What the verdicts of heads are of. generation: how often the keys have changed."""
+
+    generation: int
 
 
 class Spans(Protocol):
@@ -119,15 +126,16 @@ class Observer:
         peers: bool = True,
         sampler: Sampler | None = None,
         spans: Spans | None = None,
+        guard: Guarded | None = None,
     ) -> None:
-        self._routes = routes
+        self._routes, self.guard = routes, guard
         self._log, self._share, self._peers = log, share, peers
         self._sampler, self._spans = sampler, spans
         self._seen: list[tuple[Any, ...]] = []  # what makes a Seen, with the head in place of `told`
         self._awaited = False
         self._names = _names(secrets.token_hex(4).encode())
         self._second, self._date = 0, b""
-        self._unread = self._made("", "", HTTP, None)
+        self._known: dict[tuple[str, str, str, str], Told] = {}
 
     # -- what the wires call ----------------------------------------------------------------------------------------
 
@@ -163,20 +171,13 @@ class Observer:
             self._awaited = True
             asyncio.get_running_loop().call_soon(self.flush)
 
-    def _told(self, head: Head | None) -> Told:
-        """What is told of a head, as the routes are now."""
-        if head is None:
-            return self._unread
-        told: Told | None = head.told
-        return told if told is not None and told.mounted == self._routes.mounted else self.read(head)
-
     def read(self, head: Any) -> Told:
-        """What is told of a head of HTTP/1 or HTTP/2, kept in it."""
+        """What is told of a head of HTTP/1 or HTTP/2, kept in it. Equal heads share it."""
         if isinstance(head, Told):
             return head  # of one request alone
         if isinstance(head.method, str):
             route = self._routes.template(head.method, head.path)
-            told = self._made(head.method, route, HTTP, parent_of(head.headers))
+            told = self._made(head.method, route, HTTP, parent_of(head.headers), _key(head))
         else:
             told = self._of_http2(head)
         head.told = told
@@ -197,16 +198,32 @@ class Observer:
         if head.opening:
             opening = head.opening
             known = opening.unary is not None or opening.streaming is not None
-            return self._made(method, target if known else "", GRPC, parent_of(head.headers))
+            return self._made(method, target if known else "", GRPC, parent_of(head.headers), _key(head))
         route = self._routes.template(method, unquote(target.partition("?")[0]))
-        return self._made(method, route, HTTP2, parent_of(head.headers))
+        return self._made(method, route, HTTP2, parent_of(head.headers), _key(head))
 
-    def _made(self, method: str, route: str, protocol: str, parent: Parent | None) -> Told:
+    def _made(self, method: str, route: str, protocol: str, parent: Parent | None, key: str = "") -> Told:
+        """What is told of such heads. Those without a trace are remembered."""
+        sign, age = (method, route, protocol, key), self._age()
+        known = self._known.get(sign) if parent is None else None
+        if known is not None and known.age == age:
+            return known
         parts = [b'"method":%b,"route":%b,"protocol":"%b"' % (_quoted(method), _quoted(route), protocol.encode())]
         if parent is not None:
             parts.append(b'"trace_id":"%b"' % parent.trace)
+        if key:
+            parts.append(b'"key":%b' % _quoted(key))
         parts.append(b'"grpc_status":' if protocol == GRPC else b'"status":')
-        return Told(method, route, protocol, parent, b",".join(parts), self._routes.mounted)
+        told = Told(method, route, protocol, parent, _safe(b",".join(parts)), age)
+        if parent is None:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[sign] = told
+        return told
+
+    def _age(self) -> int:
+        """Another number whenever the routes change, or the keys do."""
+        return self._routes.mounted + (0 if self.guard is None else self.guard.generation << 20)
 
     # -- at the end of a turn ---------------------------------------------------------------------------------------
 
@@ -217,10 +234,14 @@ class Observer:
         stamp, share, sampler, logs = self._stamp(), self._share, self._sampler, self._log is not None
         lines: list[bytes] = []
         traced: list[Seen] = []
-        of: tuple[Any, ...] = (self, 0, None)  # whose `told` and `line` stand ready: none's
+        of: tuple[Any, ...] = (None, 0, None)  # whose `line` stands ready: nobody's
+        age, unread = self._age(), self._made("", "", HTTP, None)
         for head, peer, received, ended, name, status, taken, sent, note in seen:
-            if note is not of[2] or head is not of[0] or status != of[1]:
-                of, told = (head, status, note), self._told(head)
+            told = unread if head is None else head.told
+            if told is None or told.age != age:
+                told = self.read(head)
+            if note is not of[2] or told is not of[0] or status != of[1]:
+                of = told, status, note
                 line = _line(stamp, told, status, note) if logs else b""
                 always = share >= 1.0 or not good(told, status)
             if logs and (always or random() < share):  # noqa: S311 - no secret
@@ -250,7 +271,9 @@ class Observer:
             self._spans.close()
 
 
-def observer_of(told: Mapping[str, Any] | None, routes: Routes, metrics: Metrics) -> Observer | None:
+def observer_of(
+    told: Mapping[str, Any] | None, routes: Routes, metrics: Metrics, guard: Guarded | None = None
+) -> Observer | None:
     """The observer that a server's spec tells of (`serving.observed`), or None. Raises what keeps it from seeing."""
     if told is None:
         return None
@@ -264,7 +287,7 @@ def observer_of(told: Mapping[str, Any] | None, routes: Routes, metrics: Metrics
     if path is None and spans is None:
         return None
     made = None if path is None else AccessLog(path, lines)
-    return Observer(routes, made, share=told["sample"], peers=told["peers"], sampler=sampler, spans=spans)
+    return Observer(routes, made, share=told["sample"], peers=told["peers"], sampler=sampler, spans=spans, guard=guard)
 
 
 def _traces(told: Mapping[str, Any] | None, metrics: Metrics) -> tuple[Sampler | None, Spans | None]:
@@ -305,8 +328,14 @@ def _names(begin: bytes) -> Iterator[bytes]:
 
 def _line(stamp: bytes, told: Told, status: int, note: Note) -> bytes:
     """A line, but for what is told of each request: its id, bytes, milliseconds and caller."""
-    fixed = b'"time":"%b","request_id":"%%b",%b%d%b' % (stamp, _safe(told.line), status, note.line or _noted(note))
+    fixed = b'"time":"%b","request_id":"%%b",%b%d%b' % (stamp, told.line, status, note.line or _noted(note))
     return b'{%b,"bytes_in":%%d,"bytes_out":%%d,"ms":%%.3f%%b}\n' % fixed
+
+
+def _key(head: Head | None) -> str:
+    """The name of the caller's key, as the guard found it."""
+    verdict = getattr(head, "verdict", None)
+    return "" if verdict is None else str(verdict.key)
 
 
 def _safe(text: bytes) -> bytes:

@@ -160,7 +160,7 @@ def wire(
         cors=cors,
     )
     catalogue.mount(app)
-    observer = observer_of(told.get("observe"), app, counters)
+    observer = observer_of(told.get("observe"), app, counters, guard)
     service.control = Link(None, catalogue, repository)
 
     async def close() -> None:
