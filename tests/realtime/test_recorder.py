@@ -205,7 +205,8 @@ def test_columns_are_left_out_and_a_slip_in_their_names_is_an_error(
     assert not {"word", "logged_echo"} & row.keys()
     assert row["id"] == BIG
     with pytest.raises(UsageError, match="has no column 'wrod'; did you mean 'word'"):
-        desk(without=["wrod"])
+        recorder._known(["wrod"], model, strict=True)
+    assert recorder._known(["street", "word"], model, strict=False) == ["word"]  # several models share the setting
 
 
 def test_files_and_folders_are_for_their_owner_alone(desk: Callable[..., Desk], tmp_path: Path) -> None:

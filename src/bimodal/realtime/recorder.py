@@ -46,7 +46,7 @@ QUEUED_BYTES = 128 * 2**20  # of the requests whose rows wait
 ROW_BYTES, CALL_BYTES = 64, 16_384  # what a row, and the answer of another process, hold beside them
 PIECE = 2048  # rows that are written at once
 PAUSE = 0.0005  # seconds between two pieces, for the event loop
-LINGER = 0.1  # seconds in which rows gather
+LINGER = 0.5  # seconds in which rows gather: a piece costs a millisecond, however few they are
 FILE_ROWS, FILE_BYTES = 1_000_000, 256 * 2**20  # of one file; bytes of its stream
 AGE = 60.0  # seconds after which a file is published
 AGAIN = 1.0  # seconds until the next attempt after one that failed
@@ -72,7 +72,9 @@ class Recorder:
         works: list[Work] | None = None
         rows = batch.given.count
         if not self._whole or len(bodies) != len(batch.works):
-            works = [work for work, _ in bodies if self._whole or self._drawn(work)]
+            works = [work for work, _ in bodies]
+            if not self._whole:
+                works = self._drawn(works)
             rows = sum([work.count for work in works])
             if not rows:
                 return
@@ -80,13 +82,15 @@ class Recorder:
         if not self._book.put((self, time.time(), batch, works, rows, size)):
             self._book.dropped += rows
 
-    def _drawn(self, work: Work) -> bool:
-        """Whether a request is in the sample: by the hash of the id that its caller gave, so that all who see the id
-        decide alike; without one by chance.
+    def _drawn(self, works: Sequence[Work]) -> list[Work]:
+        """Those of the sample: by the hash of the id that the caller gave, so that all who see the id decide alike;
+        without one by chance.
         """
-        name = origin.identity(work)
-        drawn = random() * 2**32 if name is None else crc32(name.encode())  # noqa: S311 - no secret is made of it
-        return drawn < self._share
+        drawn = [
+            random() * 2**32 if name is None else crc32(name.encode())  # noqa: S311 - no secret is made of it
+            for name in origin.identities(works)
+        ]
+        return [work for work, number in zip(works, drawn, strict=True) if number < self._share]
 
 
 class Logbook:
