@@ -113,7 +113,7 @@ def test_a_worker_that_keeps_dying_is_restarted_less_and_less_often(
     (tmp_path / "shortlived.py").write_text(
         "import os, threading\n"
         f"open({str(starts)!r}, 'a').write('x')\n"
-        "threading.Timer(0.05, os._exit, [3]).start()\n"
+        "threading.Timer(0.4, os._exit, [3]).start()\n"
         "from tests.realtime.wire import app\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
