@@ -127,12 +127,14 @@ def measure(
     url = f"http://127.0.0.1:{port}/models/m/predict"
     rate = share * peak(url, CALLERS, 3.0, [BODY]).rate
     before = Load(url, rate, steady, [BODY], expected=whole).run()
-    figures = Figures(rate, before, before, reloads)
+    figures = Figures(rate, before, before)
     wanted = Load(url, rate, reloads * period + 2, [BODY], expected=whole)
     with wanted.begin() as running, ThreadPoolExecutor(1) as pool:
         seen = pool.submit(running.finish)
         begun = time.monotonic()
         for number in range(1, reloads + 1):
+            if time.monotonic() - begun > wanted.seconds:
+                break  # each takes longer than its period: what comes now would be without the load
             bad = broken > 0 and number % (reloads // broken) == 0
             put(folder / "m" / "1", kind, 1 + number, broken=bad, cost=cost)
             started = time.monotonic()
@@ -141,6 +143,7 @@ def measure(
                 raise AssertionError(f"reload {number}: {status}")
             figures.longest = max(figures.longest, time.monotonic() - started)
             figures.refused += bad
+            figures.reloads += 1
             time.sleep(max(0.0, begun + number * period - time.monotonic()))
         figures.reloading = seen.result()
     return figures
