@@ -549,8 +549,10 @@ def test_a_gather_that_fails_leaves_nobody_without_an_answer(inline: bool) -> No
 def test_a_model_on_the_loop_has_its_part_of_a_turn_and_then_a_queue_with_a_bound() -> None:
     class Dear(Fake):
         def run(self, rows: Rows, *args: Any, **options: Any) -> Rows:
-            if self.hold is not None:  # on the loop; beside it `run_async` waits
-                time.sleep(0.004)
+            if self.hold is not None and not self.hold.is_set():  # on the loop; beside it `run_async` waits
+                busy = time.thread_time() + 0.004
+                while time.thread_time() < busy:
+                    pass
             return super().run(rows, *args, **options)
 
     async def run() -> None:
@@ -568,5 +570,25 @@ def test_a_model_on_the_loop_has_its_part_of_a_turn_and_then_a_queue_with_a_boun
         fake.hold.set()
         await turns(300)
         assert len(window.answers) == 100 - refused
+
+    asyncio.run(run())
+
+
+def test_a_model_that_is_cheaper_than_a_refusal_refuses_nobody_on_a_busy_machine() -> None:
+    class Interrupted(Fake):
+        def run(self, rows: Rows, *args: Any, **options: Any) -> Rows:
+            time.sleep(0.003)  # as if another program had the processor
+            return super().run(rows, *args, **options)
+
+    async def run() -> None:
+        fake, window = Interrupted(inline=True, costs={1: 1e-5, 64: 1e-5}), Window()
+        queue = batcher(fake, window)
+        for turn in range(20):
+            for number in range(50):
+                queue.submit(window.work(f"{turn} {number}", float(number)))
+            await turns(1)
+        assert len(window.answers) == 1000
+        assert all(isinstance(answer, list) for answer in window.answers.values())
+        assert queue.cost.seconds(1) < 0.001
 
     asyncio.run(run())

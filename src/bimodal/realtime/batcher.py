@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from math import inf
-from time import monotonic
+from time import monotonic, thread_time
 
 from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelHung, Overloaded, Unavailable
 from bimodal.model import Model
@@ -44,6 +44,7 @@ PROMPT = 0.005  # seconds: a call expected to take longer does not run on the ev
 MOST = 10_000  # rows of one call, but for a single request with more
 HUNG = 1.0  # seconds after the last deadline of a call until its process is replaced
 BRIEF = PROMPT / 10  # seconds: what takes less on the loop holds up nobody
+CHEAP = 1e-4  # seconds of one row: to refuse it would take as long
 SLACK = 1.25  # times what a call is expected to take, where a deadline is near: calls vary
 STEP = 0.005  # seconds between two looks at the deadlines of those that wait
 LARGE = 256  # rows of a request that are not gathered twice
@@ -165,9 +166,12 @@ class Batcher:
 
     def _is_prompt(self, rows: int) -> bool:
         """Whether they are predicted on the loop, now. A model that has had its part of this turn, or for which others
-        wait already, shall neither keep the loop from its other callers nor serve the latest first.
+        wait already, shall neither keep the loop from its other callers nor serve the latest first; but where a refusal
+        takes as long as an answer, there is nothing to be won by a queue.
         """
         seconds = self.cost.seconds(rows)
+        if self.cost.seconds(1) <= CHEAP:
+            return seconds <= PROMPT
         if seconds <= BRIEF:
             return self._spent < PROMPT
         return self._spent + seconds <= PROMPT and not self.waiting_rows
@@ -250,7 +254,7 @@ class Batcher:
     def _run_inline(self, key: Key, works: Sequence[Work], rows: Rows) -> None:
         if not works:
             return
-        began = monotonic()
+        began, busy = monotonic(), thread_time()
         try:
             answer = self.model.run(rows, key[0], threshold=key[1])
             check_balance(answer, rows)
@@ -258,10 +262,11 @@ class Batcher:
             for part, its_rows in self._parts(key, works, rows, error):
                 self._run_inline(key, *self._still(part, its_rows))
             return
-        seconds = monotonic() - began
-        if seconds > BRIEF:
-            self._spend(seconds)
-        self.done(Batch(works, rows, answer, began, seconds, inline=True, check=self.check))
+        spent = thread_time() - busy  # where others have the processor, that is not what the model costs
+        if spent > BRIEF:
+            self._spend(spent)
+        self.cost.learn(rows.count, spent)
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True, check=self.check), waited=True)
 
     def _parts(
         self, key: Key, works: Sequence[Work], rows: Rows, error: Exception, *, again: bool = True
@@ -299,8 +304,9 @@ class Batcher:
             at += work.count
         return [work for work in works if work in alive], Rows.concat(kept)
 
-    def done(self, batch: Batch) -> None:
-        if self.cost.learn(batch.given.count, batch.seconds):
+    def done(self, batch: Batch, *, waited: bool = False) -> None:
+        """waited: its seconds say nothing of what a call costs: they were also those of another wait."""
+        if not waited and self.cost.learn(batch.given.count, batch.seconds):
             self._shed()
         try:
             self._settle(batch)
@@ -414,13 +420,13 @@ class Batcher:
             check_balance(answer, rows)
         except Exception as error:
             seconds = monotonic() - began
-            if isinstance(error, ModelCrashed) and seconds > self.cost.seconds(rows.count):
+            if isinstance(error, ModelHung) and seconds > self.cost.seconds(rows.count):
                 self.cost.learn(rows.count, seconds)  # it would have taken longer still: the next shall have fewer rows
             crashed = isinstance(error, ModelCrashed)
             for part, its_rows in self._parts(key, works, rows, error, again=again):
                 await self._run_beside(key, *self._still(part, its_rows), again=crashed)
             return
-        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check))
+        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check), waited=again)
 
     def _patience(self, works: Sequence[Work], count: int, began: float) -> float:
         """Seconds until a call is taken to hang: HUNG after its last deadline, or after its first, where it should have
