@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelFailed, Overloaded, Unavailable
+from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelFailed, ModelHung, Overloaded, Unavailable
 from bimodal.realtime.admission import Admission, Cost
 from bimodal.realtime.batcher import Batcher
 from bimodal.rows import Rows
@@ -400,7 +400,7 @@ def test_the_first_call_of_a_model_of_unknown_cost_may_load_something() -> None:
 def test_a_call_that_is_ended_is_learned_from() -> None:
     async def scenario() -> None:
         fake, window = Fake(inline=False, costs={1: 0.001, 64: 0.001}), Window()
-        fake.bad, fake.error, fake.hold = {13.0}, lambda: ModelCrashed("it was killed"), asyncio.Event()
+        fake.bad, fake.error, fake.hold = {13.0}, lambda: ModelHung("it was killed"), asyncio.Event()
         queue = Batcher(fake.model, window.settle)
         before = queue.cost.seconds(1)
         queue.submit(window.work("hung", 13.0))
