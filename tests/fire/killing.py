@@ -224,8 +224,8 @@ def long_beside(server: Server, folder: Path, seconds: float) -> None:
 
 
 def long_workers(server: Server, folder: Path, seconds: float) -> None:
-    with Killer(lambda: workers(server), 2.0) as killer:
-        outcome = under_load(server, seconds, 280, deadline_ms=5000)
+    with Killer(lambda: workers(server), 10.0) as killer:  # it needs some seconds to come back
+        outcome = under_load(server, seconds, 100, deadline_ms=5000)
     print(f"{killer.killed} workers killed\n{outcome.told()}")
 
 

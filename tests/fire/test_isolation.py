@@ -4,7 +4,7 @@ The long forms, with their figures (10 minutes each, on a machine of their own):
 
     python -m tests.fire.killing children 600    a model's process is killed every 2 s under 70 % load
     python -m tests.fire.killing beside 180      the same beside a server of which nothing is killed
-    python -m tests.fire.killing workers 600     the same of the processes that hold the connections
+    python -m tests.fire.killing workers 60      a process that holds connections is killed every 10 s
     python -m tests.fire.killing poison 60       1,000 times a row that kills, among good ones
     python tasks.py test tests/fire/test_isolation.py -m soak -s     all of them, judged
 """
