@@ -29,6 +29,6 @@ class Counted(TryOut):
 
 
 if __name__ == "__main__":
-    Server({"app": "tests.fire.counted:app"}, workers=2).wait()
+    Server({"app": "tests.fire.counted:app"}).wait()
 else:
     app = Counted()

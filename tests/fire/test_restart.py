@@ -31,7 +31,7 @@ class Model:
 
 
 def test_servers_follow_each_other_on_one_socket(tmp_path: Path) -> None:
-    """Each with two workers, which share it."""
+    """While callers ask: what each has answered is what it has written down."""
     count = tmp_path / "count"
     command = [sys.executable, "-m", "tests.fire.counted"]
     with Handover(command, {"BIMODAL_TEST_COUNT": str(count)}) as served:

@@ -206,6 +206,12 @@ class TestBeforeTheHandshake:
             with Client(running.port) as third, pytest.raises((ConnectionError, EOFError)):
                 third.get("/nothing").answer()
 
+    def test_a_drain_does_not_wait_for_what_has_not_begun(self, files: Files, loop: str) -> None:
+        with serving(loop=loop, tls=files.context()) as running, Client(running.port) as client:
+            _until(lambda: bool(running.listener.connections))
+            running.do(running.listener.drain(60))
+            assert client.is_closed()
+
     def test_a_request_in_the_same_flight_is_answered(self, files: Files, loop: str) -> None:
         """Many times, so that the request comes before the end of the handshake is told."""
         client = _client(files)

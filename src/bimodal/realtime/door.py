@@ -22,6 +22,7 @@ log = logging.getLogger("bimodal.tls")
 
 HANDSHAKE = 0x16  # the type of the record that TLS begins with (RFC 8446, section 5.1)
 HEADER = 5  # bytes of a record's head, of which the last two are the length of the rest: 64 KiB at most
+DRAIN_QUIET = 0.5  # seconds after which a drain waits no longer for a handshake that has not begun
 LINGER = 5.0  # seconds for a caller to end what is ended on our side
 
 
@@ -68,6 +69,8 @@ class Door(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called by the sweep: end what takes too long."""
         limit = LINGER if self._refused else self._listener.limits.header_timeout
+        if self._listener.draining and self._task is None:
+            limit = DRAIN_QUIET  # nothing was asked on it
         if now - self._since > limit:
             self.abort()
 
