@@ -73,6 +73,7 @@ class Place:
 
     url: str
     core: int | None
+    model: str = "Waits"
     seconds: float = 4.0  # of one load
     grpc: bool = False
 
@@ -82,7 +83,7 @@ class Place:
 
     def load(self, rate: float, seconds: float, **options: Any) -> Load:
         """Requests of one row, whose answers are checked (over gRPC: their status alone)."""
-        body, expected = (message(), None) if self.grpc else (BODY, EXPECTED)
+        body, expected = (message(self.model), None) if self.grpc else (BODY, EXPECTED)
         return Load(self.predict, rate, seconds, [body], expected=expected, core=self.core, **options)
 
 
@@ -123,7 +124,7 @@ def served(folder: Path, model: str, *options: str) -> Iterator[Place]:
             line = process.stdout.readline()
             found = re.search(r"http://[\d.:]+", line)
             assert found, f"the server did not start: {line}"
-            yield Place(found[0], other)
+            yield Place(found[0], other, model)
         finally:
             process.terminate()
             process.wait(30)
@@ -151,9 +152,9 @@ class Step:
         return self.health.sent - self.health.statuses[200]
 
 
-def message() -> bytes:
+def message(model: str) -> bytes:
     """A ModelInferRequest of one row."""
-    request = service_pb2.ModelInferRequest(model_name="Waits")
+    request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="x", datatype="FP64", shape=[1])
     request.raw_input_contents.append(struct.pack("<d", 2.0))
     return bytes(request.SerializeToString())
