@@ -2,17 +2,20 @@
 
     python tasks.py bench observe                    four rounds of two seconds each
     python tasks.py bench observe --rounds 8 --connections 128
+    python tasks.py bench observe --answers        answers alone, without a socket
 
 A compiled linear model, one row a request, wrk on the other core. All servers run at once, idle but for the one that is
 asked, and take turns in every round. `×` is the median over the rounds of the throughput over that of the first server
 in the same round; µs is the worker's own processor time for each request, its threads among it (the median of the
-rounds), and × behind it that of the first server over it: on a machine that others use too, believe this one. The
+rounds), and × behind it that of the first server over it: on a machine that others use too, believe this one, and
+`--answers` more (processor time, all threads; the best of forty turns, which the ways take one after the other). The
 collector of the spans takes what it gets, and reads nothing of it. Needs wrk and taskset.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,11 +24,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import monotonic, process_time
+from types import SimpleNamespace
+from typing import cast
+
+import uvloop
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from bench import load, models, servers
 from bench.load import Measure
 from bench.models import Case
 from bench.servers import Server
+from bimodal.realtime.access import AccessLog
+from bimodal.realtime.exchange import Response
+from bimodal.realtime.head import parse
+from bimodal.realtime.http import Connection
+from bimodal.realtime.note import Note
+from bimodal.realtime.observer import Observer
+from bimodal.realtime.rendering import Rendering
+from bimodal.realtime.service import timing
+from bimodal.realtime.spans import Exports
+from bimodal.realtime.tracing import sampler_of
+from bimodal.realtime.transfer import Exchange
 
 CPU = "bimodal_process_cpu_seconds_total{"
 ASKED = "bimodal_requests_total{"
@@ -60,7 +80,12 @@ def main() -> None:
     options.add_argument("--seconds", type=int, default=2, help="length of one load")
     options.add_argument("--rounds", type=int, default=4, help="loads of each server, of which the median is shown")
     options.add_argument("--connections", type=int, default=32)
+    options.add_argument("--answers", action="store_true", help="answers alone, without a socket")
     chosen = options.parse_args()
+    if chosen.answers:
+        with TemporaryDirectory() as held, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(answers(Path(held)))
+        return
     case = models.linear()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -124,6 +149,83 @@ def show(rivals: Sequence[Server], runs: Runs) -> None:
         told = " | ".join([f"{count:,.0f}" for count in counts])
         cells = f"{middle.rate:,.0f} | {ratio:.3f} | {spent:.1f} | {less:.3f} | {middle.p99:.2f} | {middle.refused}"
         print(f"| {each.name} | {cells} | {told} |")
+
+
+class Discarding:
+    """An exporter that takes everything."""
+
+    def export(self, spans: Sequence[object]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None: ...
+
+
+class Routes:
+    """One route."""
+
+    mounted = 0
+
+    def template(self, method: str, path: str) -> str:
+        return path
+
+
+class Nowhere:
+    """A connection whose answers are thrown away."""
+
+    body = None
+    peer = b',"peer":"127.0.0.1"'
+
+    def __init__(self, observer: Observer | None) -> None:
+        self.listener = SimpleNamespace(rendering=Rendering(), draining=False, observer=observer, metrics=None)
+
+    def put(self, exchange: Exchange, data: bytes) -> None: ...
+
+    def advance(self) -> None: ...
+
+
+async def answers(folder: Path) -> None:
+    """Microseconds of an answer on its way to the wire, 32 of one call together, without and with what watches it."""
+
+    def made(*, log: bool = False, share: float = 1.0, traced: str = "") -> Observer:
+        kept = AccessLog(str(folder / f"{log}{share}{traced}")) if log else None
+        spans = Exports(None, {}, lambda exported, dropped: None, Discarding()) if traced else None
+        sampler = sampler_of("traceidratio", traced) if traced else None
+        return Observer(Routes(), kept, share=share, sampler=sampler, spans=spans)
+
+    ways: dict[str, Observer | None] = {
+        "off": None,
+        "access log": made(log=True),
+        "access log, 10 % of the good answers": made(log=True, share=0.1),
+        "traces, 1 %": made(traced="0.01"),
+        "traces, 100 %": made(traced="1"),
+        "access log, traces of 1 %": made(log=True, traced="0.01"),
+    }
+    nowhere = {name: Nowhere(observer) for name, observer in ways.items()}
+    seen: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(40):
+        for name, connection in nowhere.items():
+            seen[name].append(await spent(connection))
+    for name, observer in ways.items():
+        print(f"| {name} | {min(seen[name]):.2f} | +{min(seen[name]) - min(seen['off']):.2f} |")
+        if observer is not None:
+            observer.close()
+
+
+async def spent(connection: Nowhere, turns: int = 400) -> float:
+    """Microseconds of the processor for each answer."""
+    head = parse(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n", 100)
+    began = process_time()
+    for _ in range(turns):
+        stages = (1e-5, 1e-5, 1e-4, 1e-4, 1e-5)
+        headers, note = (
+            ((b"x-model", b"linear/123456789abc"), timing(stages)),
+            Note("linear", "123456789abc", "", stages),
+        )
+        for _ in range(32):
+            exchange = Exchange(cast(Connection, connection), head, False, monotonic())
+            exchange(Response(200, b'{"prediction":[1]}', b"application/json", headers, note))
+        await asyncio.sleep(0)
+    return 1e6 * (process_time() - began) / turns / 32
 
 
 def counted(server: Server, name: str) -> float:

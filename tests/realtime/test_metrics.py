@@ -218,9 +218,24 @@ WAYS: dict[str, tuple[str, int, Callable[[Watched], object]]] = {  # the status 
 }
 
 
+MIXES = st.lists(st.sampled_from(sorted(WAYS)), min_size=4, max_size=12)
+
+
 @settings(max_examples=4, deadline=None)
-@given(st.lists(st.sampled_from(sorted(WAYS)), min_size=4, max_size=12))
+@given(MIXES)
 def test_the_counters_of_a_mix_over_all_wires_add_up(server: Watched, mix: list[str]) -> None:
+    check_counters(server, mix)
+
+
+@pytest.mark.soak
+@settings(max_examples=100, deadline=None)
+@given(MIXES)
+def test_the_counters_of_many_mixes_add_up(server: Watched, mix: list[str]) -> None:
+    check_counters(server, mix)
+
+
+def check_counters(server: Watched, mix: list[str]) -> None:
+    """What is counted is what was asked: requests by status, rows, refusals."""
     before = server.metrics.text()
     for way in mix:
         WAYS[way][2](server)
