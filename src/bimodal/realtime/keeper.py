@@ -250,7 +250,7 @@ class Keeper:
         known = self._stock.failed
         for (name, version), reason in plan.failed.items():
             if known.get((name, version)) != reason:
-                log.error("%s %s cannot be served: %s", name, version, reason)
+                log.error("%s cannot be served: %s", f"{name} {version}".strip(), reason)
         emptied = bool(self.names)
         self._stock.settle(plan)
         if emptied and not self.names:
