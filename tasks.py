@@ -48,6 +48,7 @@ COMPARISONS = (
     "overload",
     "tls",
     "guarded",
+    "guard",
 )
 
 

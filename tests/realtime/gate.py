@@ -116,7 +116,7 @@ def opened(folder: Path, **guard: Any) -> Iterator[Gate]:
         finally:
             gate.do(listener.close())
             gate.do(wired.close())
-            gate.do(asyncio.sleep(0.01))
+            gate.do(asyncio.sleep(0.2))  # callers who watched have left by then
             loop.call_soon_threadsafe(loop.stop)
             thread.join(10)
             loop.close()

@@ -26,8 +26,8 @@ OPEN_CALLS = (
 _MODEL = r"/models/[^/:]+(?:/versions/[^/:]+)?"
 _GET = {
     METRICS: rf"/metrics|/v2/models/{STATISTICS}|/v2{_MODEL}/stats",
-    INFER: rf"/models|{_MODEL}|/v2|/v2{_MODEL}(?:/ready|/config)?|/v1/models|/v1{_MODEL}|/openapi\.json"
-    r"|/models/[^/]+/lookup/.+",
+    INFER: r"/models/[^/]+/lookup/.+"  # first, since its paths are ever new
+    rf"|/models|{_MODEL}|/v2|/v2{_MODEL}(?:/ready|/config)?|/v1/models|/v1{_MODEL}|/openapi\.json",
 }
 _POST = {
     INFER: rf"/predict|{_MODEL}/predict|/invocations|{_MODEL}/invocations|/models/[^/]+/lookup"
@@ -35,8 +35,8 @@ _POST = {
     rf"|/v1{_MODEL}:predict|/v1/chat/completions|/v1/completions",
 }
 _CLOSED = re.compile(r"/v2/repository/models/.+|/jobs(?:/.*)?|/runs/.+|/models/[^/]+/runs", re.DOTALL)  # ADMIN
-_TABLE = {
-    method: [(scope, re.compile(pattern, re.DOTALL)) for scope, pattern in told.items()]
+_TABLE = {  # the name of the group that fits is the scope
+    method: re.compile("|".join(f"(?P<{scope}>{pattern})" for scope, pattern in told.items()), re.DOTALL).fullmatch
     for method, told in {"GET": _GET, "HEAD": _GET, "POST": _POST}.items()
 }
 
@@ -88,10 +88,9 @@ class Scopes:
         exact = self._exact.get((method, path))
         if exact is not None:
             return exact
-        for scope, pattern in _TABLE.get(method, ()):
-            if pattern.fullmatch(path):
-                return scope
-        return ADMIN
+        look = _TABLE.get(method)
+        found = None if look is None else look(path)
+        return ADMIN if found is None else str(found.lastgroup)
 
     @staticmethod
     def of_call(path: str) -> str:
