@@ -154,7 +154,8 @@ class Figures:
         first, last = self.settled[0], self.settled[-1]
         return (
             f"{self.requests} requests, {self.reloads} reloads in {last.seconds:.0f} s: memory "
-            f"{first.memory / 2**20:.1f} MiB after a third, {last.memory / 2**20:.1f} at the end; slope {self.slope:.2f} MiB/h (goal {SLOPE:g}), "
+            f"{first.memory / 2**20:.1f} MiB after a third, {last.memory / 2**20:.1f} at the end; slope "
+            f"{self.slope:.2f} MiB/h (goal {SLOPE:g}), "
             f"{self.kept:.2f} bytes a request; files {first.files} and {last.files}, threads {first.threads} and "
             f"{last.threads}"
         )

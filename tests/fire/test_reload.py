@@ -170,7 +170,7 @@ def test_a_signal_does_it_for_the_command(tmp_path: Path) -> None:
         assert printed is not None
         url = printed.readline().decode().rsplit(" ", 1)[1].strip()
         shop = Shop.__new__(Shop)
-        shop.server = type("At", (), {"url": url})()  # type: ignore[assignment]  # an address is all that is asked of it
+        shop.server = type("At", (), {"url": url})()  # an address is all that is asked of it
         try:
             assert shop.answer("") == 1
             write(file, 2)

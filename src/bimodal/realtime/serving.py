@@ -77,8 +77,8 @@ def serve(
 
     models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
     models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names one to be
-    served beside other models). reload: what is saved in the place of a model is served soon after. port: 0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of
-    its own; both answer both. tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates;
+    served beside other models). reload: what is saved in the place of a model is served soon after. port: 0 takes a
+    free one. grpc_port: one more, for callers who want gRPC on a port of its own; both answer both. tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates;
     tls_password: where that of the key stands, env:NAME or file:PATH. keys: the file of those that callers need one
     of (`bimodal.keys`); "" for none. hosts: names that the server is reached by, beside its address. outputs: what
     is answered when a request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds),
