@@ -120,6 +120,12 @@ def serve(
         "features": split(features),
         "allow_drift": allow_drift,
     }
+    options |= {
+        "access_log": access_log,
+        "access_log_sample": access_log_sample,
+        "access_log_peer": access_log_peer,
+        "traces": traces,
+    }
     if get or post:
         once(models or [], get, post, options, loading)
         return
@@ -128,10 +134,6 @@ def serve(
     logging.getLogger("bimodal.tls").setLevel(logging.INFO)  # certificates that are renewed
     options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
     options |= {
-        "access_log": access_log,
-        "access_log_sample": access_log_sample,
-        "access_log_peer": access_log_peer,
-        "traces": traces,
         "prediction_log": prediction_log,
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,
