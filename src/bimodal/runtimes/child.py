@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bimodal import formats
-from bimodal.errors import BimodalError, ModelCrashed, ModelFailed, told
+from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelFailed, told
 from bimodal.formats import guard
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Format, Loaded, Source
@@ -118,6 +118,10 @@ def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> t
         costs = _costs(loaded, source)
     except BimodalError as error:
         return None, {"error": told(error)}
+    except Exception as error:  # a library's own: a reason says more than a process that ended
+        log.exception("the model cannot be loaded")
+        reason = f"{source.path} cannot be loaded ({type(error).__name__}); it is damaged, or of another version"
+        return None, {"error": told(ModelError(reason))}
     return loaded, {
         "signature": loaded.signature.told(),
         "versions": loaded.versions,
