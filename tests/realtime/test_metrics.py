@@ -228,7 +228,7 @@ def test_the_counters_of_a_mix_over_all_wires_add_up(server: Watched, mix: list[
 
 
 @pytest.mark.soak
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(MIXES)
 def test_the_counters_of_many_mixes_add_up(server: Watched, mix: list[str]) -> None:
     check_counters(server, mix)
