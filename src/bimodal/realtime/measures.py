@@ -66,7 +66,12 @@ MEASURES = (
         "bimodal_lookup_age_seconds", GAUGE, ("model",), "Seconds since the results that are looked up were committed."
     ),
     Measure("bimodal_lookup_keys", GAUGE, ("model",), "Keys that have a result."),
-    Measure("bimodal_model_crashes_total", COUNTER, ("model",), "Processes of the model that died, or were ended, and are followed by another."),
+    Measure(
+        "bimodal_model_crashes_total",
+        COUNTER,
+        ("model",),
+        "Processes of the model that died, or were ended, and are followed by another.",
+    ),
     Measure("bimodal_worker_starts_total", COUNTER, (), "Worker processes that were started."),
     Measure("bimodal_worker_crashes_total", COUNTER, (), "Worker processes that died; counted when they are followed."),
     Measure(

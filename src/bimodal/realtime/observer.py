@@ -187,7 +187,9 @@ class Observer:
         """A request of no wire."""
         told = self.asked(request.method, request.path, "1.1", request.headers)
         taken, sent = len(request.body), len(response.body)
-        self.saw(told, b"", request.received, response.status, taken, sent, id_of(response) or self.name(), response.note)
+        self.saw(
+            told, b"", request.received, response.status, taken, sent, id_of(response) or self.name(), response.note
+        )
 
     def asked(self, method: str, path: str, version: str, headers: Mapping[bytes, bytes]) -> Told:
         """The same where another server has the connection."""
