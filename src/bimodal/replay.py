@@ -177,16 +177,20 @@ class _Replaying:
         )
 
     def _pieces(self) -> Iterator[pa.Table]:
+        """The log in pieces; small files of the same columns share one."""
+        held: list[pa.RecordBatch] = []
         left = self.most
         for path in self.files:
             for batch in pq.ParquetFile(path).iter_batches(PIECE):
-                table = pa.Table.from_batches([batch]).slice(0, left)
+                part = batch.slice(0, left)
                 if left is not None:
-                    left -= table.num_rows
-                if table.num_rows:
-                    yield table
-                if left == 0:
-                    return
+                    left -= part.num_rows
+                if held and (held[0].schema != part.schema or sum([each.num_rows for each in held]) >= PIECE):
+                    yield pa.Table.from_batches(held)
+                    held = []
+                held += [part] if part.num_rows else []
+        if held:
+            yield pa.Table.from_batches(held)
 
     def _piece(self, table: pa.Table) -> None:
         self.requests.update(table.column(logged.REQUEST).to_pylist())
