@@ -15,7 +15,7 @@ import pytest
 
 import bimodal
 from bimodal import scenes, scenes_grpc
-from bimodal.agreement import SHOWN, Spread, verify
+from bimodal.agreement import SHOWN, verify
 from bimodal.batch.columns import Columns
 from bimodal.batch.scoring import Scorer
 from bimodal.batch.sources.inputs import open_input
@@ -30,6 +30,7 @@ from bimodal.realtime.protocols.tensor_messages import asked_of, response_of
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import Signature
+from bimodal.spread import Spread
 from tests.models import CASES, customers
 from tests.talkative import TALK
 

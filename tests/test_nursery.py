@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -28,7 +29,7 @@ def test_it_is_started_where_a_test_asks_for_that(started_anew: None, child: Chi
 
 
 def test_how_it_ended_is_told(child: Child) -> None:
-    child.process.send_signal(signal.SIGKILL)
+    os.kill(child.process.pid, signal.SIGKILL)
     assert child.process.wait(10) == -signal.SIGKILL
     assert child.fate() == "was killed by SIGKILL"
 

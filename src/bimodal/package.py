@@ -93,14 +93,14 @@ class Package:
     folder: Path
     digest: str
     manifest: Manifest
-
-    @property
     copy: Copy | None = None
 
     @property
     def place(self) -> Path:
         """Where its files are read."""
         return self.folder if self.copy is None else self.copy.path
+
+    @property
     def name(self) -> str:
         return self.manifest.name
 
@@ -242,6 +242,7 @@ def open(path: str | Path) -> Package:  # noqa: A001 - package.open is what it i
         if not _is_plain(place):
             raise _damaged(folder, place, "it leads out of the package")
     _check_listing(folder, manifest.files)
+    copy = _secluded(folder, manifest.files)
     for name, each in manifest.files.items():
         _check_file(folder if copy is None else copy.path, name, each, folder)
     return Package(folder, digest, manifest, copy)
@@ -256,7 +257,6 @@ def _secluded(folder: Path, names: Iterable[str]) -> Copy | None:
             f"{folder} may be written by other users, and cannot be copied to a place that is not ({error.strerror}): "
             "make room in the folder for temporary files, or take their right away (chmod -R go-w)"
         ) from error
-    copy = _secluded(folder, manifest.files)
 
 
 def _manifest(folder: Path) -> tuple[bytes, str]:

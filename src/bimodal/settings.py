@@ -158,7 +158,9 @@ SERVE = (
     ),
     Setting("grpc_port", int, None, "A second port, for callers who want gRPC on one of its own; it answers on both."),
     Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
-    Setting("tls_cert", str, None, "The server's certificate (PEM, with those that sign it): HTTPS, and gRPC over TLS."),
+    Setting(
+        "tls_cert", str, None, "The server's certificate (PEM, with those that sign it): HTTPS, and gRPC over TLS."
+    ),
     Setting("tls_key", str, None, "Its private key (PEM), unless that stands in the file of the certificate."),
     Setting(
         "tls_client_ca",
@@ -219,8 +221,7 @@ SERVE = (
         "reload",
         switch,
         False,
-        "Serve what is saved in the place of a model that was named, as soon as it has stood still for 2 s; without it, "
-        "at SIGHUP.",
+        "Serve what is saved in the place of a model that was named, once it has stood still for 2 s; else at SIGHUP.",
     ),
     Setting("repository_versions", int, 2, "Newest versions of a model in a repository that are served."),
     Setting("upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413."),
@@ -235,7 +236,12 @@ SERVE = (
     ),
     Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed."),
     Setting("access_log", str, None, "A file that gets a line of JSON for each request; - is standard output."),
-    Setting("access_log_sample", share, 1.0, "The share of the good answers that the access log tells of."),
+    Setting(
+        "access_log_sample",
+        share,
+        1.0,
+        "The share of the good answers that the access log tells of.",
+    ),
     Setting("access_log_peer", switch, True, "Whether the access log tells the addresses of callers: on or off."),
     Setting("traces", str, None, "Where spans go: the address of an OpenTelemetry collector (OTLP over HTTP)."),
     Setting(

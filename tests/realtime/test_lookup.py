@@ -27,8 +27,8 @@ from bimodal.predictions.contract import Edition, Found, StoreReader
 from bimodal.predictions.embedded import EmbeddedReader
 from bimodal.predictions.fingerprint import fingerprint
 from bimodal.realtime import lookup
-from bimodal.realtime.limits import Limits
 from bimodal.realtime.layout import SOURCES
+from bimodal.realtime.limits import Limits
 from bimodal.realtime.serving import serve, store
 from bimodal.realtime.wiring import wire
 from bimodal.signature import Signature

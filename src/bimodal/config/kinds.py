@@ -64,7 +64,7 @@ def _share(value: Any) -> float:
     if is_number(value):
         value = str(value)
     if not isinstance(value, str):
-        raise wrong(value, "a share such as 0.1 or \"10%\"")
+        raise wrong(value, 'a share such as 0.1 or "10%"')
     return settings.share(value)
 
 

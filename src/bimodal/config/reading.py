@@ -22,7 +22,14 @@ from bimodal.errors import ConfigError, UsageError
 
 NAME = "bimodal.toml"
 VARIABLE = "BIMODAL_CONFIG"
-PLACES = ("repository", "keys", "tls_cert", "tls_key", "tls_client_ca", "prediction_log")  # settings of [server] that are paths
+PLACES = (
+    "repository",
+    "keys",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "prediction_log",
+)  # settings of [server] that are paths
 SECTIONS = ("state", "server", "models", "jobs")
 CALLED = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*" + kinds.END  # a model or a job: its name stands in URLs and file names
 PLACE = re.compile(r"\(at line (\d+), column (\d+)\)|\(at end of document\)")

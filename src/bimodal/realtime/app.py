@@ -20,6 +20,9 @@ Handler = Callable[[Request, Respond], Cancel | None]
 Streamer = Callable[[Request, Writer], Intake | None]
 Fault = Callable[[BaseException, int], object]  # a body for an error and its status
 AGAIN = ((b"retry-after", b"1"),)
+SENT = (  # headers that a page of another origin may send
+    b"authorization, content-type, x-api-key, x-request-id, x-request-timeout-ms, inference-header-content-length"
+)
 T = TypeVar("T")
 
 
@@ -182,11 +185,7 @@ class Cors:
         if self._allowed(request):
             fields = [
                 (b"access-control-allow-methods", ", ".join(methods).encode()),
-                (
-                    b"access-control-allow-headers",
-                    b"authorization, content-type, x-api-key, x-request-id, x-request-timeout-ms, "
-                    b"inference-header-content-length",
-                ),
+                (b"access-control-allow-headers", SENT),
                 (b"access-control-max-age", b"600"),
             ]
         respond(Response(204, b"", headers=tuple(fields)))

@@ -506,9 +506,7 @@ def _text(counters: Metrics, lookups: Sequence[Lookup]) -> str:
     known = [(name, edition) for name, edition in editions if edition is not None]
     now = time.time()
     looked = [
-        ((name, source), counters.total(counters.layout.lookups[name, source]))
-        for name in names
-        for source in SOURCES
+        ((name, source), counters.total(counters.layout.lookups[name, source])) for name in names for source in SOURCES
     ]
     ages = [((name,), max(0.0, now - edition.committed)) for name, edition in known]
     counts = [((name,), float(edition.count)) for name, edition in known]

@@ -75,19 +75,20 @@ def serve(
 ) -> Server:
     """Serve models over HTTP and gRPC from worker processes; returns when the first request can be answered.
 
-    models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for its
-    models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names one to be
-    served beside other models). reload: what is saved in the place of a model is served soon after. port: 0 takes a
-    free one. grpc_port: one more, for callers who want gRPC on a port of its own; both answer both. tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates;
-    tls_password: where that of the key stands, env:NAME or file:PATH. keys: the file of those that callers need one
-    of (`bimodal.keys`); "" for none. hosts: names that the server is reached by, beside its address. outputs: what
-    is answered when a request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds),
-    body_limit (bytes), body_rate (bytes a second), row_limit. What is not given comes from the environment
-    (BIMODAL_PORT, …), then from bimodal.toml, then the default. stores: of models that have a prediction store, by
-    name, what `store` gives; those of a bimodal.toml are there already. access_log: a file that gets a line of JSON for
-    each request ("-": standard output); traces: the address of an OpenTelemetry collector.
-    prediction_log: a folder that keeps what was
-    predicted, of a share of the requests (prediction_log_sample), without some columns (prediction_log_without).
+    models: paths, Models or objects with `predict`, each under its own name; or the path of one bimodal.toml, for
+    its models and its [server]; or a repository, which is a folder of models, NAME/VERSION/… (`repository` names
+    one to be served beside other models). reload: what is saved in the place of a model is served soon after. port:
+    0 takes a free one. grpc_port: one more, for callers who want gRPC on a port of its own; both answer both.
+    tls_cert, tls_key: files of HTTPS; tls_client_ca: of who signs callers' certificates; tls_password: where that
+    of the key stands, env:NAME or file:PATH. keys: the file of those that callers need one of (`bimodal.keys`); ""
+    for none. hosts: names that the server is reached by, beside its address. outputs: what is answered when a
+    request names none. limits: deadline, header_timeout, body_timeout, idle_timeout (seconds), body_limit (bytes),
+    body_rate (bytes a second), row_limit. What is not given comes from the environment (BIMODAL_PORT, …), then from
+    bimodal.toml, then the default. stores: of models that have a prediction store, by name, what `store` gives;
+    those of a bimodal.toml are there already. access_log: a file that gets a line of JSON for each request ("-":
+    standard output); traces: the address of an OpenTelemetry collector. prediction_log: a folder that keeps what
+    was predicted, of a share of the requests (prediction_log_sample), without some columns
+    (prediction_log_without).
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
@@ -345,9 +346,7 @@ def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
 
 def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
     return {
-        "models": [
-            {**each.spec(), "spare": told["spare"], "model_memory": told["model_memory"]} for each in locations
-        ],
+        "models": [{**each.spec(), "spare": told["spare"], "model_memory": told["model_memory"]} for each in locations],
         "outputs": told["outputs"],
         "threshold": told["threshold"],
         "cors": list(told["cors"]),

@@ -232,9 +232,7 @@ def _health(service: Service, metrics: Metrics, guarded: Mapping[str, Any]) -> d
         ("GET", "/health/live"): live,
         ("GET", "/health/ready"): ready,
         ("GET", "/v2/health/live"): state(lambda: True, {"live": True}, {"live": False}, metrics),
-        ("GET", "/v2/health/ready"): state(
-            lambda: service.ready, {"ready": True}, {"ready": False}, metrics, lack
-        ),
+        ("GET", "/v2/health/ready"): state(lambda: service.ready, {"ready": True}, {"ready": False}, metrics, lack),
         ("GET", "/ping"): ready,  # as SageMaker and MLflow ask it
         ("GET", "/metrics"): measured(metrics),
     }
