@@ -110,16 +110,16 @@ def control(text: str) -> str:
     return text
 
 
+SHARE = re.compile(
+    r"(?:0(?:\.[0-9]*)?|\.[0-9]+|1(?:\.0*)?)|(?:[0-9]{1,2}(?:\.[0-9]*)?|\.[0-9]+|100(?:\.0*)?) ?%"  # parts of 1, or %
+)
+
+
 def share(text: str) -> float:
     """A share such as 0.1 or 10%."""
-    word = text.strip()
-    try:
-        value = float(word.removesuffix("%")) / (100 if word.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
+    if not SHARE.fullmatch(text):
         raise UsageError(f"{text!r} is no share; write it like 0.1 or 10%")
-    return value
+    return float(text.rstrip(" %")) / (100 if text.endswith("%") else 1)
 
 
 def switch(text: str) -> bool:

@@ -22,6 +22,7 @@ from bimodal.settings import SERVE
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 WORDS = {
     kinds.TEXT: "text",
+    kinds.SHARE: "share",
     kinds.SWITCH: "`true`, `false`",
     kinds.NUMBER: "number",
     kinds.DURATION: "time",

@@ -61,8 +61,8 @@ def _number(value: Any) -> float:
 
 
 def _share(value: Any) -> float:
-    if is_number(value):
-        value = str(value)
+    if is_number(value) and 0 <= value <= 1:
+        return float(value)
     if not isinstance(value, str):
         raise wrong(value, 'a share such as 0.1 or "10%"')
     return settings.share(value)
@@ -255,7 +255,12 @@ TEXT = Kind(_text, {"type": "string", "minLength": 1})
 SWITCH = Kind(_switch, {"type": "boolean"})
 SHARE = Kind(
     _share,
-    {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": r"^[0-9.]+ ?%?$"}]},
+    {
+        "anyOf": [
+            {"type": "number", "minimum": 0, "maximum": 1},
+            {"type": "string", "pattern": f"^(?:{settings.SHARE.pattern}){END}"},
+        ]
+    },
 )
 NUMBER = Kind(_number, {"type": "number"})
 DURATION = _time(positive=False)
