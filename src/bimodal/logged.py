@@ -123,13 +123,12 @@ class Columns:
     def _given(self, each: Field, column: Column) -> dict[str, pa.Array]:
         if self.spread(each):
             array = column.decode() if isinstance(column, Dictionary) else column
-            kind = value_type(each)
-            wanted = set(self.features)
-            return {
-                name: _array(array[:, place], kind)
-                for place, name in enumerate(f"x{place}" for place in range(each.shape[0]))
-                if name in wanted
-            }
+            kind, wanted = value_type(each), set(self.features)
+            names = [f"x{place}" for place in range(each.shape[0])]
+            columns = np.ascontiguousarray(array.T) if array.dtype != object else array.T
+            if _is_bare(columns, kind):
+                return {name: plain(one, kind) for name, one in zip(names, columns, strict=True) if name in wanted}
+            return {name: _array(one, kind) for name, one in zip(names, columns, strict=True) if name in wanted}
         if each.type == "any":
             return {each.name: _told(column)}
         return {each.name: arrow(each, column)}
@@ -185,7 +184,17 @@ def _list_type(kind: pa.DataType, depth: int) -> pa.DataType:
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    return pa.array(values, kind, from_pandas=True)
+    return plain(values, kind) if _is_bare(values, kind) else pa.array(values, kind, from_pandas=True)
+
+
+def _is_bare(values: Any, kind: pa.DataType) -> bool:
+    """Whether they are floats as Arrow has them, and none is missing."""
+    return values.dtype.kind == "f" and values.dtype == kind.to_pandas_dtype() and not np.isnan(values).any()
+
+
+def plain(values: Any, kind: pa.DataType) -> pa.Array:
+    """Numbers as they lie in memory, none of which is missing: many short columns are made without a look at each."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _told(column: Column) -> pa.Array:

@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2
 
 from bimodal.realtime.calls import Metadata, Status
 from bimodal.realtime.note import Note
+from bimodal.realtime.refusal import given_id
 from tests.realtime.desk import Desk
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -36,6 +37,7 @@ class FakeCall:
     def __init__(self, path: str, deadline: float = inf, metadata: Mapping[bytes, bytes] | None = None) -> None:
         self.path = path
         self.metadata = metadata or {}
+        self.name = given_id(self.metadata)
         self.received = monotonic()
         self.deadline = deadline
         self.leading: Metadata = ()

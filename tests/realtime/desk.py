@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from bimodal.model import Model
 from bimodal.realtime.exchange import Request, Response, Writer
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.refusal import given_id
 from bimodal.realtime.wiring import wire
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Ask:
         if self.kind is not None:
             fields[b"content-type"] = self.kind.encode()
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        return Request(self.method, path, query, fields, body, monotonic())
+        return Request(self.method, path, query, fields, body, monotonic(), name=given_id(fields))
 
 
 class Desk:

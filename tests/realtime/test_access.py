@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from bimodal.errors import UsageError
@@ -126,6 +127,43 @@ def test_asgi_is_told_of_alike(server: Watched) -> None:
 
     line = server.line(asyncio.run(ask()).headers["x-request-id"])
     assert (line["route"], line["peer"], line["status"]) == ("/health/live", "192.0.2.1", 200)
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Reply], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Answers over every wire, most without an id of the caller; the lines of the access log and the rows of the
+    prediction log.
+    """
+    folder = tmp_path_factory.mktemp("joined")
+    spec = {"folder": str(folder / "log"), "sample": 1.0, "age": 60.0, "without": [], "models": {}, "alone": True}
+    good, lines = {"input": ROW}, b"%s\n" % json.dumps(ROW).encode() * 3
+    ndjson = {"content-type": "application/x-ndjson"}
+    with watched(folder / "access.log", record=spec) as server:
+        replies = [
+            server.http("POST", "/predict", good),
+            server.http("POST", "/predict", good, {"x-request-id": "mine-1"}),
+            server.http("POST", "/predict", lines, ndjson),
+            server.http2("POST", "/predict", good),
+            server.http2("POST", "/predict", lines, ndjson),
+            server.infer([ROW, ROW]),
+            server.infer([ROW], [("x-request-id", "mine-2")]),
+        ]
+        told = server.lines(len(replies))
+    rows = [row for path in (folder / "log").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return replies, told, rows
+
+
+def test_the_answer_the_line_and_the_logged_rows_have_one_id(
+    joined: tuple[list[Reply], list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    replies, told, rows = joined
+    names = [reply.name for reply in replies]
+    assert len(set(names)) == len(names)
+    assert {"mine-1", "mine-2"} <= set(names)
+    assert sorted(line["request_id"] for line in told) == sorted(names)
+    counts = dict(zip(names, (1, 1, 3, 1, 3, 2, 1), strict=True))
+    wanted = [(name, number) for name, count in counts.items() for number in range(1, count + 1)]
+    assert sorted((row["logged_request_id"], row["logged_row"]) for row in rows) == sorted(wanted)
 
 
 def test_good_answers_may_be_told_in_part_errors_always_are(tmp_path: Path) -> None:

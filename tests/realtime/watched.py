@@ -111,9 +111,14 @@ class Watched:
 
 
 @contextmanager
-def watched(log: Path, limits: Limits | None = None, **observe: Any) -> Iterator[Watched]:
-    """A server of a model that runs on the loop. observe: more of the spec's."""
-    spec = {"observe": {"access_log": str(log), "sample": 1.0, "peers": True, "traces": None, **observe}}
+def watched(
+    log: Path, limits: Limits | None = None, *, record: Mapping[str, Any] | None = None, **observe: Any
+) -> Iterator[Watched]:
+    """A server of a model that runs on the loop. record: of the prediction log. observe: more of the access log's."""
+    spec = {
+        "observe": {"access_log": str(log), "sample": 1.0, "peers": True, "traces": None, **observe},
+        "record": record,
+    }
     model = onnx()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -135,8 +140,7 @@ def watched(log: Path, limits: Limits | None = None, **observe: Any) -> Iterator
             yield Watched(listening.getsockname()[1], made, listener, log)
         finally:
             do(listener.close())
-            assert made.observer is not None
-            made.observer.close()
+            do(made.close())
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()

@@ -87,8 +87,11 @@ class _Exchange:
         self._begun: Response | None = None
         query = scope.get("query_string", b"").decode("latin-1")
         headers = _joined(scope["headers"])
-        self._request = Request(scope["method"], _path(scope), query, headers, b"", monotonic())
         self._id = given_id(headers)
+        self._given = self._id is not None
+        if self._id is None and observer is not None:
+            self._id = observer.name()
+        self._request = Request(scope["method"], _path(scope), query, headers, b"", monotonic(), False, self._id)
         self._receive = receive
         self._send = send
         self._out: asyncio.Queue[Message] = asyncio.Queue()
@@ -220,8 +223,6 @@ class _Exchange:
 
     def _begin(self, response: Response, *fields: tuple[bytes, bytes]) -> None:
         self._begun = response
-        if self._observer is not None and self._id is None and id_of(response) is None:
-            self._id = self._observer.name()
         headers = [*response.headers]
         if has_body(response.status):
             headers += [(b"content-type", response.content_type), *fields]
@@ -248,7 +249,7 @@ class _Exchange:
         observer, request, begun = self._observer, self._request, self._begun
         if observer is not None:
             told = observer.asked(request.method, request.path, self._version, request.headers)
-            name = self._id or (None if begun is None else id_of(begun))
+            name = (None if self._given or begun is None else id_of(begun)) or self._id
             note = None if begun is None else begun.note
             peer = observer.client(self._client)
             observer.saw(told, peer, request.received, status, self._size, self._sent, name, note)

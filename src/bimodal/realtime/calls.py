@@ -45,6 +45,7 @@ class Call(Protocol):
     metadata: Mapping[bytes, bytes]  # lower-case names; one that is sent twice is joined with a comma
     received: float  # time.monotonic() when the head was complete
     deadline: float  # on the same clock; infinity where the caller named none
+    name: bytes | None  # its id: the caller's, or one that the wire made, where an observer tells of it
 
     def respond(self, message: bytes, metadata: Metadata = (), note: Note | None = None) -> None:
         """The one answer of a unary method, and the end of the call. metadata: sent ahead. note: for the observer."""

@@ -28,6 +28,7 @@ class Request(msgspec.Struct, eq=False):
     body: bytes
     received: float  # time.monotonic() when the head was complete
     alone: bool = False  # the wire knows that no other request can come in this turn of the loop
+    name: bytes | None = None  # its id: the caller's, or one that the wire made, where an observer tells of it
 
 
 class Response(msgspec.Struct):

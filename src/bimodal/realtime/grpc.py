@@ -84,6 +84,7 @@ class Call(Stream):
         "link",
         "metadata",
         "moment",
+        "name",
         "opening",
         "path",
         "received",
@@ -96,6 +97,9 @@ class Call(Stream):
         self.opening = opening
         self.path = opening.path
         self.metadata = opening.metadata
+        self.name = head.request_id
+        if self.name is None and link.listener.observer is not None:
+            self.name = link.listener.observer.name()
         self.received = self.begun = connection.now  # begun: with its head; received: the last message of a stream
         self.sent = 0  # bytes of messages of a stream
         self.deadline = inf
@@ -204,8 +208,7 @@ class Call(Stream):
         opening = self.opening
         size = len(message)
         whole = size + PREFIX
-        observer = self.link.listener.observer
-        name = None if observer is None or self.head.request_id is not None else observer.name()
+        name = self._made()
         try:
             begin = beginnings.of(metadata)
         except ValueError:
@@ -231,8 +234,7 @@ class Call(Stream):
             self._cancel = None
         else:
             self._answer(message, begin, name)
-        if observer is not None:
-            self._observed(Status.OK, size, name, note)
+        self._observed(Status.OK, size, name, note)
         return None
 
     def fail(self, status: Status, message: str, metadata: Metadata = (), note: Note | None = None) -> None:
@@ -263,8 +265,7 @@ class Call(Stream):
         if self._state == _OPEN:
             self._start()
         if self._state == _STARTED:
-            observer = self.link.listener.observer
-            name = None if observer is None or self.head.request_id is not None else observer.name()
+            name = self._made()
             self._state = _DONE
             self.send_block(TAIL if name is None else tail_with(name), ends=True)
             self._observed(Status.OK, self.sent, name)
@@ -372,7 +373,7 @@ class Call(Stream):
 
     def _break(self) -> None:
         """An exception of the method: all of it to the log, a fixed sentence to the caller."""
-        name = self.head.request_id or new_id()
+        name = self.name or new_id()
         log.exception("call %s failed", name.decode("ascii"))
         self._stop()
         told = () if self.head.request_id is not None else ((REQUEST_ID, name),)
@@ -425,7 +426,7 @@ class Call(Stream):
             return
         number, code = known or _COUNTED.get(status, (500, "internal"))
         if self.head.request_id is None and REQUEST_ID not in dict(metadata):
-            metadata = (*metadata, (REQUEST_ID, new_id()))
+            metadata = (*metadata, (REQUEST_ID, self.name or new_id()))
         self._count(number, code)
         self.fail(status, message, metadata, Note(code=code))
 
@@ -434,12 +435,16 @@ class Call(Stream):
         if metrics is not None:
             metrics.refused(status, code)
 
+    def _made(self) -> bytes | None:
+        """The id of ours, which the caller does not know yet."""
+        return self.name if self.head.request_id is None else None
+
     def _observed(self, status: Status, sent: int, name: bytes | None = None, note: Note | None = None) -> None:
         """Tell the observer, where there is one."""
         observer = self.link.listener.observer
         if observer is not None:
             head = self.head
-            observer.saw(head, self.link.peer, self.begun, status, self.size, sent, name or head.request_id, note)
+            observer.saw(head, self.link.peer, self.begun, status, self.size, sent, name or self.name, note)
 
     def _leave(self) -> None:
         """It is over: hold nothing."""

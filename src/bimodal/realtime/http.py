@@ -279,7 +279,10 @@ class Connection(asyncio.Protocol):
         self._phase = _IDLE
         exchange = Exchange(self, head, not head.keep_alive, received)
         self.queue.append(exchange)
-        request = Request(head.method, head.path, head.query, head.headers, b"", received)
+        name, observer = head.request_id, self.listener.observer
+        if name is None and observer is not None:
+            exchange.name = name = observer.name()
+        request = Request(head.method, head.path, head.query, head.headers, b"", received, False, name)
         length = head.length
         guard = self._guard
         if guard is not None:

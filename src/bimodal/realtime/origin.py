@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from bimodal.realtime.exchange import Request
-from bimodal.realtime.refusal import REQUEST_ID, given_id, new_id
+from bimodal.realtime.refusal import given_id, new_id
 from bimodal.realtime.work import Work
 
+_REQUESTS = {Request}
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -20,33 +22,74 @@ class Part(msgspec.Struct, eq=False):
     numbers: Sequence[int]
 
 
-def named(headers: Mapping[bytes, bytes]) -> str:
+class Origins(msgspec.Struct, eq=False):
+    """What is kept of the works of a batch when they are over: not their requests, whose values take ten times the room
+    of the arrays that were made of them.
+
+    routes: one where all have the same. counts: rows of each. names: ids; None where nobody has one, or a work has
+    none. numbers: of the rows of each. extras: what each carried; None where
+    none carried anything.
+    """
+
+    routes: str | list[str]
+    counts: list[int]
+    names: list[str | bytes | None] | None = None
+    numbers: list[Sequence[int]] | None = None
+    extras: list[Any] | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether each work is one row."""
+        return self.numbers is None and max(self.counts) == 1
+
+
+def of(works: Sequence[Work]) -> Origins:
+    """Called on the event loop: what most requests need is a look at each of their attributes."""
+    counts = [work.count for work in works]
+    doors = list({work.door for work in works})
+    routes = doors[0].route if len(doors) == 1 else [work.door.route for work in works]
+    plain = [work.extra for work in works].count(None) == len(works)
+    plain = plain and {type(work.request) for work in works} == _REQUESTS
+    names = [work.request.name for work in works] if plain else identities(works)
+    made = Origins(routes, counts, None if names.count(None) == len(names) else names)
+    if not plain:
+        if any(type(work.request) is Part for work in works):
+            made.numbers = [numbers(work) for work in works]
+        made.extras = [work.extra for work in works]
+    return made
+
+
+def named(request: Request) -> str:
     """The id of a request that is more than one work."""
-    return (given_id(headers) or new_id()).decode("ascii")
+    return (request.name or given_id(request.headers) or new_id()).decode("ascii")
 
 
 def identity(work: Work) -> str | None:
-    """The request's id, as given by the caller: X-Request-Id (gRPC: metadata), else the `id` of Open Inference."""
+    """The request's id, as given by the caller: X-Request-Id (gRPC: metadata), else the `id` of Open Inference; else
+    the one that the wire made, where it made one.
+    """
     request = work.request
     if isinstance(request, Part):
         return request.name
-    headers = request.headers if isinstance(request, Request) else getattr(work.respond, "metadata", None)
+    told = request if isinstance(request, Request) else work.respond
+    headers = request.headers if isinstance(request, Request) else getattr(told, "metadata", None)
     given = None if headers is None else given_id(headers)
     if given is not None:
         return given.decode("ascii")
     extra = work.extra
     name = extra if isinstance(extra, str) else getattr(getattr(extra, "asked", None), "id", None)
     name = name or getattr(extra, "id", None)
-    return name if isinstance(name, str) and name else None
+    if isinstance(name, str) and name:
+        return name
+    made = getattr(told, "name", None)
+    return made.decode("ascii") if isinstance(made, bytes) else None
 
 
-def identities(works: Sequence[Work]) -> list[str | None]:
+def identities(works: Sequence[Work]) -> list[str | bytes | None]:
     """The same of many, most of whom give none."""
     return [
-        None if work.extra is None and type(work.request) is Request and REQUEST_ID not in work.request.headers
-        else identity(work)
-        for work in works
-    ]  # fmt: skip
+        work.request.name if work.extra is None and type(work.request) is Request else identity(work) for work in works
+    ]
 
 
 def numbers(work: Work) -> Sequence[int]:
@@ -55,9 +98,8 @@ def numbers(work: Work) -> Sequence[int]:
     return request.numbers if isinstance(request, Part) else range(1, work.count + 1)
 
 
-def carried(work: Work) -> list[str | None] | None:
+def carried(extra: Any) -> list[str | None] | None:
     """The columns that are no features and were asked back with `keep`, each row's as a JSON object; None: none."""
-    extra = work.extra
     if extra is None or isinstance(extra, str):
         return None
     if isinstance(extra, tuple) and len(extra) == 2:

@@ -1,8 +1,9 @@
 """The prediction log: what models were given and what they answered, as Parquet files, written off the callers' path.
 
-The event loop does no more than put the arrays of an answered batch on a queue (`Recorder`). A thread of its own takes
-them from there, a piece at a time, and appends them to files (`Logbook`, `logfile.py`). The queue is bounded by rows
-and bytes; where it is full, because the disk is slow or full, rows are dropped and counted: no request waits, and none
+The event loop does no more than put the arrays of an answered batch on a queue (`Recorder`): its requests are not held,
+which would cost the loop more than all that is done here. A thread of its own takes them from there, a piece at a time,
+makes columns of them (`kept.py`) and appends them to files (`Logbook`, `logfile.py`). The queue is bounded by rows and
+bytes; where it is full, because the disk is slow or full, rows are dropped and counted: no request waits, and none
 fails.
 """
 
@@ -24,19 +25,16 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from bimodal import logged
 from bimodal.errors import UsageError
 from bimodal.field import nearest
 from bimodal.logged import Columns
 from bimodal.model import Model
 from bimodal.realtime import origin
+from bimodal.realtime.kept import Ids, Kept, batch
 from bimodal.realtime.logfile import LogFile, left, make_folder, publish
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.work import Batch, Work
-from bimodal.rows import Rows
-from bimodal.settings import joined
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -52,8 +50,6 @@ AGE = 60.0  # seconds after which a file is published
 AGAIN = 1.0  # seconds until the next attempt after one that failed
 QUIET = 60.0  # seconds between two lines about what is dropped
 
-Entry = tuple["Recorder", float, Batch, "list[Work] | None", int, int]
-
 
 class Recorder:
     """What a `Served` gives its answered batches to. sample: the share of requests that is kept."""
@@ -67,27 +63,29 @@ class Recorder:
         self._share = sample * 2**32
         self._whole = sample >= 1.0
 
-    def __call__(self, batch: Batch, bodies: Sequence[tuple[Work, bytes]]) -> None:
+    def __call__(self, answered: Batch, bodies: Sequence[tuple[Work, bytes]]) -> None:
         """Keep an answered batch. bodies: the works of it that were answered."""
-        works: list[Work] | None = None
-        rows = batch.given.count
-        if not self._whole or len(bodies) != len(batch.works):
-            works = [work for work, _ in bodies]
+        works, given, answer = answered.works, answered.given, answered.answer
+        if not self._whole or len(bodies) != len(works):
+            chosen = [work for work, _ in bodies]
             if not self._whole:
-                works = self._drawn(works)
-            rows = sum([work.count for work in works])
-            if not rows:
+                chosen = self._drawn(chosen)
+            if not chosen:
                 return
-        size = origin.weight(batch.works) + ROW_BYTES * rows + (0 if batch.inline else CALL_BYTES)
-        if not self._book.put((self, time.time(), batch, works, rows, size)):
+            kept = set(chosen)
+            mask = np.repeat([work in kept for work in works], [work.count for work in works])
+            works, given, answer = chosen, given.take(mask), answer.take(mask)
+        rows = given.count
+        if not rows:
+            return
+        size = origin.weight(answered.works) + ROW_BYTES * rows + (0 if answered.inline else CALL_BYTES)
+        if not self._book.put(Kept(self, time.time(), given, answer, works[0].key, origin.of(works), rows, size)):
             self._book.dropped += rows
 
     def _drawn(self, works: Sequence[Work]) -> list[Work]:
-        """Those of the sample: by the hash of the id that the caller gave, so that all who see the id decide alike;
-        without one by chance.
-        """
+        """Those of the sample: by the hash of the id, so that all who see it decide alike; without one by chance."""
         drawn = [
-            random() * 2**32 if name is None else crc32(name.encode())  # noqa: S311 - no secret is made of it
+            random() * 2**32 if name is None else crc32(name if isinstance(name, bytes) else name.encode())  # noqa: S311
             for name in origin.identities(works)
         ]
         return [work for work, number in zip(works, drawn, strict=True) if number < self._share]
@@ -103,14 +101,15 @@ class Logbook:
         self._name = f"{worker}-{os.getpid()}-{secrets.token_hex(4)}"
         self.logged = self.lost = 0  # rows that the thread wrote, or could not write
         self.dropped = 0  # rows that the event loop found no room for
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[Kept] = deque()
         self._put_rows = self._put_bytes = 0  # by the event loop
         self._taken_rows = self._taken_bytes = 0  # by the thread
         self._awake = self._closing = False
-        self._more = threading.Event()
+        self._more, self._full = threading.Event(), threading.Event()  # there are rows; enough for a piece
         self._files: dict[Recorder, LogFile] = {}
         self._sealed: list[LogFile] = []
-        self._number = self._requests = 0
+        self._number = 0
+        self._ids = Ids(self._name)
         self._told_at = -QUIET
         self._again_at = 0.0
         self._thread = threading.Thread(target=self._run, name="bimodal-prediction-log", daemon=True)
@@ -118,18 +117,21 @@ class Logbook:
 
     # -- on the event loop ------------------------------------------------------------------------------------------
 
-    def put(self, entry: Entry) -> bool:
+    def put(self, kept: Kept) -> bool:
         """False where the queue is full."""
-        rows, size = entry[4], entry[5]
         ahead = self._put_rows - self._taken_rows
-        if ahead and (ahead + rows > QUEUED_ROWS or self._put_bytes - self._taken_bytes + size > QUEUED_BYTES):
+        if ahead and (
+            ahead + kept.rows > QUEUED_ROWS or self._put_bytes - self._taken_bytes + kept.size > QUEUED_BYTES
+        ):
             return False
-        self._put_rows += rows
-        self._put_bytes += size
-        self._queue.append(entry)
+        self._put_rows += kept.rows
+        self._put_bytes += kept.size
+        self._queue.append(kept)
         if not self._awake:
             self._awake = True
             self._more.set()
+        if ahead < PIECE <= ahead + kept.rows:
+            self._full.set()
         return True
 
     @property
@@ -141,6 +143,7 @@ class Logbook:
         """Write what there is, and publish all files. Blocks."""
         self._closing = True
         self._more.set()
+        self._full.set()
         self._thread.join()
 
     # -- in the thread ----------------------------------------------------------------------------------------------
@@ -157,7 +160,10 @@ class Logbook:
             log.warning("a file of the prediction log could not be finished; the next start does it: %s", each.place)
 
     def _wait(self) -> None:
-        """Until there are rows, and some time for them to be more; or a file is old enough."""
+        """Until there are rows for a piece, or some and time has passed; or a file is old enough."""
+        self._linger()
+        if self._queue:
+            return
         self._awake = False
         if not self._queue:
             ages = [each.began + self._age for each in self._files.values()]
@@ -165,29 +171,37 @@ class Logbook:
             self._more.wait(None if due is None else max(0.0, due - time.monotonic()))
         self._awake = True
         self._more.clear()
-        if not self._closing:
-            time.sleep(LINGER)
+        if self._queue:
+            self._linger()
+
+    def _linger(self) -> None:
+        if not self._closing and self.waiting < PIECE:
+            self._full.wait(LINGER)
+        self._full.clear()
 
     def _drain(self) -> None:
-        while self._queue:
-            groups: dict[Any, list[Entry]] = {}
+        """All that waits, in pieces; what came meanwhile is left to gather, unless it is a piece."""
+        last = self._put_rows
+        while self._queue and (self._taken_rows < last or self.waiting >= PIECE or self._closing):
+            groups: dict[Any, list[Kept]] = {}
             rows = 0
             while self._queue and rows < PIECE:
-                entry = self._queue.popleft()
-                groups.setdefault(_kind(entry), []).append(entry)
-                rows += entry[4]
-                self._taken_rows += entry[4]
-                self._taken_bytes += entry[5]
-            for entries in groups.values():
-                self._write(entries)
-            time.sleep(PAUSE)
+                kept = self._queue.popleft()
+                groups.setdefault(kept.kind, []).append(kept)
+                rows += kept.rows
+                self._taken_rows += kept.rows
+                self._taken_bytes += kept.size
+            for several in groups.values():
+                self._write(several)
+            if not self._closing:
+                time.sleep(PAUSE)
 
-    def _write(self, entries: list[Entry]) -> None:
-        """Append entries of one kind; what cannot be written is dropped."""
-        recorder, rows = entries[0][0], sum([entry[4] for entry in entries])
+    def _write(self, kept: list[Kept]) -> None:
+        """Append what is of one kind; what cannot be written is dropped."""
+        recorder, rows = kept[0].recorder, sum([each.rows for each in kept])
         try:
             file = self._file(recorder)
-            file.append(self._batch(recorder, entries))
+            file.append(batch(recorder.model, recorder.columns, kept, self._ids))
         except OSError as error:
             self._lose(rows, _reason(error))
             if not self._closing:
@@ -256,83 +270,10 @@ class Logbook:
             finally:
                 os.close(number)
 
-    # -- columns ----------------------------------------------------------------------------------------------------
-
-    def _batch(self, recorder: Recorder, entries: list[Entry]) -> pa.RecordBatch:
-        given = Rows.concat([_part(entry, entry[2].given) for entry in entries])
-        answer = Rows.concat([_part(entry, entry[2].answer) for entry in entries])
-        return recorder.columns.batch(given, answer, self._about(recorder, entries))
-
-    def _about(self, recorder: Recorder, entries: list[Entry]) -> dict[str, pa.Array]:
-        model, key = recorder.model, entries[0][2].works[0].key
-        works = [work for entry in entries for work in (entry[2].works if entry[3] is None else entry[3])]
-        counts = np.array([work.count for work in works], np.int64)
-        total = int(counts.sum())
-        stamps = np.array([round(entry[1] * 1e6) for entry in entries], "datetime64[us]")
-        each = np.repeat(np.arange(len(works)), counts)  # the work of each row
-
-        def same(value: Any, kind: pa.DataType) -> pa.Array:
-            return pa.repeat(pa.scalar(value, kind), total)
-
-        ids, routes = self._ids(works), pa.array([work.door.route for work in works])
-        if total != len(works):
-            ids, routes = ids.take(pa.array(each)), routes.take(pa.array(each))
-        about = {
-            logged.TIME: pa.array(np.repeat(stamps, [entry[4] for entry in entries])).cast(pa.timestamp("us", "UTC")),
-            logged.REQUEST: ids,
-            logged.ROW: _numbers(works, counts, each),
-            logged.ROUTE: routes,
-            logged.OUTPUTS: same(joined(key[0]), pa.string()),
-            logged.THRESHOLD: same(key[1], pa.float64()),
-        }
-        about[logged.RUNTIME] = same(model.runtime.name, pa.string())
-        if [work.extra for work in works].count(None) < len(works):
-            kept = [origin.carried(work) or [None] * work.count for work in works]
-            about[logged.KEPT] = pa.array([text for one in kept for text in one], pa.string())
-        return about
-
-    def _ids(self, works: list[Work]) -> pa.Array:
-        """The requests' ids; one is made where the caller gave none."""
-        ids = pa.array(origin.identities(works), pa.string())
-        first = self._requests
-        self._requests += len(works)
-        if not ids.null_count:
-            return ids
-        made = pc.binary_join_element_wise(
-            self._name, pa.array(np.arange(first, self._requests)).cast(pa.string()), "-"
-        )
-        return pc.coalesce(ids, made)
-
 
 def _reason(error: Exception) -> str:
     """Without what the message may repeat of the data."""
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _kind(entry: Entry) -> Any:
-    """Entries whose rows can stand in one table: of one model, for the same outputs, of the same columns."""
-    recorder, _, batch, _, _, _ = entry
-    columns = (
-        [(name, batch.given.array(name).shape[1:]) for name in batch.given] if recorder.model.signature.open else ()
-    )
-    return recorder, batch.works[0].key, tuple(columns), tuple(batch.given), tuple(batch.answer)
-
-
-def _part(entry: Entry, rows: Rows) -> Rows:
-    """The rows of the works that are kept."""
-    _, _, batch, works, _, _ = entry
-    if works is None:
-        return rows
-    kept = {id(work) for work in works}
-    mask = np.repeat([id(work) in kept for work in batch.works], [work.count for work in batch.works])
-    return rows.take(mask)
-
-
-def _numbers(works: list[Work], counts: Any, each: Any) -> pa.Array:
-    if origin.Part in {type(work.request) for work in works}:
-        return pa.array([number for work in works for number in origin.numbers(work)], pa.int32())
-    starts = np.cumsum(counts) - counts
-    return pa.array((np.arange(len(each)) - starts[each] + 1).astype(np.int32))
 
 
 # -- a worker's log --------------------------------------------------------------------------------------------------

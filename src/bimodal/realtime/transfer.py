@@ -13,7 +13,7 @@ import msgspec
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.head import CHUNKED, Head
-from bimodal.realtime.observer import LEFT, Observer
+from bimodal.realtime.observer import LEFT
 from bimodal.realtime.refusal import Refusal, expired, id_of, internal, long_body, new_id, overloaded
 from bimodal.realtime.rendering import LAST_CHUNK, chunk, has_body
 
@@ -30,7 +30,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     closes: no request is answered after this one. called: when the app was given the whole request, if it did not
     answer at once. kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an
-    answer that went, in pieces. name, begun: of an answer that has begun, for the observer.
+    answer that went, in pieces. name: a request id of ours. begun: an answer that has begun, for the observer.
     """
 
     connection: Connection
@@ -67,10 +67,9 @@ class Exchange(msgspec.Struct, eq=False):
         self.closes |= (has_content and old) or self._is_last()
         listener = self.connection.listener
         if listener.observer is not None:
-            self.name, self.begun = self._named(listener.observer, response), response
-        data = listener.rendering.beginning(
-            self.head, response, chunked=self.chunked, closes=self.closes, name=self.name
-        )
+            self.begun = response
+        name = self._named(response)
+        data = listener.rendering.beginning(self.head, response, chunked=self.chunked, closes=self.closes, name=name)
         self.state = STARTED
         self.connection.put(self, data)
         self.write(response.body)
@@ -177,13 +176,11 @@ class Exchange(msgspec.Struct, eq=False):
         metrics = self.connection.listener.metrics
         if metrics is not None:
             metrics.refused(refusal.status, refusal.code)
-        self._answer(refusal.response(name or self._given_id()))
+        self._answer(refusal.response(name or self._given_id() or self.name))
 
-    def _named(self, observer: Observer, response: Response) -> bytes | None:
-        """An id for an answer that has none yet."""
-        if self._given_id() is not None or id_of(response) is not None:
-            return None
-        return observer.name()
+    def _named(self, response: Response) -> bytes | None:
+        """The id of ours for an answer that has none yet."""
+        return None if self.name is None or id_of(response) is not None else self.name
 
     def _observed(self, status: int, response: Response | None, sent: int, name: bytes | None) -> None:
         """Tell the observer, where there is one."""
@@ -191,7 +188,7 @@ class Exchange(msgspec.Struct, eq=False):
         observer = connection.listener.observer
         if observer is not None:
             taken = self.taken if self.taken >= 0 else 0 if head is None else max(0, head.length)
-            name = name or self._given_id() or (None if response is None else id_of(response))
+            name = self._given_id() or (None if response is None else id_of(response)) or name
             note = None if response is None else response.note
             observer.saw(head, connection.peer, self.received, status, taken, sent, name, note)
 
@@ -201,10 +198,9 @@ class Exchange(msgspec.Struct, eq=False):
         if connection.body is not None or listener.draining:
             self.closes |= connection.is_receiving(self) or self._is_last()
         observer, head = listener.observer, self.head
-        name = None
-        if observer is not None:
-            plain = head is not None and head.plain and response.status < 400
-            name = observer.name() if plain else self._named(observer, response)
+        name = self.name
+        if name is not None and response.status >= 400:
+            name = self._named(response)
         try:
             data = listener.rendering.whole(head, response, closes=self.closes, name=name)
         except ValueError:
@@ -242,7 +238,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _fail(self) -> None:
         """An exception of the app: all of it to the log, a fixed sentence to the caller."""
-        name = self._given_id() or new_id()
+        name = self._given_id() or self.name or new_id()
         log.exception("request %s failed", name.decode("ascii"))
         self.closes = True
         self._stop()

@@ -85,7 +85,11 @@ class Exchange(Stream):
         except Refusal as refusal:
             return self._refuse(refusal)
         headers: Mapping[bytes, bytes] = head.headers
-        self.request = Request(head.method.decode("ascii"), path, query, headers, b"", self.connection.now)
+        observer, name = self.link.listener.observer, head.request_id
+        if name is None and observer is not None:
+            self.name = name = observer.name()
+        method, now = head.method.decode("ascii"), self.connection.now
+        self.request = Request(method, path, query, headers, b"", now, False, name)
         self._guarded(self._ask)
         if self._state == _OPEN and self.intake is None and head.length > limits.body_bytes:
             self._refuse(long_body(limits.body_bytes))
@@ -224,7 +228,7 @@ class Exchange(Stream):
         try:
             work()
         except Exception:
-            name = self.head.request_id or new_id()
+            name = self.head.request_id or self.name or new_id()
             log.exception("request %s failed", name.decode("ascii"))
             self._stop()
             if self._state == _OPEN:
@@ -239,13 +243,13 @@ class Exchange(Stream):
         metrics = self.link.listener.metrics
         if metrics is not None and self._state == _OPEN:
             metrics.refused(refusal.status, refusal.code)
-        self(refusal.response(name or self.head.request_id))
+        self(refusal.response(name or self.head.request_id or self.name))
 
     def _observed(self, status: int, response: Response | None, sent: int) -> None:
         """Tell the observer, where there is one."""
         observer, head = self.link.listener.observer, self.head
         if observer is not None:
-            name = self.name or head.request_id or (None if response is None else id_of(response))
+            name = head.request_id or (None if response is None else id_of(response)) or self.name
             note = None if response is None else response.note
             observer.saw(head, self.link.peer, self.received, status, self.size, sent, name, note)
 
@@ -266,8 +270,7 @@ class Exchange(Stream):
                 told.append((b"content-length", b"%d" % length))
         if self.head.request_id is not None and all(name != REQUEST_ID for name, _ in told):
             told.append((REQUEST_ID, self.head.request_id))
-        elif self.link.listener.observer is not None and id_of(response) is None:
-            self.name = self.link.listener.observer.name()
+        elif self.name is not None and id_of(response) is None:
             told.append((REQUEST_ID, self.name))
         told.append((b"date", self.link.listener.rendering.date))
         try:

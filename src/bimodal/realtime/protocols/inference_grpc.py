@@ -37,13 +37,16 @@ Cancel = Callable[[], None]
 
 class Reply(Protocol):
     """Where an answer goes: the end of a call, or a place in a stream. received: when it was asked for, monotonic;
-    metadata: the caller's.
+    metadata: the caller's. name: the id of the call.
     """
 
     received: float
 
     @property
     def metadata(self) -> Mapping[bytes, bytes]: ...
+
+    @property
+    def name(self) -> bytes | None: ...
 
     def __call__(self, response: Response) -> None: ...
 
@@ -63,6 +66,11 @@ class Single:
     def metadata(self) -> Mapping[bytes, bytes]:
         """The caller's."""
         return self._call.metadata
+
+    @property
+    def name(self) -> bytes | None:
+        """The id of the call."""
+        return self._call.name
 
     def __call__(self, response: Response) -> None:
         self._call.respond(response.body, response.headers, response.note)

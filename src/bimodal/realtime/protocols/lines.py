@@ -107,7 +107,7 @@ class Lines:
     def __init__(self, door: LinesDoor, request: Request, writer: Writer) -> None:
         asked = choice.of_query(request.query)
         self._door = door
-        self._name = named(request.headers)
+        self._name = named(request)
         self._served = door.served
         self._signature = door.served.signature
         self._keep = asked.keep

@@ -66,6 +66,11 @@ class Place:
         """The caller's."""
         return self._stream.metadata
 
+    @property
+    def name(self) -> bytes | None:
+        """The id of the call."""
+        return self._stream.name
+
     def __call__(self, response: Response) -> None:
         self._tell(field(2, response.body + FINAL if self.final else response.body))
 
@@ -102,6 +107,11 @@ class Stream:
     def metadata(self) -> Mapping[bytes, bytes]:
         """The caller's."""
         return self._call.metadata
+
+    @property
+    def name(self) -> bytes | None:
+        """The id of the call."""
+        return self._call.name
 
     def feed(self, message: bytes) -> None:
         self._waiting.append(message)
