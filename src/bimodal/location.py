@@ -88,11 +88,13 @@ class Location:
         allow_drift: bool = False,
         timeout: float | None = None,
         model_memory: int | str | None = None,
+        load_timeout: float | None = None,
         spare: str = NEVER,
         trust: str | Sequence[str] = (),
     ) -> Location:
         """The arguments are those of `load`; spare: one of `settings.SPARES`."""
-        isolation = Isolation.of(spare, settings.resolve(settings.MODEL_MEMORY, model_memory))
+        size = settings.resolve(settings.MODEL_MEMORY, model_memory)
+        isolation = Isolation.of(spare, size, settings.resolve(settings.LOAD_TIMEOUT, load_timeout))
         found = cls._find(source, sample, code, features, name, runtime, allow_drift=allow_drift, timeout=timeout)
         return replace(found, isolation=isolation, trust=(*found.trust, *trusts.names(trust)))
 
@@ -166,7 +168,8 @@ class Location:
     def from_spec(cls, spec: Mapping[str, Any]) -> Location:
         """The place that `spec` described, in another process. Raises PackageDamaged where it changed meanwhile."""
         found = replace(cls._told(spec), label=spec["label"])
-        isolation = Isolation(spec.get("spare", NEVER), spec.get("model_memory"))
+        load = spec.get("load_timeout", settings.LOAD_TIMEOUT.default)
+        isolation = Isolation(spec.get("spare", NEVER), spec.get("model_memory"), load)
         return replace(found, isolation=isolation, trust=tuple(spec["trust"]))
 
     @classmethod
@@ -190,6 +193,7 @@ class Location:
             "label": self.label,
             "spare": self.isolation.spare,
             "model_memory": self.isolation.memory,
+            "load_timeout": self.isolation.load,
             "trust": list(self.trust),
         }
         if self.package is not None:

@@ -367,6 +367,7 @@ def load(
     allow_drift: bool = False,
     timeout: float | None = None,
     model_memory: int | str | None = None,
+    load_timeout: float | None = None,
     trust: str | Sequence[str] = (),
 ) -> Model:
     """Load a saved model, or take one that is in memory.
@@ -380,8 +381,8 @@ def load(
     package whose answers are others under the libraries installed here is loaded all the same, with a warning.
     timeout: seconds for a call with the made-up rows that loading tries (120). model_memory: bytes, or a text such as
     2GB, that the process of a native model may hold (three quarters of what the machine or the container has); beyond
-    it, it is ended. trust: names that a pickle may call beyond those that models need (`module.name`), or cloudpickle,
-    whose files may run anything.
+    it, it is ended. load_timeout: seconds that it may take to load (600); beyond them, it is ended. trust: names that
+    a pickle may call beyond those that models need (`module.name`), or cloudpickle, whose files may run anything.
 
     Raises ModelNotFound, ModelError (what the file is not, and what is supported), MissingCode, MissingLibrary,
     NotCompiled or ParityFailed (the runtime that was asked for cannot be had), PackageDamaged, AnswersChanged.
@@ -398,6 +399,7 @@ def load(
         allow_drift=allow_drift,
         timeout=timeout,
         model_memory=model_memory,
+        load_timeout=load_timeout,
         trust=trust,
     )
     model = Model.open(location, background=background)

@@ -146,6 +146,7 @@ MODEL_MEMORY = Setting(
     None,
     "Memory that the process of a native model may hold, such as 2GB; beyond it, it is ended (default: 3/4 of all).",
 )
+LOAD_TIMEOUT = Setting("load_timeout", seconds, 600.0, "Time for a native model to load; beyond it, it is ended.")
 
 SERVE = (
     Setting("host", str, "127.0.0.1", "Address to listen on."),
@@ -198,6 +199,7 @@ SERVE = (
         "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)
     ),
     MODEL_MEMORY,
+    LOAD_TIMEOUT,
     Setting(
         "spare",
         spare,

@@ -73,7 +73,8 @@ def prove(location: Location, cancel: threading.Event | None = None) -> Compiled
         raise NotCompiled(f"the package holds no compiled form: {location.package.why_native}; pack the model again")
     shelf, key = _shelf(location)
     kind, source, sample = location.kind.name, location.source, _rows(location.sample)
-    return Compiled(*shelf.compiled(key, kind, source, sample=sample, wanted=location.runtime, cancel=cancel))
+    how: dict[str, Any] = {"wanted": location.runtime, "cancel": cancel, "isolation": location.isolation}
+    return Compiled(*shelf.compiled(key, kind, source, sample=sample, **how))
 
 
 def _rows(sample: Any) -> Any:

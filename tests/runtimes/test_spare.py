@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 import pytest
 
-from bimodal.errors import ModelCrashed, Unavailable, UsageError
+from bimodal.errors import ModelCrashed, ModelError, Unavailable, UsageError
 from bimodal.location import Location
 from bimodal.model import Model
 from bimodal.rows import Rows
@@ -179,6 +179,47 @@ def test_who_wants_more_memory_than_allowed_is_told_of_the_setting(opened: Opene
 def test_a_process_that_holds_too_much_is_ended_from_outside(opened: Opened) -> None:
     with pytest.raises(ModelCrashed, match=r"that loaded the model wanted more than the 1 MB .* \(model_memory\)"):
         opened("Counted", model_memory=1_000_000)
+
+
+LOADS = """
+import time
+from moody import Moody
+
+class Hung(Moody):
+    def load(self):
+        time.sleep(600)
+
+class Grown(Moody):
+    def load(self):
+        held = []
+        while True:
+            held.append(bytearray(2**23))
+            time.sleep(0.003)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("Hung", {"load_timeout": 1.0}, r"did not load within 1 s \(load_timeout\)"),
+        ("Grown", {"model_memory": 300_000_000}, r"that loaded the model wanted more than the 300 MB of memory"),
+    ],
+)
+def test_what_hangs_or_grows_while_it_is_loaded_is_ended(
+    name: str, options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    """Such as the parser of a damaged file."""
+    (tmp_path / "moody.py").write_text(PLAIN)
+    (tmp_path / "loads.py").write_text(LOADS)
+    location = Location.from_spec(Location.find(f"{tmp_path / 'loads.py'}:{name}", **options).spec())
+    with pytest.raises((ModelError, ModelCrashed), match=reason):
+        Model.open(location, background=False)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0])
+def test_a_model_has_some_time_to_load(wrong: float) -> None:
+    with pytest.raises(UsageError, match=r"load_timeout .*: a model needs some"):
+        Isolation.of("never", None, wrong)
 
 
 def test_a_call_waits_for_a_process_only_so_long(

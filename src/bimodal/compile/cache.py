@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +23,7 @@ from bimodal.compile.process import TIMEOUT, compiled
 from bimodal.compile.report import FILE, FILES, Report, plain, read
 from bimodal.errors import BimodalError
 from bimodal.formats.contract import Source
+from bimodal.runtimes.isolation import APART, Isolation
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a server does without it
@@ -107,6 +108,7 @@ class Cache:
         wanted: str = "auto",
         cancel: threading.Event | None = None,
         timeout: float = TIMEOUT,
+        isolation: Isolation = APART,
     ) -> tuple[Report, Path]:
         """What `find` finds, else what `process.compiled` makes of the model, published. Where another process is at
         it, its result is waited for. Raises what loading the model raises.
@@ -117,7 +119,8 @@ class Cache:
             if found is not None:
                 return found
             folder = self.workspace()
-            report = compiled(kind, source, folder, sample=sample, wanted=wanted, cancel=cancel, timeout=timeout)
+            how: dict[str, Any] = {"wanted": wanted, "cancel": cancel, "timeout": timeout, "isolation": isolation}
+            report = compiled(kind, source, folder, sample=sample, **how)
             if cancel.is_set():
                 return report, folder
             return report, self.publish(name, folder)

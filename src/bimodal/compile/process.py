@@ -14,8 +14,9 @@ from bimodal.compile.report import FILES, Report
 from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
 from bimodal.rows import Rows
-from bimodal.runtimes import aside, wire
-from bimodal.runtimes.process import LOAD_TIMEOUT, Child
+from bimodal.runtimes import aside, watch, wire
+from bimodal.runtimes.isolation import APART, Isolation, slow
+from bimodal.runtimes.process import Child
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a server does without it
@@ -35,13 +36,14 @@ def compiled(
     wanted: str = "auto",
     cancel: threading.Event | None = None,
     timeout: float = TIMEOUT,
+    isolation: Isolation = APART,
 ) -> Report:
     """Compile the model, compare and time what came out; write what passed and the report into the folder.
 
     kind: the format's name. sample: rows of the user's, for the probes; not kept. wanted: auto (stop at the first form
     that passes and is faster), all, exact, onnx or native. cancel: when it is set, the process ends and what was found
     so far is the report (`settled` is False, as after a crash or at the time limit). timeout: seconds, from the moment
-    when the model is loaded.
+    when the model is loaded. isolation: what its process may hold, and how long it may take to load the model.
 
     Raises what loading the model raises, and ModelError where it was cancelled before that; everything that goes wrong
     later is told in the report.
@@ -49,7 +51,7 @@ def compiled(
     folder.mkdir(parents=True, exist_ok=True)
     if sample is not None:
         _leave(sample, folder / SAMPLE)
-    return _Watch(folder, cancel or threading.Event(), timeout).compiled(kind, source, wanted)
+    return _Watch(folder, cancel or threading.Event(), timeout, isolation).compiled(kind, source, wanted)
 
 
 def _leave(sample: pa.Table, path: Path) -> None:
@@ -66,13 +68,15 @@ class _Stopped(Exception):
 class _Watch:
     """The parent's side of one compilation."""
 
-    def __init__(self, folder: Path, cancel: threading.Event, timeout: float) -> None:
+    def __init__(self, folder: Path, cancel: threading.Event, timeout: float, isolation: Isolation) -> None:
         self._folder, self._cancel, self._timeout = folder, cancel, timeout
-        self._until = time.monotonic() + LOAD_TIMEOUT
+        self._isolation = isolation
+        self._until = time.monotonic() + isolation.load
         self._report: Report | None = None
 
     def compiled(self, kind: str, source: Source, wanted: str) -> Report:
         child = Child(MODULE)
+        watch.over(child, self._isolation.allowed)
         if aside.wanted():
             aside.lower(child.process.pid)
         ask = {"format": kind, "source": msgspec.to_builtins(source), "folder": str(self._folder), "wanted": wanted}
@@ -112,7 +116,9 @@ class _Watch:
         if self._cancel.is_set():
             raise _Stopped("it was cancelled")
         if time.monotonic() > self._until:
-            raise _Stopped(f"it took longer than {LOAD_TIMEOUT if self._report is None else self._timeout:.0f} s")
+            raise _Stopped(
+                slow(self._isolation.load) if self._report is None else f"it took longer than {self._timeout:.0f} s"
+            )
 
     def _answer(self, channel: socket.socket, message: dict[str, Any], rows: Rows | None) -> None:
         if "error" in message:

@@ -21,9 +21,11 @@ from bimodal.realtime import tracing
 from bimodal.realtime.access import STANDARD
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
+from bimodal.runtimes.isolation import Isolation
 
 SETTINGS = settings.table(settings.SERVE)
 RECORDED = ("prediction_log", "prediction_log_sample", "prediction_log_without")  # that a model may have of its own
+ISOLATION = ("spare", "model_memory", "load_timeout")  # of the processes of native models
 LIMITS = {  # settings that are limits of a worker
     "deadline": "deadline",
     "body_limit": "body_bytes",
@@ -242,6 +244,7 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
             "runtime": told["runtime"],
             "spare": told["spare"],
             "model_memory": told["model_memory"],
+            "load_timeout": told["load_timeout"],
         },
     }
 
@@ -345,8 +348,9 @@ def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
 
 
 def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
+    Isolation.of(*(told[name] for name in ISOLATION))  # that the values are sound
     return {
-        "models": [{**each.spec(), "spare": told["spare"], "model_memory": told["model_memory"]} for each in locations],
+        "models": [{**each.spec(), **{name: told[name] for name in ISOLATION}} for each in locations],
         "outputs": told["outputs"],
         "threshold": told["threshold"],
         "cors": list(told["cors"]),

@@ -11,11 +11,9 @@ from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
 from bimodal.runtimes import aside, watch, wire
 from bimodal.runtimes.children import Child
-from bimodal.runtimes.isolation import NEVER, Isolation
+from bimodal.runtimes.isolation import NEVER, Isolation, slow
 from bimodal.runtimes.limit import Limit
 from bimodal.signature import Signature
-
-LOAD_TIMEOUT = 600.0  # seconds for a model to load; a model that takes longer than that is taken to hang
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Loading:
             "memory": self.allowed,
             "mother": isolation.spare != NEVER,
         }
+        self._load = isolation.load
         self._patience = source.patience or Limit.FIRST
         self._untried: tuple[str, ...] = ()
 
@@ -58,7 +57,7 @@ class Loading:
         """A model that dies or hangs on the rows that loading makes up is loaded once more without them."""
         child = Child()
         watch.over(child, self.allowed)
-        patience, trying = LOAD_TIMEOUT, False
+        patience, trying = self._load, False
         try:
             child.socket.settimeout(patience)
             wire.send(child.socket, {**self._ask, "aside": aside.wanted()})
@@ -72,7 +71,7 @@ class Loading:
             child.end()
             if trying:
                 return self._start_untried(f"gave no answer within {patience:.3g} s")
-            raise ModelError(f"the model did not load within {patience:.0f} s") from error
+            raise ModelError(slow(patience)) from error
         except (EOFError, OSError) as error:
             fate = child.fate()
             child.end()

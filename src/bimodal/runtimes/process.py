@@ -25,14 +25,14 @@ from bimodal.runtimes.collected import Room, collected, collected_async
 from bimodal.runtimes.contract import Runtime
 from bimodal.runtimes.isolation import APART, NEVER, Isolation
 from bimodal.runtimes.limit import Limit
-from bimodal.runtimes.loading import LOAD_TIMEOUT, Loading, Report
+from bimodal.runtimes.loading import Loading, Report
 from bimodal.runtimes.measuring import measure
 from bimodal.runtimes.open_streams import OpenStreams
 from bimodal.runtimes.places import Places
 from bimodal.runtimes.spare import Succession, outlook
 from bimodal.runtimes.streams import LoopStream, Stream
 
-__all__ = ["LOAD_TIMEOUT", "Child", "Limit", "ProcessRuntime", "Report", "measure"]
+__all__ = ["Child", "Limit", "ProcessRuntime", "Report", "measure"]
 
 log = logging.getLogger("bimodal.model")
 WAIT = 2.0  # seconds that a call waits for the process that takes a dead one's place
