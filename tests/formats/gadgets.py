@@ -164,7 +164,7 @@ CONTAINERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-SLOW = ("model.ts", "model.keras")  # their library takes seconds to import
+SLOW = ("model.ts", "model.keras", "model.skops")  # their library takes seconds to import
 
 
 # -- reading them ------------------------------------------------------------------------------------------------------

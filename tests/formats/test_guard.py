@@ -7,10 +7,13 @@ import functools
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +244,51 @@ def test_nothing_is_judged_where_no_model_is_read() -> None:
     guard.install()
     assert pickle.loads(pickle.dumps(Path.touch)) is Path.touch
     assert subprocess.run(["true"], check=True).returncode == 0
+
+
+@pytest.fixture
+def aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of temporary files; what is beside it is not in it, and these tests are no code of the user's."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "tmp"
+
+
+def _renamed(folder: Path, mark: Path) -> None:
+    (folder / "file").write_text("")
+    (folder / "file").rename(mark)
+
+
+def _linked(folder: Path, mark: Path) -> None:
+    mark.symlink_to(folder)
+
+
+@pytest.mark.parametrize("change", [Path.mkdir, Path.touch])
+def test_no_file_is_changed_but_temporary_ones(change: Callable[[Path], None], aside: Path) -> None:
+    elsewhere = aside.parent / "made"
+    with guard.reading(Source(str(aside.parent / "model.pkl"))):
+        change(aside / "made")
+    with pytest.raises(ModelError, match="was about to"), guard.reading(Source(str(aside.parent / "model.pkl"))):
+        change(elsewhere)
+    assert (aside / "made").exists()
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("change", [_renamed, _linked])
+def test_a_temporary_file_is_not_moved_elsewhere(change: Callable[[Path, Path], None], aside: Path) -> None:
+    elsewhere = aside.parent / "moved"
+    with pytest.raises(ModelError, match="change a file"), guard.reading(Source(str(aside.parent / "model.pkl"))):
+        change(aside, elsewhere)
+    assert not elsewhere.exists()
+
+
+def test_a_temporary_folder_that_is_cleared_away_meanwhile_is_no_harm(aside: Path) -> None:
+    """As the collector may have it done: by the number of the open folder, and a name in it."""
+    (aside / "one" / "two").mkdir(parents=True)
+    with guard.reading(Source(str(aside.parent / "model.pkl"))):
+        shutil.rmtree(aside / "one")
+    assert not (aside / "one").exists()
 
 
 @pytest.mark.soak

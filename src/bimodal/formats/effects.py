@@ -19,10 +19,18 @@ PROCESSES = frozenset(
      "subprocess.Popen")
 )  # fmt: skip
 CONNECTIONS = frozenset(("socket.bind", "socket.connect", "socket.getaddrinfo", "urllib.Request", "webbrowser.open"))
-FILES = frozenset(
-    ("os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate",
-     "shutil.rmtree")
-)  # fmt: skip
+FILES = {  # where the paths that change stand among what Python tells, each with the folder's number it starts from
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.link": ((0, 2), (1, 3)),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+    "shutil.rmtree": ((0, 1),),
+}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 SHARED = ("/dev/null", "/dev/shm")  # noqa: S108 - no file is made there: libraries share memory through it
 # The text that scipy.stats keeps in a distribution, and runs when it is read: names and numbers alone
@@ -47,17 +55,25 @@ def harm(event: str, arguments: tuple[Any, ...]) -> str | None:
     if event in CONNECTIONS:
         return "open a connection"
     if event in FILES:
-        return None if _is_aside(arguments[0]) else "change a file"
+        places = ((arguments[path], _number(arguments, folder)) for path, folder in FILES[event])
+        return None if all(_is_aside(*place) for place in places) else "change a file"
     path, mode, flags = arguments  # of the event "open"
     writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool((flags or 0) & WRITING)
     return "write a file" if writes and not _is_aside(path) else None
 
 
-def _is_aside(path: Any) -> bool:
-    """It is in the folder of temporary files."""
+def _number(arguments: tuple[Any, ...], at: int | None) -> int | None:
+    """The number of the open folder that a path starts from; None for the working directory."""
+    number = arguments[at] if at is not None and at < len(arguments) else None
+    return number if isinstance(number, int) and number >= 0 else None
+
+
+def _is_aside(path: Any, folder: int | None = None) -> bool:
+    """It is in the folder of temporary files. folder: the number of the open one that a path starts from."""
     if not isinstance(path, str | bytes | os.PathLike):
         return True  # a file that is open already
-    place = Path(os.fsdecode(path)).resolve()
+    start = Path("" if folder is None else f"/proc/self/fd/{folder}")
+    place = (start / os.fsdecode(path)).resolve()
     return any(place.is_relative_to(folder) for folder in (Path(tempfile.gettempdir()).resolve(), *SHARED))
 
 

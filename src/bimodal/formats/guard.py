@@ -94,7 +94,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
             reading.touch(event, arguments, sys._getframe(1))
 
 
-HEARD = effects.PROCESSES | effects.CONNECTIONS | effects.FILES | {"open", "compile", "exec"}
+HEARD = effects.PROCESSES | effects.CONNECTIONS | effects.FILES.keys() | {"open", "compile", "exec"}
 
 
 class Reading:

@@ -192,8 +192,8 @@ REFUSED = (
     "pandas.ExcelFile", "pandas.ExcelWriter", "pandas.HDFStore", "pandas.io", "pandas.plotting", "pandas.util",
     "paramiko", "patsy", "pexpect", "pip", "pkg_resources", "plumbum", "psutil", "ptyprocess", "pyspark", "pytest",
     "pyximport", "ray", "scipy._build_utils", "scipy.datasets", "scipy.io", "scipy.weave", "setuptools", "sh",
-    "sklearn._build_utils", "sklearn.datasets", "sklearn.externals", "sklearn.utils._testing", "statsmodels.datasets",
-    "statsmodels.tools.web", "sympy", "tensorflow", "torch", "transformers", "uvicorn", "webdriver", "wheel",
-    "xgboost.collective", "xgboost.dask", "xgboost.spark", "xgboost.tracker",
+    "sklearn._build_utils", "sklearn.datasets", "sklearn.externals", "sklearn.utils._testing", "skops",
+    "statsmodels.datasets", "statsmodels.tools.web", "sympy", "tensorflow", "torch", "transformers", "uvicorn",
+    "webdriver", "wheel", "xgboost.collective", "xgboost.dask", "xgboost.spark", "xgboost.tracker",
 )  # fmt: skip
 TESTS = frozenset(("__main__", "_testing", "conftest", "setup", "test", "testing", "tests"))  # parts of a module's name
