@@ -131,7 +131,7 @@ KINDS = {"age": "FP64", "city": "BYTES", "plan": "BYTES", "member": "BOOL", "vis
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    return lived(tmp_path_factory.mktemp("life"), 150, workers=2)
+    return lived(tmp_path_factory.mktemp("life"), 100, workers=2)
 
 
 def logged(life: Lived) -> pd.DataFrame:

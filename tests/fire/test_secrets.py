@@ -30,6 +30,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bimodal import keys
 from bimodal.table import to_stream
+from tests import commands
 
 WORD, NUMBER, BIG = "canary-word-7f3a", 918273645.125, 7_364_518_293_645_182_736
 PASSWORD, HEADER, QUERY, KEYED = "canary-pass-91c2", "canary-head-55e0", "canary-query-02bd", "canary-lookup-68af"
@@ -283,7 +284,7 @@ def calls(server: Watched) -> None:
 # -- batch -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_and_its_records_tell_no_value_and_no_password(tmp_path: Path) -> None:
+def test_a_run_and_its_records_tell_no_value_and_no_password(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Rejects hold the rows that were refused, the output its rows: they are data by nature, and nothing else is."""
     (tmp_path / "shop.py").write_text(MODEL)
     header = "word,number,id,plan\n"
@@ -295,24 +296,30 @@ def test_a_run_and_its_records_tell_no_value_and_no_password(tmp_path: Path) -> 
         '[jobs.nightly]\nmodel = "shop"\ninput = "in.csv"\n'
         'output = "env:SHOP"\nretries = 0\n'
     )
-    environment = {**os.environ, "SHOP": address, "BIMODAL_STATE": str(tmp_path / "runs")}
+    environment = {"SHOP": address, "BIMODAL_STATE": str(tmp_path / "runs")}
+    alone = [  # each a process of its own, all of whose output is looked at
+        (["predict", "shop.py:Shop", "poison.csv", "-o", "failed.csv"], 3),
+        (["jobs", "run", "nightly", "--now"], 1),
+    ]
     asked = [
         (["predict", "shop.py:Shop", "in.csv", "-o", "out.csv", "--max-rejects", "1"], 0),
         (["predict", "shop.py:Shop", "in.csv", "-o", "none.csv"], 3),
-        (["predict", "shop.py:Shop", "poison.csv", "-o", "failed.csv"], 3),
         (["predict", "shop.py:Shop", "in.csv", "-o", address], 1),
         (["predict", "shop.py:Shop", address, "-o", "x.csv"], 1),
-        (["jobs", "run", "nightly", "--now"], 1),
         (["config", "show"], 0),
         (["runs", "list"], 0),
     ]
     told: dict[str, bytes] = {}
-    for words, code in asked:
-        done = subprocess.run(
-            [sys.executable, "-m", "bimodal", *words], cwd=tmp_path, env=environment, capture_output=True, check=False
-        )
-        told[" ".join(words[:2])] = told.get(" ".join(words[:2]), b"") + done.stdout + done.stderr
+    for words, code in alone:
+        command = [sys.executable, "-m", "bimodal", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, check=False)
+        told[" ".join(words)] = done.stdout + done.stderr
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+    for words, code in asked:
+        ended, printed = commands.run(tmp_path, *words, environment=environment)
+        told[" ".join(words)] = printed.encode()
+        assert ended == code, (words, ended, printed)
+    told["logged"] = caplog.text.encode()
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     data = {"in.csv", "poison.csv", "out.csv", "failed.csv", "none.csv"}
     refused = [path for path in written if ".rejects." in path.name or path.name == "rejects"]  # published, and not yet
