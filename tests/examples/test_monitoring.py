@@ -33,7 +33,7 @@ def test_each_rule_says_what_is_wrong_and_how_bad_it_is() -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
         assert rule["alert"] in (FOLDER / "README.md").read_text()
         for label in re.findall(r"\$labels\.(\w+)", str(rule["annotations"])):
-            assert label in ("name", "model")
+            assert label in ("name", "model", "instance")
 
 
 def test_prometheus_loads_the_rules() -> None:

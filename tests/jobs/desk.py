@@ -88,8 +88,13 @@ class Desk:
             return database.execute(statement, values).fetchall()
 
     def state(self, statement: str) -> list[Any]:
-        """Asked of the state itself, past everything that is tested."""
-        return self.sql(statement, file=".bimodal/state.db")
+        """Asked of the state itself, past everything that is tested; nothing where its tables are not there yet."""
+        try:
+            return self.sql(statement, file=".bimodal/state.db")
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return []
 
 
 def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:

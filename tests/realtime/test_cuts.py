@@ -55,6 +55,9 @@ class Wire:
         assert not self.ended
         self.sent += data
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.ended = True
 

@@ -26,7 +26,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
     "asyncio": asyncio.new_event_loop,
 }
-HOST = b"host: test\r\n"
+HOST = b"host: localhost\r\n"
 
 
 class Talk:
