@@ -291,7 +291,7 @@ def test_a_code_file_stands_for_main_and_its_main_part_does_not_run(trained: Pat
     assert said == "[3.0]"
 
 
-@pytest.mark.parametrize("where", ["folder", "file", "beside"])
+@pytest.mark.parametrize("where", [pytest.param("folder", marks=pytest.mark.soak), "file", "beside"])
 def test_a_module_of_ones_own_is_found(where: str, trained: Path) -> None:
     model = trained / "code" / "m.pkl"
     if where != "beside":

@@ -22,9 +22,10 @@ from bimodal.batch.databases.duckdb import DuckDB
 from bimodal.batch.databases.source import DatabaseSource
 from bimodal.batch.sources.contract import Reading
 from bimodal.errors import OutputHeld, SinkError, SourceError, UsageError
-from tests.batch.databases.contract_sink import SinkContract
+from tests.batch.databases.contract_sink import MODES, SinkContract
 from tests.batch.databases.contract_source import SourceContract
 from tests.batch.databases.place import Place
+from tests.batch.databases.zygote import Zygote
 
 TABLE = TableName("t")
 
@@ -69,6 +70,11 @@ class TestSink(SinkContract):
     @pytest.fixture
     def place(self, place: DuckDBPlace) -> DuckDBPlace:
         return place
+
+    @pytest.mark.soak  # the checks have those of tests/crash, through the command
+    @pytest.mark.parametrize("mode", MODES)
+    def test_killed_before_each_of_its_acts(self, place: Place, zygote: Zygote, mode: str, tmp_path: Path) -> None:
+        super().test_killed_before_each_of_its_acts(place, zygote, mode, tmp_path)
 
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, 123456)  # noqa: DTZ001 - a moment without a zone is meant
