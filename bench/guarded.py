@@ -2,17 +2,22 @@
 
     python tasks.py bench guarded                     linear and mixed, five rounds of two seconds each
     python tasks.py bench guarded --only linear --seconds 4 --rounds 9 --connections 32
+    python tasks.py bench guarded --answers           the processor time of a request, without a socket
 
 One core for the server, one for the load (wrk), one row a request, every answer checked first. All servers run at once
 and take turns within each round, in an order that changes from round to round; shown is the median over the rounds of
 the ratio to the server with nothing on, in the same round. The goal: everything on costs at most 20 %. TLS is
 told apart. Processor time a request is that of the server's processes: on a machine that others use it says more than
-the throughput, which is its inverse where the core is the server's own.
+the throughput, which is its inverse where the core is the server's own. `--answers` leaves the sockets out, and tells
+the event loop's time, that of the threads beside it, and that of finishing the files (Parquet): a busy machine says
+little of anything else.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import gc
 import subprocess
 import sys
 import time
@@ -22,16 +27,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import httpx
+import uvloop
 
+import bimodal
 from bench import load, models, servers
+from bench.guard import Wire
 from bench.load import Measure
 from bench.models import Case
 from bench.servers import Server
 from bimodal import keys
+from bimodal.realtime.http import Connection, Listener
+from bimodal.realtime.limits import Limits
 from bimodal.realtime.processes import children, usage
+from bimodal.realtime.wiring import Wired, wire
 
 NOTHING, EVERYTHING = "nothing", "everything"
 TLS = "everything, TLS"
@@ -98,7 +109,16 @@ def main() -> None:
     options.add_argument("--seconds", type=int, default=2, help="length of one load")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--connections", type=int, default=32)
+    options.add_argument("--answers", action="store_true", help="answers alone, without a socket")
+    options.add_argument("--requests", type=int, default=100_000, help="of a round of --answers")
     chosen = options.parse_args()
+    if chosen.answers:
+        with (
+            TemporaryDirectory(prefix="bimodal-") as held,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(answers(Path(held), chosen))
+        return
     for name in chosen.only or ("linear", "mixed"):
         compare(getattr(models, name)(), chosen)
 
@@ -182,6 +202,71 @@ def show(name: str, chosen: argparse.Namespace, runs: Mapping[str, Sequence[Seen
     rate = median(ratios(runs[EVERYTHING], runs[NOTHING]))
     cpu = median(base.cpu / one.cpu for one, base in zip(runs[EVERYTHING], runs[NOTHING], strict=True))
     print(f"\neverything on costs {1 - rate:.0%} of the throughput, {1 - cpu:.0%} by processor time (goal: 20 %)")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Microseconds of the processor a request: of the event loop, of other threads, of the end (what is left to write,
+    and the files)."""
+
+    loop: float
+    beside: float
+    end: float
+
+    @property
+    def whole(self) -> float:
+        return self.loop + self.beside + self.end
+
+
+async def answers(folder: Path, chosen: argparse.Namespace) -> None:
+    """The same requests through the same app, wired anew for each round, with each of it on."""
+    access = {"access_log": str(folder / "access"), "sample": 1.0, "peers": True, "traces": None}
+    log = {"folder": str(folder / "log"), "sample": 1.0, "age": 60.0, "without": [], "models": {}, "alone": True}
+    ways: dict[str, dict[str, Any]] = {
+        NOTHING: {},
+        "access log": {"observe": access},
+        "prediction log": {"record": log},
+        "both": {"observe": access, "record": log},
+    }
+    case = models.linear()
+    gc.set_threshold(50_000, 50, 100)  # as a worker has them
+    sys.setswitchinterval(0.0005)
+    with bimodal.load(case.model, runtime="exact") as model:
+        runs: dict[str, list[Spent]] = {name: [] for name in ways}
+        for turn in range(-1, chosen.rounds):
+            for name in list(ways)[:: 1 if turn % 2 else -1]:
+                wired = wire([model], Limits(), spec=ways[name])
+                seen = await pressed(wired, case.bodies[0], chosen.requests if turn >= 0 else 5000, chosen.connections)
+                if turn >= 0:
+                    runs[name].append(seen)
+    print("| on | µs | loop | threads | end | more than nothing |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, found in runs.items():
+        parts = [median(getattr(each, part) for each in found) for part in ("whole", "loop", "beside", "end")]
+        more = median(one.whole - base.whole for one, base in zip(found, runs[NOTHING], strict=True))
+        print(f"| {name} | {' | '.join([f'{part:.2f}' for part in parts])} | {more:+.2f} |")
+
+
+async def pressed(wired: Wired, body: bytes, requests: int, connections: int) -> Spent:
+    loop = asyncio.get_running_loop()
+    listener = Listener(wired.app, Limits(), wired.methods, wired.guard)
+    wired.attach(listener)
+    said = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1:8000\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    asking = [Connection(listener, loop) for _ in range(connections)]
+    for each in asking:
+        each.connection_made(cast(Any, Wire()))
+    gc.collect()
+    began, own = time.process_time(), time.thread_time()
+    for _ in range(requests // connections):
+        for each in asking:
+            each.data_received(said)
+        await asyncio.sleep(0)
+    mine, whole = time.thread_time() - own, time.process_time() - began
+    await wired.close()
+    ended = time.process_time() - began
+    for each in asking:
+        each.connection_lost(None)
+    return Spent(*[1e6 * part / requests for part in (mine, whole - mine, ended - whole)])
 
 
 def ratios(seen: Sequence[Seen], base: Sequence[Seen]) -> list[float]:

@@ -133,15 +133,12 @@ class Observer:
         self._sampler, self._spans = sampler, spans
         self._seen: list[tuple[Any, ...]] = []  # what makes a Seen, with the head in place of `told`
         self._awaited = False
-        self._names = _names(secrets.token_hex(4).encode())
+        self.name = _names(secrets.token_hex(4).encode()).__next__
+        """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
         self._second, self._date = 0, b""
         self._known: dict[tuple[str, str, str, str], Told] = {}
 
     # -- what the wires call ----------------------------------------------------------------------------------------
-
-    def name(self) -> bytes:
-        """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
-        return next(self._names)
 
     def peer(self, transport: asyncio.BaseTransport) -> bytes:
         """The part of a line that tells of the other end of a connection."""
