@@ -49,6 +49,7 @@ COMPARISONS = (
     "tls",
     "guarded",
     "guard",
+    "reading",
 )
 
 
