@@ -6,6 +6,7 @@ python tasks.py test tests/realtime/test_guard.py -m soak -s       # how long a 
 from __future__ import annotations
 
 import asyncio
+import queue
 import random
 import re
 import secrets
@@ -327,6 +328,85 @@ def test_a_damaged_file_leaves_the_keys_as_they_were_and_is_told_of_once(
     gate.file.write_bytes(good)
     gate.file.chmod(0o600)
     gate.look()
+
+
+# -- what goes on after its key has ended ------------------------------------------------------------------------------
+
+
+def ended(gate: Gate, key: str, *, by: str) -> None:
+    """End a key as an operator does, or as time does; the server notices by itself."""
+    if by == "revoked":
+        keys.revoke(gate.file, key)
+    else:  # the file says that it ends now
+        gate.file.write_text(
+            re.sub(
+                rf'("name": "{key}".*?"expires": )null', r'\1"2020-01-01T00:00:00Z"', gate.file.read_text(), flags=re.S
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "begins"),
+    [("/inference.GRPCInferenceService/ModelStreamInfer", False), ("/grpc.health.v1.Health/Watch", True)],
+)
+@pytest.mark.parametrize("by", ["revoked", "expired"])
+def test_an_open_call_ends_with_its_key(gate: Gate, method: str, begins: bool, by: str) -> None:
+    name = f"{by}{len(method)}"
+    key = keys.add(gate.file, name, ["infer"])
+    gate.look()
+    asked: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with grpc.insecure_channel(f"localhost:{gate.port}") as channel:
+        answers = channel.stream_stream(method)(
+            iter(asked.get, None), metadata=(("authorization", f"Bearer {key}"),), timeout=10
+        )
+        asked.put(b"")
+        next(answers)  # it is open
+        ended(gate, name, by=by)
+        with pytest.raises(grpc.RpcError) as raised:
+            for _ in answers:
+                pass
+        asked.put(None)
+    assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert dict(raised.value.trailing_metadata())["x-error-code"] == "unauthenticated"
+
+
+def test_a_call_whose_key_has_an_end_is_judged_at_each_message(gate: Gate) -> None:
+    """Between two sweeps too: what is fed after the end is not taken."""
+    key = keys.add(gate.file, "brief", ["infer"], expires=1.0)
+    gate.look()
+    fed = []
+
+    def messages() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.02)
+            fed.append(time.time())
+            yield b""
+
+    with grpc.insecure_channel(f"localhost:{gate.port}") as channel:
+        call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        with pytest.raises(grpc.RpcError) as raised:
+            for _ in call(messages(), metadata=(("x-api-key", key),), timeout=10):
+                pass
+    assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert fed[-1] - fed[0] < 5
+
+
+def test_lines_under_way_end_with_their_key(gate: Gate) -> None:
+    key = keys.add(gate.file, "lines", ["infer"])
+    gate.look()
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n"
+    line = b'{"input": [5.1, 3.5, 1.4, 0.2]}\n'
+    with Client(gate.port) as client:
+        client.send(head, b"content-type: application/x-ndjson\r\nx-api-key: %b\r\n\r\n" % key.encode())
+        client.send(b"%x\r\n%b\r\n" % (len(line), line))
+        seen = b""
+        while b"}\n" not in seen:
+            seen += client.socket.recv(65_536)
+        keys.revoke(gate.file, "lines")
+        while more := client.socket.recv(65_536):
+            seen += more
+    assert b'"code":"unauthenticated"' in seen
+    assert seen.endswith(b"0\r\n\r\n")
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
+from bimodal.realtime.failure import status
 from bimodal.realtime.guard import Guard
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Metrics
@@ -31,6 +32,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 Hook = Callable[[], Awaitable[None]]
 
 _OPEN, _STARTED, _DONE, _GONE = range(4)  # states of an exchange
+_PACE = 1.0  # seconds between two looks at whether a caller's key still holds
 _QUEUED = 64 * 1024  # bytes of a streamed answer that may wait for the server in front
 
 
@@ -148,9 +150,9 @@ class _Exchange:
         sending = asyncio.create_task(self._deliver())
         try:
             if guard is None or not self._is_refused(guard):
-                await self._take(app, limits)
+                await self._take(app, limits, guard)
             if self._state != _GONE:
-                await self._watch(sending, None if self._intake else limits.deadline)
+                await self._watch(sending, None if self._intake else limits.deadline, guard)
         except Refusal as refusal:
             self._refuse(refusal)
         except Exception:
@@ -172,7 +174,15 @@ class _Exchange:
             self(guard.refusal(error, request.path, request.headers))
         return error is not None
 
-    async def _take(self, app: App, limits: Limits) -> None:
+    def _judge(self, guard: Guard) -> None:
+        """Raises Refusal where the caller's key has ended, or was revoked, since."""
+        guard.look_again()
+        request = self._request
+        error = guard.request(request.method, request.path, request.headers).error
+        if error is not None:
+            raise Refusal(status(error), error.code, error.message)
+
+    async def _take(self, app: App, limits: Limits, guard: Guard | None) -> None:
         """Read the body to its end, and give it to the app."""
         self._intake = app.stream(self._request, self)
         body = bytearray()
@@ -186,6 +196,8 @@ class _Exchange:
             more = message.get("more_body", False)
             self._size += len(piece)
             if self._intake is not None:
+                if guard is not None and guard.asks:
+                    self._judge(guard)
                 self._intake.feed(piece)
             elif self._size > limits.body_bytes:
                 raise long_body(limits.body_bytes)
@@ -198,13 +210,19 @@ class _Exchange:
             self._cancel = app(self._request, self)
         return None
 
-    async def _watch(self, sending: asyncio.Task[None], deadline: float | None) -> None:
-        """Wait for the answer to be sent, for the caller to leave, or for the deadline."""
+    async def _watch(self, sending: asyncio.Task[None], deadline: float | None, guard: Guard | None) -> None:
+        """Wait for the answer to be sent, for the caller to leave, for the deadline, or for the end of its key."""
         if self._state == _DONE:
             return
         leaving = asyncio.ensure_future(self._receive())
+        judges = guard if guard is not None and guard.asks and self._intake is not None else None
+        pace = deadline if judges is None else _PACE
         try:
-            await asyncio.wait([sending, leaving], timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                done, _ = await asyncio.wait([sending, leaving], timeout=pace, return_when=asyncio.FIRST_COMPLETED)
+                if done or judges is None:
+                    break
+                self._judge(judges)
         finally:
             leaving.cancel()
         if self._state != _DONE and deadline is not None and not leaving.done():

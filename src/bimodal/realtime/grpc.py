@@ -41,6 +41,7 @@ from bimodal.realtime.opening_grpc import Opening, Refused
 from bimodal.realtime.refusal import INTERNAL, REQUEST_ID, new_id
 
 if TYPE_CHECKING:
+    from bimodal.realtime.guard import Guard
     from bimodal.realtime.http2.connection import Connection
     from bimodal.realtime.http2.deadlines import Timed
     from bimodal.realtime.http2.link import Link
@@ -115,14 +116,8 @@ class Call(Stream):
 
     def begin(self) -> None:
         opening, link = self.opening, self.link
-        guard = link.listener.guard
-        if guard is not None:
-            head = self.head
-            verdict = head.verdict
-            if verdict is None or verdict.generation != guard.generation or self.received >= verdict.until:
-                verdict = head.verdict = guard.call(opening.path, head.headers)
-            if verdict.error is not None:
-                return guard.refuse_call(self, verdict.error)
+        if link.listener.guard is not None and self._is_barred(link.listener.guard, self.received):
+            return None
         if opening.refused is not None or not opening.media:
             return self._refuse()
         if self.connection.unsent > link.links.limits.body_bytes:
@@ -145,8 +140,12 @@ class Call(Stream):
             fits = 0 <= size <= self.link.links.limits.body_bytes
             if fits and not data[0] and int.from_bytes(data[1:PREFIX], "big") == size:
                 return self._call(data[PREFIX:])
-        if self._messages is not None and not self.held:
-            self.received = self.connection.now
+        if self._messages is not None:
+            guard = self.link.listener.guard
+            if guard is not None and self._is_barred(guard, self.connection.now):
+                return None
+            if not self.held:
+                self.received = self.connection.now
         try:
             self._hold(data)
             self._take_messages(ended)
@@ -179,7 +178,12 @@ class Call(Stream):
         self.received = monotonic()
 
     def check(self, now: float, limits: Limits) -> None:
-        """Called by the sweep: the server's own deadline, and that of a message to arrive. Streams have no deadline."""
+        """Called by the sweep: the server's own deadline, and that of a message to arrive. Streams have no deadline,
+        but last no longer than their caller's key."""
+        if self._state < _DONE and self._messages is not None:
+            guard = self.link.listener.guard
+            if guard is not None and self._is_barred(guard, now):
+                return
         if self._state >= _DONE or (self._messages is not None and (not self.held or self.paused)):
             return
         if self.called and now - self.called > limits.deadline:
@@ -278,6 +282,18 @@ class Call(Stream):
             await waiter
 
     # Messages that arrive
+
+    def _is_barred(self, guard: Guard, now: float) -> bool:
+        """Whether the guard refuses the caller, or does so since; then the call has ended."""
+        head = self.head
+        verdict = head.verdict
+        if verdict is None or verdict.generation != guard.generation or now >= verdict.until:
+            verdict = head.verdict = guard.call(self.opening.path, head.headers)
+        if verdict.error is None:
+            return False
+        self._stop()
+        guard.refuse_call(self, verdict.error)
+        return True
 
     def _hold(self, data: bytes) -> None:
         if self.held is None:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,6 +24,7 @@ from bimodal.realtime.failure import failure, status
 from bimodal.realtime.hosts import Hosts, Origins
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import statuses
+from bimodal.realtime.refusal import Refusal
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.scopes import ADMIN, INFER, OPEN, Scopes
 
@@ -51,6 +52,15 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     until: float
     error: BimodalError | None = None
     key: str = ""
+
+
+class Judged(Protocol):
+    """A head of HTTP, of any wire."""
+
+    @property
+    def headers(self) -> Headers: ...
+
+    verdict: Any
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -125,6 +135,20 @@ class Guard:
     def call(self, path: str, headers: Headers) -> Verdict:
         """Of a gRPC call."""
         return self._verdict(self._caller("POST", headers), self._scopes.of_call(path), path)
+
+    def barred(self, head: Judged, method: str, path: str, now: float) -> Refusal | None:
+        """Why a request that was let in, and goes on, is refused since: its key has ended, or was revoked. None where
+        it still holds; which costs two comparisons. now: time.monotonic().
+        """
+        verdict = head.verdict
+        if verdict is None or (verdict.generation == self.generation and now < verdict.until):
+            return None
+        verdict = head.verdict = self.request(method, path, head.headers)
+        error = verdict.error
+        if error is None:
+            return None
+        told = (CHALLENGE,) if isinstance(error, Unauthenticated) else ()
+        return Refusal(status(error), error.code, error.message, *told)
 
     def _verdict(self, caller: Caller, scope: str, path: str) -> Verdict:
         error = caller.page

@@ -78,6 +78,12 @@ class Listener:
         `self.tls` can be replaced by another one later."""
         loop = asyncio.get_running_loop()
         self.tls = tls
+        await self.accept(*listening)
+        self._timer = loop.call_later(self.pace, self._sweep, loop)
+
+    async def accept(self, *listening: socket) -> list[asyncio.Server]:
+        """Accept on these too; closing what is returned ends it."""
+        loop = asyncio.get_running_loop()
 
         def connection() -> Connection:
             return Connection(self, loop)
@@ -85,12 +91,14 @@ class Listener:
         def door() -> Door:
             return Door(self, loop, connection)
 
-        for each in listening:
-            server = await loop.create_server(
-                connection if tls is None else door, sock=each.dup(), backlog=self.limits.backlog
+        made = [
+            await loop.create_server(
+                connection if self.tls is None else door, sock=each.dup(), backlog=self.limits.backlog
             )
-            self._servers.append(server)
-        self._timer = loop.call_later(self.pace, self._sweep, loop)
+            for each in listening
+        ]
+        self._servers.extend(made)
+        return made
 
     def opened(self, transport: asyncio.BaseTransport) -> bytes:
         """Count a connection; what the observer tells of its other end."""
@@ -358,6 +366,10 @@ class Connection(asyncio.Protocol):
     def _take_body(self, data: bytes) -> bytes:
         body = self.body
         assert body is not None
+        if body.exchange.intake is not None:
+            refusal = body.exchange.barred(monotonic())
+            if refusal is not None:
+                raise refusal
         rest = body.feed(data)
         if self.body is not body:  # the app has answered, or failed, before the end of the body
             return b""

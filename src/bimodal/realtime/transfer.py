@@ -156,12 +156,36 @@ class Exchange(msgspec.Struct, eq=False):
         return self.connection.abort()
 
     def check(self, now: float, deadline: float) -> None:
-        """Answer for an app that takes longer than the deadline."""
+        """Answer for an app that takes longer than the deadline, and for a key that has ended."""
+        refusal = self.barred(now)
+        if refusal is not None:
+            return self._bar(refusal)
         if self.state == OPEN and self.called and now - self.called > deadline:
             self._stop()
             if self.state == OPEN:
                 self._refused(expired(deadline))
             self.expired = True
+        return None
+
+    def barred(self, now: float) -> Refusal | None:
+        """Why a request or an answer that is still under way may not go on: the guard refuses its caller since. What
+        was asked whole before is answered.
+        """
+        guard, head = self.connection.listener.guard, self.head
+        if guard is None or head is None or self.state >= DONE:
+            return None
+        if self.state != STARTED and self.intake is None and not self.connection.is_receiving(self):
+            return None
+        return guard.barred(head, head.method, head.path, now)
+
+    def _bar(self, refusal: Refusal) -> None:
+        """End what is under way; an answer whose question is whole has no place for an error, and is cut off."""
+        whole = not self.connection.is_receiving(self)
+        self.connection.end_requests()
+        if whole and self.state == STARTED:
+            self._stop()
+            return self.connection.abort()
+        return self.refuse(refusal)
 
     def abandon(self) -> None:
         """The caller left."""

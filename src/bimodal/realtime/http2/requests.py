@@ -104,6 +104,8 @@ class Exchange(Stream):
         if intake is None:
             self._collect(data, ended)
             return
+        if self._is_barred(self.connection.now):
+            return
         self.moved_at = min(self.connection.now, self.moved_at + len(data) / self.link.links.limits.body_rate)
         if data:
             self._guarded(lambda: intake.feed(data))
@@ -126,7 +128,7 @@ class Exchange(Stream):
 
     def check(self, now: float, limits: Limits) -> None:
         """Called by the sweep: end what takes too long."""
-        if self._state >= _DONE:
+        if self._state >= _DONE or self._is_barred(now):
             return
         if self.receiving and not self.paused and now - self.moved_at > limits.body_timeout:
             self._cut(late(f"the body of the request took over {limits.body_timeout:g} s"))
@@ -197,6 +199,25 @@ class Exchange(Stream):
         if verdict.error is not None:
             self(guard.refusal(verdict.error, path, head.headers))
         return verdict.error is not None
+
+    def _is_barred(self, now: float) -> bool:
+        """Whether what is under way may not go on, since the guard refuses its caller now; then it is ended."""
+        guard, request = self.link.listener.guard, self.request
+        under_way = self._state == _STARTED or self.intake is not None or self.receiving
+        if guard is None or request is None or not under_way:
+            return False
+        refusal = guard.barred(self.head, request.method, request.path, now)
+        if refusal is None:
+            return False
+        if self._state == _STARTED and not self.receiving:  # no place for an error
+            self._stop()
+            self._observed(LEFT, self.begun, self.sent)
+            self._state = _GONE
+            self.reset(Code.CANCEL)
+            self._leave()
+        else:
+            self._cut(refusal)
+        return True
 
     def _ask(self) -> None:
         request = self.request
