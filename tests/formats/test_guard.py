@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -32,9 +33,11 @@ from bimodal import package
 from bimodal.errors import ModelError, UsageError
 from bimodal.formats import guard, trust
 from bimodal.formats.contract import Source
+from bimodal.formats.desk import clear
 from bimodal.formats.sklearn import Sklearn
 from bimodal.model import from_spec
 from tests.formats import gadgets, ways
+from tests.formats.ways import Call, Name
 from tests.models import IRIS, SPECIES
 
 ROOT = Path(__file__).parents[2]
@@ -265,30 +268,57 @@ def _linked(folder: Path, mark: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [Path.mkdir, Path.touch])
-def test_no_file_is_changed_but_temporary_ones(change: Callable[[Path], None], aside: Path) -> None:
-    elsewhere = aside.parent / "made"
+def test_no_file_is_changed_but_in_the_folder_of_this_reading(change: Callable[[Path], None], aside: Path) -> None:
     with guard.reading(Source(str(aside.parent / "model.pkl"))):
-        change(aside / "made")
-    with pytest.raises(ModelError, match="was about to"), guard.reading(Source(str(aside.parent / "model.pkl"))):
-        change(elsewhere)
-    assert (aside / "made").exists()
-    assert not elsewhere.exists()
+        desk = Path(tempfile.gettempdir())
+        assert os.environ["TMPDIR"] == str(desk)
+        assert stat.S_IMODE(desk.stat().st_mode) == 0o700
+        change(desk / "made")
+        with tempfile.TemporaryFile() as file:
+            assert file.write(b"1") == 1
+    assert tempfile.gettempdir() == str(aside)
+    assert desk.exists()  # a model may need what was put there
+    clear()
+    assert not desk.exists()
+    for elsewhere in (aside / "made", aside.parent / "made", Path("/dev/shm/bimodal-made")):
+        with pytest.raises(ModelError, match="was about to"), guard.reading(Source(str(aside.parent / "model.pkl"))):
+            change(elsewhere)
+        assert not elsewhere.exists()
+    assert list(aside.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+", "w+"])
+@pytest.mark.parametrize("name", ["there", "new"])
+def test_an_array_on_a_file_is_read_alone(mode: str, name: str, aside: Path) -> None:
+    """Also of a file that lies among the temporary ones."""
+    (aside / "there").write_bytes(b"0123456789")
+    file = aside.parent / "model.pkl"
+    call = Call(Name("numpy", "memmap"), (str(aside / name), "uint8", mode, 0, (10,)))
+    file.write_bytes(gadgets.spelled(call, "stack 4"))
+    told = "was about to write a file" if mode in ("r+", "w+") else "memmap" if name == "there" else "No.*|damaged"
+    with pytest.raises(ModelError, match=told):
+        Sklearn().load(Source(str(file)))
+    assert (aside / "there").read_bytes() == b"0123456789"
+    assert [each.name for each in aside.iterdir()] == ["there"]
 
 
 @pytest.mark.parametrize("change", [_renamed, _linked])
 def test_a_temporary_file_is_not_moved_elsewhere(change: Callable[[Path, Path], None], aside: Path) -> None:
     elsewhere = aside.parent / "moved"
     with pytest.raises(ModelError, match="change a file"), guard.reading(Source(str(aside.parent / "model.pkl"))):
-        change(aside, elsewhere)
+        change(Path(tempfile.gettempdir()), elsewhere)
     assert not elsewhere.exists()
 
 
 def test_a_temporary_folder_that_is_cleared_away_meanwhile_is_no_harm(aside: Path) -> None:
     """As the collector may have it done: by the number of the open folder, and a name in it."""
-    (aside / "one" / "two").mkdir(parents=True)
+    before = tempfile.TemporaryDirectory(dir=aside)
+    (Path(before.name) / "two").mkdir()
     with guard.reading(Source(str(aside.parent / "model.pkl"))):
-        shutil.rmtree(aside / "one")
-    assert not (aside / "one").exists()
+        before.cleanup()
+        (Path(tempfile.gettempdir()) / "one" / "two").mkdir(parents=True)
+        shutil.rmtree(Path(tempfile.gettempdir()) / "one")
+    assert list(aside.iterdir()) == []
 
 
 @pytest.mark.soak

@@ -10,9 +10,10 @@ import ast
 import builtins
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from bimodal.formats import desk
 
 PROCESSES = frozenset(
     ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile", "os.system", "pty.spawn",
@@ -32,7 +33,7 @@ FILES = {  # where the paths that change stand among what Python tells, each wit
     "shutil.rmtree": ((0, 1),),
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-SHARED = ("/dev/null", "/dev/shm")  # noqa: S108 - no file is made there: libraries share memory through it
+NOWHERE = Path("/dev/null")
 # The text that scipy.stats keeps in a distribution, and runs when it is read: names and numbers alone
 # (scipy.stats._distn_infrastructure.parse_arg_template).
 _LIST = r"[\w ,=.+\-]*"
@@ -69,12 +70,12 @@ def _number(arguments: tuple[Any, ...], at: int | None) -> int | None:
 
 
 def _is_aside(path: Any, folder: int | None = None) -> bool:
-    """It is in the folder of temporary files. folder: the number of the open one that a path starts from."""
+    """It is in the folder that was made for this reading. folder: the number of the open one where a path starts."""
     if not isinstance(path, str | bytes | os.PathLike):
         return True  # a file that is open already
     start = Path("" if folder is None else f"/proc/self/fd/{folder}")
     place = (start / os.fsdecode(path)).resolve()
-    return any(place.is_relative_to(folder) for folder in (Path(tempfile.gettempdir()).resolve(), *SHARED))
+    return place == NOWHERE or desk.is_on(place)
 
 
 def is_harmless(source: Any) -> bool:

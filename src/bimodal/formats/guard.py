@@ -20,6 +20,7 @@ import os
 import site
 import sys
 import sysconfig
+import tempfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from bimodal.errors import ModelError
-from bimodal.formats import effects
+from bimodal.formats import desk, effects
 from bimodal.formats.contract import TRUSTED, Source
 from bimodal.formats.permitted import COMPUTING, FUNCTIONS, LIBRARIES, REFUSED, STANDARD, TESTS
 from bimodal.formats.trust import ANY
@@ -42,6 +43,7 @@ DATA = (object, tuple, list, dict, set, frozenset, str, bytes, int, float, compl
 BIMODAL = Path(__file__).resolve().parents[1]
 CLASSES = (collections.__file__, dataclasses.__file__)  # named tuples and the like are made of a text
 GRAPHS = os.sep.join(("", "torch", "fx", ""))  # PyTorch writes a graph down as text, and runs that
+CLEARING = ("_cleanup", "cleanup", "close")  # what `tempfile` calls its own ends
 
 _now: Reading | None = None
 _installed = False
@@ -63,18 +65,19 @@ def reading(source: Source) -> Iterator[Reading]:
     global _now
     install()
     before, mine = _now, Reading(source)
-    _now = mine
-    try:
-        yield mine
-    except Exception as error:
-        _now = before
-        if mine.refusal is not None and mine.refusal is not error:
-            raise mine.refusal from error
-        raise
-    finally:
-        _now = before
-    if mine.refusal is not None:
-        raise mine.refusal
+    with desk.laid():
+        _now = mine
+        try:
+            yield mine
+        except Exception as error:
+            _now = before
+            if mine.refusal is not None and mine.refusal is not error:
+                raise mine.refusal from error
+            raise
+        finally:
+            _now = before
+        if mine.refusal is not None:
+            raise mine.refusal
 
 
 def install() -> None:
@@ -139,7 +142,8 @@ class Reading:
             return
         self.judging = True
         try:
-            told = None if _is_excused(frame, self._is_own) else self._harm(event, arguments)
+            excused = _is_excused(frame, self._is_own) or (event in effects.FILES and _clears(frame))
+            told = None if excused else self._harm(event, arguments)
         finally:
             self.judging = False
         if told is not None:
@@ -319,6 +323,15 @@ def _is_excused(frame: FrameType | None, own: Callable[[str], bool]) -> bool:
             return True
         if file.startswith(f"{BIMODAL}{os.sep}"):
             return False  # who reads the file
+        frame = frame.f_back
+    return False
+
+
+def _clears(frame: FrameType | None) -> bool:
+    """A temporary folder from before goes, as the collector may have it at any time."""
+    while frame is not None:
+        if frame.f_code.co_filename == tempfile.__file__ and frame.f_code.co_name in CLEARING:
+            return True
         frame = frame.f_back
     return False
 

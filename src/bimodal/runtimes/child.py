@@ -18,7 +18,7 @@ from typing import Any
 
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelFailed, told
-from bimodal.formats import guard
+from bimodal.formats import desk, guard
 from bimodal.formats.code import imported
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.rows import Rows
@@ -47,6 +47,7 @@ def main() -> None:
     try:
         _serve(channel, forking)
     except (EOFError, ConnectionError):
+        desk.clear()
         os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
 
 
