@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import importlib
 import os
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -75,6 +77,26 @@ WRONG: dict[str, tuple[Make, dict[str, Any], str]] = {
         lambda folder: under(folder / "in.csv", write(shop(5), folder / "in.parquet").read_bytes()),
         {},
         "in.csv holds Parquet, not text as its name says: give it a name that ends in .parquet",
+    ),
+    "a pickle as csv": (
+        lambda folder: under(folder / "in.csv", pickle.dumps(shop(5))),
+        {},
+        "in.csv holds a pickle of Python, not text as its name says: save it as CSV",
+    ),
+    "an old pickle as csv": (
+        lambda folder: under(folder / "in.csv", pickle.dumps(Path("a"), protocol=0)),
+        {},
+        "in.csv holds a pickle of Python, not text",
+    ),
+    "bytes as csv": (
+        lambda folder: under(folder / "in.csv", np.arange(5000.0).tobytes()),
+        {},
+        "in.csv holds binary data, not text as its name says: save it as CSV",
+    ),
+    "bytes as jsonl": (
+        lambda folder: under(folder / "in.jsonl", b"{" + np.arange(50.0).tobytes()),
+        {},
+        "in.jsonl holds binary data, not text as its name says: save it as JSON Lines",
     ),
     "an address": (
         lambda folder: "https://example.org/a b.csv",

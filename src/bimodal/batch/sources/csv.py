@@ -97,7 +97,7 @@ class CsvSource(Source):
         head, whole = self._read_head()
         if not head:
             raise SourceError(f"{self.name} is empty: not even a header")
-        demand_text(self.name, head)
+        demand_text(self.name, head, self._overrides.encoding)
         encoding = encoding_of(head, self._overrides.encoding)
         decoder = codecs.getincrementaldecoder("cp1252" if encoding[0] == "cp1252" else encoding[0])("replace")
         text = decoder.decode(head[encoding[1] :])

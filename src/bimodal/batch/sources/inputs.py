@@ -15,7 +15,7 @@ from bimodal.batch.sources.files import InputFile
 from bimodal.batch.sources.find import Named, find, kind_of
 from bimodal.batch.sources.hive import Constant, Partitioned, partitions
 from bimodal.batch.sources.jsonl import JsonlSource
-from bimodal.batch.sources.magic import format_of
+from bimodal.batch.sources.magic import ENDINGS, format_of
 from bimodal.batch.sources.parquet import ParquetSource
 from bimodal.batch.sources.rejects import RejectsSource, is_rejects
 from bimodal.batch.sources.series import Files
@@ -81,7 +81,8 @@ def _piped(pipe: str | None, overrides: Overrides | None) -> Source:
         head += piece
     found = format_of(head)
     if found is not None:
-        raise SourceError(f"{stdin.name} looks like {found}; it takes CSV or JSON Lines: give this as a file")
+        remedy = "give this as a file" if found in ENDINGS else "this is neither"
+        raise SourceError(f"{stdin.name} looks like {found}; it takes CSV or JSON Lines: {remedy}")
     if head.lstrip()[:1] == b"{":
         return JsonlSource(None, head=head, stdin=stdin)
     return CsvSource(None, overrides, head=head, stdin=stdin)

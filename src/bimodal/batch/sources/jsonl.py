@@ -90,7 +90,7 @@ class JsonlSource(Source):
             stream.close()
         if not data:
             raise SourceError(f"{self.name} is empty")
-        demand_text(self.name, data)
+        demand_text(self.name, data, wanted="JSON Lines")
         lines = data.splitlines()
         whole = lines if len(data) < HEAD or self.file is None or len(lines) == 1 else lines[:-1]
         return self._values([line for line in whole if line.strip()])
