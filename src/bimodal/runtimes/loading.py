@@ -11,7 +11,7 @@ from bimodal.errors import ModelCrashed, ModelError, retold
 from bimodal.formats.contract import Source
 from bimodal.runtimes import aside, watch, wire
 from bimodal.runtimes.children import Child
-from bimodal.runtimes.isolation import NEVER, Isolation, slow
+from bimodal.runtimes.isolation import NEVER, Isolation, greedy, slow
 from bimodal.runtimes.limit import Limit
 from bimodal.signature import Signature
 
@@ -81,6 +81,9 @@ class Loading:
         if "error" in header:
             child.end()
             raise retold(header["error"])
+        if self.allowed is not None and (header["holds"] or 0) > self.allowed:  # loaded between two looks of the watch
+            child.end()
+            raise ModelCrashed(f"the process that loaded the model {greedy(self.allowed)}")
         child.socket.settimeout(None)
         child.streaming = bool(header["streams"])
         return child, self._report(header)
