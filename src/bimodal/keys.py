@@ -22,17 +22,21 @@ from pathlib import Path
 import msgspec
 
 from bimodal.config.reading import NAME as CONFIG
-from bimodal.config.reading import VARIABLE
+from bimodal.config.reading import VARIABLE, read
+from bimodal.config.reading import find as find_config
 from bimodal.durable import sync
 from bimodal.errors import ConfigError, UsageError
 
 if sys.platform != "win32":
     import fcntl
+    import grp
+    import pwd
 
 NAME = "bimodal-keys.json"  # beside bimodal.toml, else in the working directory
 PREFIX = "bmk_"  # by which a key is known for one, also to those who look for secrets in code
 SCOPES = ("infer", "metrics", "admin")
 BYTES = 32
+MOST = 1 << 20  # bytes of a file: thousands of keys
 
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _digest = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -66,6 +70,17 @@ def beside(config: str | Path | None = None) -> Path:
     return (named if named.is_dir() else named.parent) / NAME
 
 
+def place(given: str | Path | None = None, config: str | Path | None = None) -> Path:
+    """The file of keys that a server would ask, by the same rule: the one given, else that of BIMODAL_KEYS, else that
+    of [server] in the bimodal.toml (`config`, else that of BIMODAL_CONFIG or here), else the usual place beside it.
+    Raises UsageError and ConfigError where that bimodal.toml cannot be read.
+    """
+    named = given or os.environ.get("BIMODAL_KEYS")
+    if not named and (config or os.environ.get(VARIABLE) or Path(CONFIG).is_file()):
+        named = read(find_config(config)).server.get("keys")
+    return Path(named or beside(config))
+
+
 def digest(key: bytes) -> str:
     """What is kept of a key."""
     return sha256(key).hexdigest()
@@ -82,20 +97,22 @@ def find(key: bytes, known: Sequence[Key]) -> Key | None:
 
 
 def load(path: str | Path) -> list[Key]:
-    """The keys of a file. Raises UsageError where there is none, or where others may write to it; ConfigError where it
-    is damaged.
+    """The keys of a file. Raises UsageError where there is none, where it is no plain file, or where others may write
+    to it or replace it; ConfigError where it is damaged.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read()
+        data, told = _taken(path)
     except FileNotFoundError:
         raise UsageError(f"there is no file of keys {path}; bimodal keys add NAME --keys {path} makes one") from None
     except OSError as error:
         raise UsageError(f"the file of keys {path} cannot be read: {error.strerror}") from None
-    if sys.platform != "win32" and mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UsageError(f"others may write to the file of keys {path}, and so let themselves in: chmod 600 {path}")
+    if not stat.S_ISREG(told.st_mode):
+        raise UsageError(f"the file of keys {path} is no plain file; bimodal keys add NAME --keys FILE makes one")
+    if len(data) > MOST:
+        raise UsageError(f"the file of keys {path} is over {MOST >> 20} MiB: it is none of bimodal keys")
+    if sys.platform != "win32":
+        _check_owners(path, told)
     return _read(data, path)
 
 
@@ -166,6 +183,48 @@ def revoke(path: str | Path, name: str, *, old: bool = False) -> int:
 # -- within ------------------------------------------------------------------------------------------------------------
 
 
+def _taken(path: Path) -> tuple[bytes, os.stat_result]:
+    """What stands in a file, and what it is: nothing is read of a pipe or a device, which might never end."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(number, "rb") as file:
+        told = os.fstat(number)
+        return (file.read(MOST + 1) if stat.S_ISREG(told.st_mode) else b""), told
+
+
+def _check_owners(path: Path, told: os.stat_result) -> None:
+    """Raises UsageError where other users could let themselves in: they own the file or its folder, or may write into
+    one of them. In a folder with the sticky bit (as /tmp) nobody replaces what is another's.
+    """
+    trusted = (0, os.geteuid())
+    if told.st_uid not in trusted:
+        raise UsageError(f"the file of keys {path} belongs to another user, who could let himself in: chown it")
+    if told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(f"others may write to the file of keys {path}, and so let themselves in: chmod 600 {path}")
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
+    trusted = (0, os.geteuid())
+    folder = Path(os.path.realpath(path)).parent
+    above = os.stat(folder)
+    if above.st_uid not in trusted:
+        raise UsageError(f"the folder {folder} of the file of keys belongs to another user, who could replace the file")
+    mode = above.st_mode & ~(stat.S_IWGRP if _is_private(above.st_gid) else 0)
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        raise UsageError(
+            f"others may write into the folder {folder} of the file of keys, and so replace it: chmod go-w {folder}"
+        )
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is this user's alone, as many systems give everybody one."""
+    try:
+        user, told = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return user.pw_gid == group and told.gr_name == user.pw_name and set(told.gr_mem) <= {user.pw_name}
+
+
 def _check(name: str, scopes: Sequence[str], expires: float | None) -> None:
     if not _name(name):
         raise UsageError(f"{name!r} is no name of a key: letters, digits, dots, hyphens and underscores, 64 at most")
@@ -201,19 +260,43 @@ def _made(known: list[Key], key: Key) -> str:
 def _read(data: bytes, path: Path) -> list[Key]:
     try:
         stored = msgspec.json.decode(data, type=_Stored)
-    except (msgspec.DecodeError, RecursionError):
-        raise ConfigError(f"the file of keys {path} is damaged: restore it from a backup, or make new keys") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(_damaged(path, _place(error))) from None
     if stored.version != 1:
         raise ConfigError(f"the file of keys {path} was written by a newer version of Bimodal")
-    for each in stored.keys:
-        if not _digest(each.digest) or any(scope not in SCOPES for scope in each.scopes) or not _is_timed(each):
-            raise ConfigError(f"the file of keys {path} is damaged: restore it from a backup, or make new keys")
+    for number, each in enumerate(stored.keys):
+        wrong = _fault(each)
+        if wrong is not None:
+            raise ConfigError(_damaged(path, f"keys[{number}].{wrong}"))
     return stored.keys
 
 
-def _is_timed(key: Key) -> bool:
-    """Whether its times have a zone."""
-    return all(each is None or each.tzinfo is not None for each in (key.created, key.expires))
+def _damaged(path: Path, where: str) -> str:
+    told = f" ({where})" if where else ""
+    return f"the file of keys {path} is damaged{told}: restore it from a backup, or make new keys"
+
+
+def _place(error: Exception) -> str:
+    """The field that a reader stumbled over, without what stands there: `keys[0].expires`."""
+    found = re.search(r" - at `\$\.?([A-Za-z0-9_.\[\]]*)`$", str(error))
+    if found is not None and found[1]:
+        missing = re.search(r"missing required field `(\w+)`", str(error))
+        if " unknown field " in str(error):
+            return f"{found[1]} has a field that is not known"
+        return f"{found[1]} lacks {missing[1]}" if missing else f"{found[1]} is not what it should be"
+    return "it is no JSON" if not isinstance(error, msgspec.ValidationError) else "it is no table of keys"
+
+
+def _fault(key: Key) -> str | None:
+    """The field that is wrong, and how."""
+    if not _name(key.name):
+        return "name is no name of a key"
+    if not _digest(key.digest):
+        return "digest is no SHA-256: 64 hexadecimal digits in small letters"
+    if any(scope not in SCOPES for scope in key.scopes):
+        return f"scopes has one that is not there; scopes are {', '.join(SCOPES)}"
+    untimed = [name for name in ("created", "expires") if (time := getattr(key, name)) and time.tzinfo is None]
+    return f"{untimed[0]} has no time zone; write it like 2027-01-01T00:00:00Z" if untimed else None
 
 
 @contextlib.contextmanager
@@ -221,9 +304,18 @@ def _changing(path: str | Path, *, make: bool = False) -> Iterator[list[Key]]:
     """The keys of a file, to be changed; written at the end, unless something was raised. One at a time."""
     path = Path(os.path.realpath(path))  # a link stays one
     with _alone(path.parent):
-        known = [] if make and not path.exists() else load(path)
+        known = [] if make and _may_be_made(path) else load(path)
         yield known
         _write(path, known)
+
+
+def _may_be_made(path: Path) -> bool:
+    """Whether there is no file yet. Raises UsageError where others could replace the one that is made."""
+    if os.path.lexists(path):
+        return False
+    if sys.platform != "win32":
+        _check_folder(path)
+    return True
 
 
 @contextlib.contextmanager

@@ -55,7 +55,8 @@ def test_revoke_says_how_many_have_ended(capsys: pytest.CaptureFixture[str]) -> 
     main(["keys", "rotate", "shop"])
     assert main(["keys", "revoke", "shop", "--old"]) == 0
     assert main(["keys", "revoke", "shop"]) == 0
-    assert capsys.readouterr().out.endswith("revoked 1 key of shop\nrevoked 1 key of shop\n")
+    told = f"revoked 1 key of shop in {keys.NAME}\n"
+    assert capsys.readouterr().out.endswith(2 * told)
     assert main(["keys", "list"]) == 0
     assert "no key in" in capsys.readouterr().out
 
@@ -89,3 +90,23 @@ def test_the_file_is_that_of_the_option_else_of_the_environment(
     assert (tmp_path / "a.json").exists()
     assert (tmp_path / "b.json").exists()
     assert not file.exists()
+
+
+def test_the_file_is_that_which_bimodal_toml_names_for_the_server(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "bimodal.toml").write_text('[server]\nkeys = "own/keys.json"\n')
+    own = tmp_path / "own" / "keys.json"
+    assert main(["keys", "add", "shop"]) == 0
+    assert str(own) in capsys.readouterr().err
+    assert [each.name for each in keys.load(own)] == ["shop"]
+    assert not file.exists()
+    monkeypatch.setenv("BIMODAL_KEYS", str(tmp_path / "other.json"))
+    assert keys.place() == tmp_path / "other.json"
+    monkeypatch.delenv("BIMODAL_KEYS")
+    monkeypatch.chdir(tmp_path / "own")
+    monkeypatch.setenv("BIMODAL_CONFIG", str(tmp_path))
+    assert main(["keys", "revoke", "shop"]) == 0
+    assert str(own) in capsys.readouterr().out
+    assert keys.load(own) == []

@@ -6,6 +6,7 @@ python tasks.py test tests/realtime/test_guard.py -m soak -s       # how long a 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import random
 import re
@@ -407,6 +408,35 @@ def test_lines_under_way_end_with_their_key(gate: Gate) -> None:
             seen += more
     assert b'"code":"unauthenticated"' in seen
     assert seen.endswith(b"0\r\n\r\n")
+
+
+def test_a_file_that_is_being_written_is_told_of_when_it_has_come_to_rest(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = gate.file.read_bytes()
+    ring = Ring(gate.file)
+    caplog.clear()
+    for end in range(10, 60, 10):
+        gate.file.write_bytes(good[:end])
+        assert not ring.look()
+    assert "the keys stay" not in caplog.text
+    for _ in range(3):
+        assert not ring.look()
+    assert caplog.text.count("the keys stay") >= 1
+    gate.file.write_bytes(good)
+    assert ring.look()
+    assert len(ring.keys) == len(keys.load(gate.file))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_running_server_keeps_its_keys_where_the_file_becomes_no_file(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "keys.json"
+    key = keys.add(file, "shop")
+    ring = Ring(file)
+    file.unlink()
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    assert [ring.look() for _ in range(3)] == [False] * 3
+    assert ring.find(key.encode())
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +67,7 @@ def list_keys(keys: File = None, as_json: Json = False) -> None:
     if not known:
         print(f"no key in {path}; bimodal keys add NAME makes one")
         return
+    print(f"keys of {path}", file=sys.stderr)
     listed = Table(header_style="bold", box=None, pad_edge=False)
     for column in ("name", "scopes", "created (UTC)", "expires (UTC)", "state"):
         listed.add_column(column, no_wrap=True)
@@ -108,22 +108,25 @@ def revoke(
     keys: File = None,
 ) -> None:
     """End the keys of a name; a running server refuses them within a second or two."""
-    count = library.revoke(place(keys), name, old=old)
-    print(f"revoked {count} key{'s' * (count > 1)} of {name}")
+    path = place(keys)
+    count = library.revoke(path, name, old=old)
+    print(f"revoked {count} key{'s' * (count > 1)} of {name} in {path}")
 
 
 def place(given: str | None) -> Path:
-    """The file of keys: the one given, else that of BIMODAL_KEYS, else beside bimodal.toml."""
-    return Path(given or os.environ.get("BIMODAL_KEYS") or library.beside())
+    """The file of keys: that which `bimodal serve bimodal.toml` or `bimodal up` would ask here."""
+    return library.place(given)
 
 
 def shown(key: str, path: Path) -> None:
     """The key alone on standard output, for programs; the rest beside it."""
     print(key, flush=True)
     print(f"kept as a digest in {path}; copy the key now, it is not shown again", file=sys.stderr)
-    if path.name == NAME and path.parent in (Path(), library.beside().parent):
+    if path.absolute() == library.place().absolute():
         hint = (
             "bimodal serve asks for one from now on, where this file is beside its bimodal.toml or where it is started"
+            if path.name == NAME
+            else "bimodal up, and bimodal serve bimodal.toml, ask for one from now on"
         )
     else:
         hint = f"bimodal serve … --keys {path} asks for it"

@@ -21,22 +21,25 @@ class Ring:
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
         self._path = Path(path)
         self._clock = clock
-        self._seen = self._stamp()
+        self._seen = self._taken = self._stamp()
         self.keys = load(self._path)
 
     def look(self) -> bool:
         """Take the file as it is now; whether that changes anything. A file that is damaged or gone leaves the keys as
-        they were, and is told of once.
+        they were, and is told of once, when it has come to rest: it may be amid being written.
         """
-        stamp = self._stamp()
-        if stamp == self._seen:
+        before, self._seen = self._seen, self._stamp()
+        if self._seen == self._taken:
             return False
-        self._seen = stamp
+        rests = self._seen == before
         try:
             keys = load(self._path)
         except BimodalError as error:
-            log.error("the keys stay as they were: %s", error)
+            if rests:
+                self._taken = self._seen
+                log.error("the keys stay as they were: %s", error)
             return False
+        self._taken = self._seen
         log.info("keys taken anew from %s: %d", self._path, len(keys))
         self.keys = keys
         return True

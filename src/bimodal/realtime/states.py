@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,19 @@ TAKEN = (
     "call its file or its folder otherwise, or name it in bimodal.toml"
 )
 
+_folders = re.compile(r"(?<![\w.:/~-])/(?!v[12]/)(?:[^/\n:;'\"]+/)+(?=[^/\s])").sub  # of absolute paths, but no routes
 _SHOWN = 8  # versions told in a sentence
 
 
 def entry(name: str, version: str, state: str, reason: str = "") -> dict[str, str]:
     """One line of the index. version: empty where it has none before it is loaded."""
-    told = {"name": name, "version": version, "state": state, "reason": reason}
+    told = {"name": name, "version": version, "state": state, "reason": without_folders(reason)}
     return told if version else {key: value for key, value in told.items() if key != "version"}
+
+
+def without_folders(reason: str) -> str:
+    """A reason as callers are told it: files by their names alone. The log has the places."""
+    return _folders("", reason)
 
 
 def astray(alias: str, version: str, served: Sequence[str], instead: str = "") -> str:
