@@ -157,6 +157,82 @@ def test_a_file_that_others_may_read_is_known_for_one(file: Path) -> None:
     assert keys.is_exposed(file)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+def test_what_is_no_plain_file_of_a_bounded_size_is_refused_at_once(file: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        with file.open("wb") as made:
+            made.truncate(1 << 40)
+    with pytest.raises(UsageError, match=r"no plain file|over 1 MiB|Is a directory"):
+        keys.load(file)
+    with pytest.raises(UsageError, match=r"no plain file|over 1 MiB|Is a directory"):
+        keys.add(file, "shop")
+
+
+def test_a_file_in_a_folder_that_others_may_write_into_is_refused(file: Path) -> None:
+    file.parent.chmod(0o777)
+    with pytest.raises(UsageError, match=r"others may write into the folder .* chmod go-w"):
+        keys.add(file, "shop")
+    file.parent.chmod(0o1777)  # as /tmp: nobody replaces what is another's
+    keys.add(file, "shop")
+    assert keys.load(file)
+    file.parent.chmod(0o777)
+    with pytest.raises(UsageError, match=r"others may write into the folder"):
+        keys.load(file)
+
+
+def test_a_folder_of_a_group_is_refused_unless_the_group_is_ones_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys.add(file, "shop")
+    file.parent.chmod(0o770)
+    monkeypatch.setattr(keys, "_is_private", lambda group: True)
+    assert keys.load(file)
+    monkeypatch.setattr(keys, "_is_private", lambda group: False)
+    with pytest.raises(UsageError, match=r"others may write into the folder"):
+        keys.load(file)
+
+
+def test_a_file_of_another_user_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.add(file, "shop")
+    if os.geteuid() == 0:
+        os.chown(file, 65_534, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 1)
+    with pytest.raises(UsageError, match="belongs to another user"):
+        keys.load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"digest": "x"}, r"keys\[1\]\.digest is no SHA-256"),
+        ({"scopes": ["everything"]}, r"keys\[1\]\.scopes has one that is not there; scopes are infer, metrics, admin"),
+        ({"expires": "soon"}, r"keys\[1\]\.expires is not what it should be"),
+        ({"expires": "2027-01-01T00:00:00"}, r"keys\[1\]\.expires has no time zone"),
+        ({"more": 1}, r"keys\[1\] has a field that is not known"),
+        ({"name": "a b"}, r"keys\[1\]\.name is no name"),
+    ],
+)
+def test_what_is_damaged_is_told_by_its_place_and_never_by_its_value(
+    file: Path, change: dict[str, object], told: str
+) -> None:
+    keys.add(file, "shop")
+    keys.add(file, "other")
+    good = json.loads(file.read_text())
+    good["keys"][1] |= change
+    file.write_text(json.dumps(good))
+    with pytest.raises(ConfigError, match=told) as raised:
+        keys.load(file)
+    assert "everything" not in str(raised.value)
+    assert "soon" not in str(raised.value)
+
+
 def damaged(file: Path) -> list[bytes]:
     good = json.loads(file.read_text())
     key = good["keys"][0]
