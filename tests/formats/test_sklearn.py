@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelError, ModelFailed, ModelNotFound, UsageError
 from bimodal.formats.contract import Loaded, Source
-from bimodal.formats.sklearn import Sklearn
+from bimodal.formats.sklearn import DATA, Sklearn
 from bimodal.rows import Rows
 from bimodal.runtimes.estimator import Estimator
 from tests.formats.test_fitted import load
@@ -348,10 +349,28 @@ class Harm:
         return (Path.touch, (self.mark,))
 
 
-@pytest.mark.parametrize("ending", ["json", "txt", "ubj", "cbm", "h5", "onnx", "keras", "skops", "pt2", "csv"])
+@pytest.mark.parametrize("ending", [*DATA, ".GGUF", ".h5.gz", ".csv.xz"])
 def test_a_pickle_under_a_false_name_is_not_read(ending: str, tmp_path: Path) -> None:
-    mark, file = tmp_path / "harmed", tmp_path / f"model.{ending}"
-    file.write_bytes(pickle.dumps(Harm(mark)))
-    with pytest.raises(ModelError):
+    mark, file = tmp_path / "harmed", tmp_path / f"model{ending}"
+    joblib.dump(Harm(mark), file, compress={".gz": ("gzip", 3), ".xz": ("xz", 3)}.get(file.suffix, 0))
+    with pytest.raises(ModelError):  # not for what it calls: that is trusted
+        formats.recognise(str(file)).load(Source(str(file), trust=("cloudpickle",)))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("ending", [".bin", ".ckpt", ".dat", ".v2", ""])
+def test_a_pickle_under_a_customary_or_no_ending_is_judged_name_by_name(ending: str, tmp_path: Path) -> None:
+    mark, file = tmp_path / "harmed", tmp_path / f"model{ending}"
+    joblib.dump(Harm(mark), file)
+    with pytest.raises(ModelError, match=r"wants to call pathlib\.\S*touch|wants to call builtins\.getattr"):
         formats.recognise(str(file)).load(Source(str(file)))
     assert not mark.exists()
+
+
+def test_the_documents_name_the_endings_of_data() -> None:
+    (row,) = [
+        line
+        for line in (Path(__file__).parents[2] / "docs/model_files.md").read_text().splitlines()
+        if line.startswith("| a pickle under the ending")
+    ]
+    assert tuple(re.findall(r"`(\.\w+)`", row)) == DATA

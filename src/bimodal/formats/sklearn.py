@@ -19,8 +19,14 @@ from bimodal.formats.library import MODELS, library, missing
 from bimodal.formats.python import adapt
 
 log = logging.getLogger("bimodal.model")
-SUFFIXES = (".pkl", ".pickle", ".joblib", ".sav", ".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4", ".model")
-DATA = (".json", ".ubj", ".txt", ".cbm", ".h5", ".keras", ".onnx", ".skops", ".pt2", ".csv", ".parquet", ".npz", ".npy")
+PACKED = (".z", ".gz", ".bz2", ".xz", ".lzma", ".lz4")
+SUFFIXES = (".pkl", ".pickle", ".joblib", ".sav", ".model", *PACKED)
+DATA = (  # endings of other formats, and of data: what is a pickle in spite of them hides it
+    ".json", ".jsonl", ".ndjson", ".ubj", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".xml", ".cbm", ".h5",
+    ".hdf5", ".keras", ".tflite", ".onnx", ".pb", ".pmml", ".mlmodel", ".skops", ".pt2", ".gguf", ".ggml",
+    ".safetensors", ".bimodal", ".parquet", ".pq", ".arrow", ".arrows", ".feather", ".ipc", ".orc", ".avro", ".npz",
+    ".npy", ".db", ".sqlite", ".duckdb", ".zip", ".tar", ".py",
+)  # fmt: skip
 LOST = re.compile(
     r"(?:Can't get attribute|module '(?P<of>[\w.]+)' has no attribute) '(?P<name>[\w.]+)'"
     r"(?: on <module '(?P<on>[\w.]+)')?"
@@ -39,11 +45,7 @@ class Sklearn(Format):
         return bool(head) and (pickled or Path(path).suffix.lower() in SUFFIXES)
 
     def load(self, source: Source) -> Loaded:
-        if source.file.suffix.lower() in DATA:
-            raise ModelError(
-                f"{source.path} is a pickle under a false name: {source.file.suffix} files are data, and a pickle runs "
-                "code when it is read; if you trust it, give it the ending .pkl"
-            )
+        _demand_honest(source)
         make_importable(source.file, source.code)
         model, told = unpickle(source)
         if estimators.is_estimator(model):
@@ -51,6 +53,19 @@ class Sklearn(Format):
         if callable(getattr(model, "predict", None)) or _is_function(model):
             return adapt(model, source, told)
         raise ModelError(f"{source.path} {_what(model)}; supported is {SUPPORTED}")
+
+
+def _demand_honest(source: Source) -> None:
+    """Raise ModelError where the file's name tells that it is no pickle."""
+    file = source.file
+    packed = file.suffix.lower() in PACKED
+    ending = Path(file.stem).suffix if packed else file.suffix
+    if ending.lower() in DATA:
+        what = "is no model as its name says, or a pickle" if packed else "is a pickle"
+        raise ModelError(
+            f"{source.path} {what} under a false name: {ending} files are none, and a pickle calls functions when it "
+            "is read; if you trust it, give it the ending .pkl"
+        )
 
 
 def usable(model: Any, source: Source, told: tuple[str, ...]) -> Loaded:
