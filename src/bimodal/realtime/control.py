@@ -53,6 +53,19 @@ class States(msgspec.Struct, tag="states"):
     absent: list[str] = []
 
 
+class Adopt(msgspec.Struct, tag="adopt"):
+    """Accept also on the listening sockets of a worker that is not there; `count` of them come with this line."""
+
+    worker: int
+    count: int
+
+
+class Leave(msgspec.Struct, tag="leave"):
+    """Accept on those no more: the worker is there again."""
+
+    worker: int
+
+
 class Done(msgspec.Struct, tag="done"):
     """What was asked for is done, or the error (`errors.told`) that kept it from being done."""
 
@@ -97,7 +110,7 @@ class Ask(msgspec.Struct, tag="ask"):
     name: str
 
 
-Order = Prepare | Switch | Drop | States | Done
+Order = Prepare | Switch | Drop | States | Adopt | Leave | Done
 Word = Report | Prepared | Switched | Ask
 
 order = msgspec.json.Decoder(Order).decode

@@ -70,7 +70,7 @@ COUNTS = (  # one number each: the metric and the values of its labels
     ("bimodal_spans_exported_total",),
     ("bimodal_spans_dropped_total",),
 )
-GAUGES = (("bimodal_connections_open",),)
+GAUGES = (("bimodal_connections_open",), ("bimodal_workers_ready",))
 
 
 class Layout:

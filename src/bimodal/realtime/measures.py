@@ -60,6 +60,7 @@ MEASURES = (
     ),
     Measure("bimodal_streams_open", GAUGE, ("model",), "Answers in pieces that are under way."),
     Measure("bimodal_connections_open", GAUGE, (), "Connections that are open."),
+    Measure("bimodal_workers_ready", GAUGE, (), "Worker processes that take connections."),
     Measure("bimodal_connections_total", COUNTER, (), "Connections that were accepted."),
     Measure("bimodal_lookups_total", COUNTER, ("model", "source"), "Keys looked up, by where the answer came from."),
     Measure(

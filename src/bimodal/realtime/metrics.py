@@ -85,6 +85,10 @@ class Metrics:
         """Where to ask how many connections are open."""
         self.watch(self.layout.gauges["bimodal_connections_open",], gauge)
 
+    def watch_workers(self, gauge: Callable[[], int]) -> None:
+        """Where to ask whether this worker takes connections: 1, or 0."""
+        self.watch(self.layout.gauges["bimodal_workers_ready",], gauge)
+
     def describe(self, told: Callable[[], Sequence[Mapping[str, str]]]) -> None:
         """Name, version, format and runtime of each model; asked each time, since they come and go."""
         self._info = told

@@ -1,7 +1,8 @@
 """Reload: one change of the models of all workers: each loads what is new aside, one after the other; then all switch.
 
 One after the other, so that of the machine's cores one at most is taken from those who answer. Where something that is
-needed cannot be loaded, nobody switches. A worker that ends meanwhile starts again, with what is served by then.
+needed cannot be loaded, nobody switches. A worker that ends meanwhile starts again, with what is served by then; one
+that does not come back is not waited for.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Reload:
             self._over.set()
 
     def _prepare(self, workers: Sequence[Worker]) -> None:
-        for worker in [each for each in workers if each.prepared != self.number]:
+        now = time.monotonic()
+        there = [each for each in workers if each.is_ready or not each.is_missing(now)] or workers
+        for worker in [each for each in there if each.prepared != self.number]:
             if not worker.is_ready:
                 self._wait(workers)
             elif worker.task == self.number:
@@ -72,7 +75,7 @@ class Reload:
                 worker.tell(Prepare(self.number, specs, self._known.counted, tells=worker is workers[0]))
             if not self._together or self.over:
                 return
-        if all(worker.prepared == self.number for worker in workers):
+        if all(worker.prepared == self.number for worker in there):
             self._switch(workers)
 
     def _hurry(self, workers: Sequence[Worker]) -> None:
@@ -85,7 +88,10 @@ class Reload:
         come = [held.key for held in self._plan.come]
         told = Switch(self.number, come, self._plan.gone, _plain(self.stock["aliases"]), self.stock["defaults"])
         for worker in workers:
-            worker.tell(told)
+            if worker.prepared == self.number:
+                worker.tell(told)
+            else:
+                worker.begin_again()  # it may be about to serve what was served before
 
     def _wait(self, workers: Sequence[Worker]) -> None:
         self._waits = self._waits or time.monotonic()

@@ -66,6 +66,7 @@ class Wired:
         """Let a listener count, and tell the observer."""
         listener.metrics, listener.observer = self.metrics, self.observer
         self.metrics.watch_connections(lambda: len(listener.connections))
+        self.metrics.watch_workers(lambda: int(not listener.draining))
 
     def drain(self) -> None:
         """The server will end soon."""
@@ -160,6 +161,7 @@ def wire(
         cors=cors,
     )
     catalogue.mount(app)
+    guard.answers = app.answers
     observer = observer_of(told.get("observe"), app, counters, guard)
     service.control = Link(None, catalogue, repository)
 

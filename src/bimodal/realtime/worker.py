@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -25,7 +26,9 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from bimodal.errors import BimodalError
+from bimodal.realtime.adoption import Adoption
 from bimodal.realtime.calls import Methods
+from bimodal.realtime.control import Adopt, Leave, order
 from bimodal.realtime.exchange import App
 from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.guard import Guard
@@ -39,6 +42,7 @@ if sys.platform != "win32":
     import resource
 
 _PR_SET_PDEATHSIG = 1
+_SOCKETS = 64  # that one order may bring along
 _FILES = 65_536  # open files a worker asks for
 
 
@@ -118,6 +122,7 @@ async def serve(job: Job, control: socket.socket, listening: Sequence[socket.soc
         wired.attach(listener)
         _renewing(job, listener)
         await listener.start(*listening, tls=listener.tls)
+        hears.adoption.begin(listener)
         for each in listening:
             each.close()  # the listener has a duplicate, and must be the only one to hold the port when it drains
     except Exception as error:
@@ -217,25 +222,41 @@ def _line(control: socket.socket) -> bytes:
 
 
 class Hears:
-    """Hands what the parent says to the event loop. take: None where nothing but the end is of interest."""
+    """Hands what the parent says to the event loop. take: what is said of models; None where that is of no interest."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take: Callable[[bytes], None] | None = None
+        self.adoption = Adoption()
         self._loop = loop
+        self._sockets: deque[socket.socket] = deque()  # that came, and belong to lines that come with or after them
+
+    def sockets(self, fds: Sequence[int]) -> None:
+        for fd in fds:
+            os.set_inheritable(fd, False)
+            self._sockets.append(socket.socket(fileno=fd))
 
     def line(self, told: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._hear, told)
 
     def _hear(self, told: bytes) -> None:
-        if self.take is not None:
+        said = order(told)
+        if isinstance(said, Adopt):
+            self.adoption.take(said, [self._sockets.popleft() for _ in range(said.count)])
+        elif isinstance(said, Leave):
+            self.adoption.take(said, ())
+        elif self.take is not None:
             self.take(told)
 
 
 def _watch(control: socket.socket, hears: Hears) -> None:
     """Take what the parent says, and end when it does."""
     rest = b""
-    while data := control.recv(65536):
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, 65536, _SOCKETS)
+        if not data:
+            break
+        hears.sockets(fds)
         *lines, rest = (rest + data).split(b"\n")
         for each in lines:
             hears.line(each)

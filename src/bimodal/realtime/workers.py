@@ -1,8 +1,9 @@
 """The supervisor of the worker processes: started, watched, restarted, drained.
 
 The parent opens the listening sockets and keeps them. So a worker that dies leaves its queue of new connections to its
-successor: they wait a little, none is reset. Workers are watched from a thread of their own, which is also the thread
-that starts them, since Linux ties their life to it.
+successor: they wait a little, none is reset. Where it does not come back soon, the others take them (`adoption.py`).
+Workers are watched from a thread of their own, which is also the thread that starts them, since Linux ties their life
+to it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import msgspec
 
 from bimodal.errors import BimodalError, Unavailable
-from bimodal.realtime.control import Ask, Done, Order, States, Word, line, word
+from bimodal.realtime.control import Adopt, Ask, Done, Leave, Order, States, Word, line, word
 from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
@@ -35,7 +36,8 @@ log = logging.getLogger("bimodal.realtime")
 
 DEAF = 5.0  # seconds that a worker may take to listen
 STEADY = 2.0  # seconds of serving after which a worker counts as sound again: one that cannot serve lasts no longer
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before a restart; doubled at each death in a row
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0  # seconds before a restart; doubled at each death in a row
+_MISSING, _DEATHS = 2.0, 3  # seconds, or deaths in a row, after which others take the connections of a worker
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
 
 
@@ -81,6 +83,7 @@ class Workers:
         self._retired: list[Worker] = []  # they drain; nobody follows them
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._supervise, name="bimodal-workers", daemon=True)
+        self._missing: set[int] = set()  # numbers of workers whose connections the others take
         self._reloads: deque[Reload] = deque()
         self._stock: Mapping[str, Any] | None = None  # what of a repository is served
         self._states: States | None = None
@@ -199,10 +202,25 @@ class Workers:
         self._tell_all()
         if self._stops:
             return
+        if self._started.is_set():
+            self._look_after(now)
         if self._reloads:
             self._reload(self._reloads[0])
         elif self._change is not None:
             self._go_on(self._change)
+
+    def _look_after(self, now: float) -> None:
+        """Have the connections of workers that do not come back taken by the others."""
+        missing = {worker.number: worker for worker in self._workers if worker.is_missing(now)}
+        for worker in self._workers:
+            if worker.is_ready:
+                worker.look_after(missing)
+        for number in sorted(missing.keys() ^ self._missing):
+            if number in self._missing:
+                log.warning("worker %d takes its connections again", number)
+            elif len(self._workers) > 1:
+                log.warning("worker %d does not come back; the others take its connections", number)
+        self._missing = set(missing)
 
     def _reload(self, reload: Reload) -> None:
         """A change of models goes before one of workers, unless that has begun."""
@@ -272,11 +290,11 @@ class Workers:
             if self._reloads:
                 self._reloads[0].take(worker, told, self._workers)
         elif told.ready:
-            worker.is_ready, worker.ready_at = True, time.monotonic()
+            worker.serves()
         elif self._change is not None and worker is self._change.successor:
             self._change.error = error_of(told.code, told.message)
         elif self._started.is_set():
-            log.error("worker %d cannot start again: %s", worker.number, told.message)
+            worker.why = told.message
         else:
             self._error = self._error or error_of(told.code, told.message)
 
@@ -296,8 +314,12 @@ class Workers:
         if not self._started.is_set():
             self._error = BimodalError(f"a worker process ended before it was ready: {how}")
         else:
-            log.warning("worker %d ended (%s); it is restarted", worker.number, how)
-            worker.restart_soon()
+            why, worker.why = worker.why, ""
+            pause = worker.restart_soon()
+            if why:
+                log.error("worker %d cannot start again: %s; the next try is in %.3g s", worker.number, why, pause)
+            else:
+                log.warning("worker %d ended (%s); it is restarted in %.3g s", worker.number, how, pause)
 
 
 class Worker:
@@ -312,6 +334,10 @@ class Worker:
         self.task = self.prepared = self.switched = 0  # the change that it was told of, that it prepared and has made
         self.knows: States | None = None
         self.listening = listening
+        self.why = ""  # it could not start
+        self._adopted: set[int] = set()  # numbers of those whose connections it takes
+        self._deaths = 0  # in a row
+        self._gone_at = math.inf  # since when nobody serves here
         self._job = msgspec.structs.replace(job, worker=number)
         self._pause = _FIRST_PAUSE
         self.ready_at = math.inf  # when it began to serve
@@ -335,6 +361,7 @@ class Worker:
         self.is_ready = False
         self.task = self.prepared = self.switched = 0
         self.knows = None
+        self._adopted = set()
         self._read = b""
         self.ready_at = math.inf
         self.control, theirs = socket.socketpair()
@@ -352,18 +379,48 @@ class Worker:
         except OSError:
             log.warning("worker %d ended as it was started", self.number)  # its burial follows
 
-    def tell(self, told: Order) -> None:
-        """Say something to a worker that serves. One that does not listen for long hangs, and is ended."""
+    def tell(self, told: Order, sockets: Sequence[socket.socket] = ()) -> None:
+        """Say something to a worker that serves, and hand sockets over with it. One that does not listen for long
+        hangs, and is ended.
+        """
         if self.control is None:
             return
         try:
             self.control.settimeout(DEAF)
-            self.control.sendall(line(told))
+            data = line(told)
+            sent = socket.send_fds(self.control, [data], [each.fileno() for each in sockets]) if sockets else 0
+            self.control.sendall(data[sent:])
         except TimeoutError:
             log.error("worker %d does not listen; it is ended", self.number)
             self.kill()
         except OSError:
             log.warning("worker %d ended as it was spoken to", self.number)  # its burial follows
+
+    def serves(self) -> None:
+        """It is ready."""
+        self.is_ready, self.ready_at, self._gone_at = True, time.monotonic(), math.inf
+
+    def is_missing(self, now: float) -> bool:
+        """Whether others should take its connections, at this time."""
+        falls = self._deaths >= _DEATHS
+        return falls and now - self.ready_at < STEADY if self.is_ready else falls or now - self._gone_at > _MISSING
+
+    def look_after(self, missing: Mapping[int, Worker]) -> None:
+        """Accept also for these, and for no others. What shares their sockets does so anyway."""
+        for number in self._adopted - missing.keys():
+            self.tell(Leave(number))
+        for number in missing.keys() - self._adopted - {self.number}:
+            sockets = [each for each in missing[number].listening if each not in self.listening]
+            if sockets:
+                self.tell(Adopt(number, len(sockets)), sockets)
+        self._adopted = set(missing) - {self.number}
+
+    def begin_again(self) -> None:
+        """Whatever it is about to serve, start anew, now."""
+        if self.process is not None:
+            self.process.kill()
+        elif self.restart_at < math.inf:
+            self.restart_at = time.monotonic()
 
     def words(self) -> list[Word] | None:
         """What the worker has to say; None when it has ended."""
@@ -389,15 +446,18 @@ class Worker:
         self.control.close()
         self.process = self.control = None
         self.is_ready = False
+        self._gone_at = min(self._gone_at, time.monotonic())
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
-    def restart_soon(self) -> None:
-        """Start again; the more deaths in a row, the later."""
+    def restart_soon(self) -> float:
+        """Start again; the more deaths in a row, the later. The seconds until then."""
         now = time.monotonic()
         if now - self.ready_at > STEADY:
-            self._pause = _FIRST_PAUSE
-        self.restart_at = now + self._pause
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._pause, self._deaths = _FIRST_PAUSE, 0
+        pause, self._deaths = self._pause, self._deaths + 1
+        self.restart_at = now + pause
+        self._pause = min(2 * pause, _LONGEST_PAUSE)
+        return pause
 
     def close(self) -> None:
         """Listen no more, for it and its successors."""
