@@ -183,3 +183,28 @@ def test_a_signal_does_it_for_the_command(tmp_path: Path) -> None:
             told = process.communicate(timeout=30)[1]
     assert b"times " in told
     assert b"is served: native" in told
+
+
+def test_a_worker_that_starts_again_serves_what_was_loaded_though_the_file_is_broken_by_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before any reload: the file as it was named, a pickle and one in Python that reads what stands beside it."""
+    (tmp_path / "beside.txt").write_text("2")
+    file, pickle = tmp_path / "times.py", tmp_path / "line.pkl"
+    write(file, 3, "from pathlib import Path\nassert (Path(__file__).parent / 'beside.txt').read_text() == '2'\n")
+    fit(pickle, 4)
+    with serve(file, pickle, port=0, features=["x"]) as server:
+        shop = Shop.__new__(Shop)
+        shop.server = server
+        wait(lambda: not server._keeper._asks.qsize())
+        wait(lambda: all(held[0].folder for held in server._keeper._stock.held.values()))
+        file.write_text("outputs = 'of another name'")
+        pickle.write_bytes(b"\x80\x04 half of a file")
+        server.refresh()
+        wait(lambda: "cannot be served" in caplog.text)
+        (pid,) = server.pids
+        os.kill(pid, signal.SIGKILL)
+        wait(lambda: server.pids not in ([pid], []))
+        assert shop.factor("/models/times") == 3
+        assert shop.factor("/models/line") == pytest.approx(4)
+    assert "cannot start again" not in caplog.text

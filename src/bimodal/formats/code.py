@@ -37,10 +37,13 @@ def _reach(folder: Path, *, last: bool = False) -> None:
         sys.path.insert(len(sys.path) if last else 0, str(folder))
 
 
-def import_file(file: Path) -> ModuleType:
-    """Import a Python file under its stem; its `if __name__ == "__main__"` part does not run. Raises ModelError."""
+def import_file(file: Path, kept: Path | None = None) -> ModuleType:
+    """Import a Python file under its stem; its `if __name__ == "__main__"` part does not run. Raises ModelError.
+
+    kept: a copy that is run in its place, as if it stood there: what it reads beside itself is found.
+    """
     known = sys.modules.get(file.stem)
-    if known is not None and getattr(known, "__file__", None) == str(file.absolute()):
+    if kept is None and known is not None and getattr(known, "__file__", None) == str(file.absolute()):
         return known
     name = file.stem if known is None else f"bimodal_code_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file.absolute())
@@ -49,7 +52,10 @@ def import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        if kept is None:
+            spec.loader.exec_module(module)
+        else:
+            exec(compile(kept.read_bytes(), file.absolute(), "exec"), vars(module))  # noqa: S102 - the user's own model
     except ModuleNotFoundError as error:
         del sys.modules[name]
         raise MissingCode(

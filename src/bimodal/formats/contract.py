@@ -25,7 +25,7 @@ class Source:
     sample: the columns of the user's sample as Fields, for what the model cannot say itself. features: `--features`.
     trust: names that a pickle may call beyond those that any may (`formats/guard.py`).
     tried: the model may be called with made-up rows. patience: seconds for that; 0: as the caller thinks fit. trying:
-    told before the first such call.
+    told before the first such call. kept: of a Python file, the copy that is run in place of what is at `path` now.
     """
 
     path: str
@@ -36,6 +36,7 @@ class Source:
     patience: float = 0.0
     trying: Callable[[], None] | None = field(default=None, compare=False, repr=False)
     trust: tuple[str, ...] = ()
+    kept: str | None = None
 
     def may_try(self) -> bool:
         """Whether the model may be called with made-up rows; tells that it is about to be."""
@@ -60,6 +61,7 @@ class Source:
             values.get("tried", True),
             values.get("patience", 0.0),
             trust=tuple(values.get("trust", ())),
+            kept=values.get("kept"),
         )
 
 

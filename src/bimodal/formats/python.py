@@ -27,12 +27,13 @@ class Python(Format):
 
     def load(self, source: Source) -> Loaded:
         path = source.path
-        found = PLACE.fullmatch(path) or PLACE.fullmatch(f"{path}:{_only(source.file)}")
+        kept = None if source.kept is None else Path(source.kept)
+        found = PLACE.fullmatch(path) or PLACE.fullmatch(f"{path}:{_only(kept or source.file)}")
         if found is None:
             raise ModelError(f"{source.path}: name the model in the file: {source.path}:{_candidate(source.file)}")
         module = found["module"]
         make_importable(Path(module) if module.endswith(".py") else Path.cwd() / module, source.code)
-        loaded = _file(Path(module)) if module.endswith(".py") else _module(module)
+        loaded = _file(Path(module), kept) if module.endswith(".py") else _module(module)
         if not hasattr(loaded, found["name"]):
             near = nearest(found["name"], [name for name in vars(loaded) if not name.startswith("_")])
             raise ModelError(f"{module} has no {found['name']}" + (f"; did you mean {near}?" if near else ""))
@@ -44,10 +45,10 @@ def adapt(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     return Written.of(model, source.path).loaded(source, told)
 
 
-def _file(file: Path) -> Any:
-    if not file.is_file():
+def _file(file: Path, kept: Path | None) -> Any:
+    if kept is None and not file.is_file():
         raise ModelNotFound(f"there is no file {file}")
-    return import_file(file)
+    return import_file(file, kept)
 
 
 def _module(name: str) -> Any:

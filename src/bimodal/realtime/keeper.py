@@ -76,6 +76,7 @@ class Keeper:
         """
         if self.repository is not None:
             self._open(self.repository)
+        self._asks.put(self._keep)
         self._thread.start()
 
     def _open(self, repository: Repository) -> None:
@@ -104,6 +105,7 @@ class Keeper:
         """Other workers follow, which begin with these."""
         self._stock.begin(named)
         self._workers.stocked(self._stock.told())
+        self._asks.put(self._keep)
 
     def _asked(self, worker: Worker, ask: Ask) -> None:
         self._asks.put(lambda: self._answer(worker, ask))
@@ -122,6 +124,13 @@ class Keeper:
                 work()
             except Exception:
                 log.exception("%s cannot be looked at", self._told_place())
+
+    def _keep(self) -> None:
+        """What was named is kept, for workers that start again."""
+        if self._stock.named:
+            for sentence in self._stock.keep():
+                log.warning("%s", sentence)
+            self._workers.stocked(self._stock.told())
 
     def _answer(self, worker: Worker, ask: Ask) -> None:
         error = None

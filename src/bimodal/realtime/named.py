@@ -2,8 +2,8 @@
 reload is asked for, and served in place of what was: a copy of it, so that nothing that happens to the file later
 changes what is served.
 
-Models written in Python are loaded from their own place: their code stands beside them. A model that came from memory
-or from a registry has no place to look at.
+Of a model written in Python the file itself is kept, and run as if it stood in its place: what it imports and reads
+beside itself is what stands there now. A model that came from memory or from a registry has no place to look at.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Named(Found):
         files = [self.root] if self.spec["format"] == WRITTEN else _files(self.root)
         return tuple(sorted(part for file in files for part in Found(self.name, "", file).stamp()))
 
-    def take(self) -> tuple[dict[str, Any], PrivateFolder | None]:
+    def take(self) -> tuple[dict[str, Any], PrivateFolder]:
         """The spec of what stands there now, and the folder of its copy. Raises what is wrong with it, as far as that
         is seen without loading it.
         """
@@ -50,9 +50,11 @@ class Named(Found):
             copy = Path(folder.path, self.root.name)
             shutil.copytree(self.root, copy, ignore=shutil.ignore_patterns("__pycache__"))
             return {**spec, "package": str(copy), "digest": packages.open(copy).digest}, folder
-        if spec["format"] == WRITTEN:
-            return {**spec, "digest": formats.digest(spec["path"], formats.named(WRITTEN))}, None
         folder = PrivateFolder()
+        if spec["format"] == WRITTEN:
+            copy = Path(folder.path, self.root.name)
+            shutil.copyfile(self.root, copy)
+            return {**spec, "digest": formats.digest(str(copy), formats.named(WRITTEN)), "kept": str(copy)}, folder
         copy = _copied(self.root, Path(folder.path))
         kind = formats.recognise(str(copy))
         code = list(dict.fromkeys([*spec["code"], str(self.root.parent)]))  # its own classes stand there
@@ -66,7 +68,7 @@ def look(specs: Sequence[Mapping[str, Any]]) -> dict[str, list[Named]]:
     return {each.name: [each] for each in found if each.root.exists()}
 
 
-def taken(named: Named) -> tuple[dict[str, Any], PrivateFolder | None]:
+def taken(named: Named) -> tuple[dict[str, Any], PrivateFolder]:
     """`Named.take`, whose errors name the place."""
     try:
         return named.take()

@@ -163,6 +163,23 @@ class Stock:
         for name, (found,) in look(named).items():
             self.held[name] = [Held(found, found.stamp(), found.spec["digest"], found.spec, None)]
 
+    def keep(self) -> list[str]:
+        """Copy aside what the workers began with, for those that start again: its place may hold something else by
+        then. Why what cannot be is not, one sentence each.
+        """
+        lost = []
+        for name, versions in list(self.held.items()):
+            for held in versions:
+                if held.folder is None:
+                    try:
+                        copied = Held.take(held.found, self._loading)
+                    except BimodalError as error:
+                        lost.append(f"{name}: a worker that starts again loads it from its place: {error.message}")
+                        continue
+                    if copied.digest == held.digest:
+                        self.held[name] = [replace(copied, stamp=held.stamp)]
+        return lost
+
     def plan(self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, strict: bool) -> Plan:
         """What is to be served of these names. strict: their default versions and those with an alias must be. Raises
         ModelFailed.
