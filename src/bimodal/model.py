@@ -236,13 +236,19 @@ class Model:
         return self._answer(self.runtime.run(rows, asked), rows.count, outputs, threshold)
 
     async def run_async(
-        self, rows: Rows, outputs: Sequence[str] = ("prediction",), *, threshold: float | None = None
+        self,
+        rows: Rows,
+        outputs: Sequence[str] = ("prediction",),
+        *,
+        threshold: float | None = None,
+        aside: bool = False,
     ) -> Rows:
-        """The same without blocking the event loop."""
+        """The same without blocking the event loop. aside: in a process of its own, while other calls go on."""
         if not rows.count:
             return self.signature.empty_outputs(outputs)
         asked = self._asked(outputs, threshold)
-        return self._answer(await self.runtime.run_async(rows, asked), rows.count, outputs, threshold)
+        run = self.runtime.run_aside if aside else self.runtime.run_async
+        return self._answer(await run(rows, asked), rows.count, outputs, threshold)
 
     def check_threshold(self, threshold: float | None) -> None:
         """Raise UsageError where the model cannot have this threshold."""

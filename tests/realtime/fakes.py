@@ -34,6 +34,7 @@ class Fake:
     signature = SIGNATURE
     runtime_name = "fake"
     streams = 0
+    spared = False
 
     def __init__(self, *, inline: bool = True, costs: dict[int, float] | None = None) -> None:
         self.inline = inline
@@ -55,7 +56,12 @@ class Fake:
         return Rows({"prediction": np.asarray(values * 10)[: len(values) - self.lose]})
 
     async def run_async(
-        self, rows: Rows, outputs: Sequence[str] = ("prediction",), *, threshold: float | None = None
+        self,
+        rows: Rows,
+        outputs: Sequence[str] = ("prediction",),
+        *,
+        threshold: float | None = None,
+        aside: bool = False,
     ) -> Rows:
         if self.hold is not None:
             await self.hold.wait()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bimodal.errors import DeadlineExceeded
+from bimodal.location import Location
 from bimodal.model import Model, load
-from bimodal.realtime import batcher
+from bimodal.realtime import batcher, habit
+from bimodal.realtime.exchange import Response
 from bimodal.runtimes import streams
 from bimodal.runtimes.process import ProcessRuntime
 from tests.realtime.desk import Ask, Desk
@@ -98,3 +101,68 @@ def test_a_process_whose_answers_are_all_stuck_is_replaced(
         finally:
             desk.close()
     assert "Talk: all its answers in pieces are stuck; its process is replaced" in caplog.text
+
+
+LOOPS = """
+import time
+
+class Loops:
+    inputs = {"x": float}
+    def predict(self, rows):
+        while rows["x"].min() < -2:
+            pass
+        if rows["x"].min() < -1:
+            time.sleep(2.5)
+        return rows["x"]
+"""
+
+
+def test_a_row_that_hangs_costs_its_neighbours_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "loops.py").write_text(LOOPS)
+
+    async def ask(desk: Desk, x: float, within: int = 10_000) -> tuple[int, float]:
+        """The status, and when it came."""
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        request = Ask(body={"input": {"x": x}}, headers={"x-request-timeout-ms": str(within)}).request()
+        desk.app(request, answer.set_result)
+        return (await answer).status, time.monotonic()
+
+    async def among_others(desk: Desk) -> None:
+        for _ in range(habit.MANY):
+            assert (await ask(desk, 1.0))[0] == 200
+        slow = asyncio.create_task(ask(desk, -1.5))
+        await asyncio.sleep(0.02)
+        hangs = asyncio.create_task(ask(desk, -3.0, 5000))
+        good = await asyncio.gather(*[ask(desk, 1.0, 5000) for _ in range(20)])
+        assert {status for status, _ in good} == {200}
+        assert (await slow)[0] == 200
+        status, until = await hangs
+        assert status == 504
+        assert max(when for _, when in good) < until
+        assert (await ask(desk, -3.0, 3000))[0] == 500  # at once: it hung, alone
+
+    with Model.open(Location.find(f"{tmp_path}/loops.py:Loops", spare="auto")) as model:
+        desk = Desk(model)
+        try:
+            old = pid(model)
+            desk.run(lambda: among_others(desk))
+            assert pid(model) != old
+        finally:
+            desk.close()
+    assert "far longer than they take" in caplog.text
+
+
+def test_calls_that_vary_or_are_few_are_not_taken_to_hang() -> None:
+    known = habit.Habit()
+    for _ in range(habit.MANY - 1):
+        known.took(0.002)
+    assert known.limit(0.002, 10.0) == inf
+    known.took(0.002)
+    assert known.limit(0.002, 10.0) == 1.0
+    assert known.limit(0.002, 1.0) == 0.5
+    assert known.limit(0.002, 0.1) == 0.25
+    known.took(0.4)
+    assert known.limit(0.002, 10.0) > 10  # the longest of late
+    for _ in range(600):
+        known.took(0.002)
+    assert known.limit(0.002, 10.0) == 1.0

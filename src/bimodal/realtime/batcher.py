@@ -5,9 +5,10 @@ end of that turn, or at once where the wire knows that nothing else can come in 
 loop is called beside it, one call at a time; while it is busy requests gather, and the next call takes all that fit the
 largest batch within the latency goal and leave nobody in it without an answer by its deadline: a request that would
 outlast that of another waits for the next call, one that would outlast its own is told so and not predicted, unless no
-other waits (what a call costs is learned from calls). A model that runs on the loop has `PROMPT` of each turn; beyond
-that its requests wait like the others', so that a turn stays short and the queue has its bound. A model that answers in
-pieces: see `joining.py`.
+other waits (what a call costs is learned from calls). A call that goes on far beyond that while others wait is ended,
+and its requests are tried alone (`habit.py`, `suspects.py`). A model that runs on the loop has `PROMPT` of each turn;
+beyond that its requests wait like the others', so that a turn stays short and the queue has its bound. A model that
+answers in pieces: see `joining.py`.
 
 1. A full batch goes at once. 2. A lone request never waits for company. 3. Output rows equal input rows, or every
 waiter gets an error. 4. A failing batch is split until only the guilty request fails. 5. A cancelled or timed-out
@@ -30,7 +31,9 @@ from bimodal.errors import DeadlineExceeded, ModelCrashed, ModelHung, Overloaded
 from bimodal.model import Model
 from bimodal.realtime import faults, gather
 from bimodal.realtime.admission import STALL, TARGET, Admission, Cost
+from bimodal.realtime.habit import Habit
 from bimodal.realtime.joining import Joining
+from bimodal.realtime.suspects import Suspects
 from bimodal.realtime.work import RANK, Batch, Door, Key, Work, check_balance
 from bimodal.rows import Rows
 from bimodal.runtimes.contract import Runtime
@@ -47,6 +50,7 @@ BRIEF = PROMPT / 10  # seconds: what takes less on the loop holds up nobody
 CHEAP = 1e-4  # seconds of one row: to refuse it would take as long
 SLACK = 1.25  # times what a call is expected to take, where a deadline is near: calls vary
 STEP = 0.005  # seconds between two looks at the deadlines of those that wait
+LOOK = 0.05  # seconds between two looks whether others wait for a call that seems to hang
 LARGE = 256  # rows of a request that are not gathered twice
 PATIENCE = 1.0  # seconds: how long a request waits for those of a lower rank
 
@@ -67,7 +71,9 @@ class Batcher:
         self.stopped = False
         self.waiting_rows = 0
         self._settle = settle
-        self._quarantine = Quarantine()
+        self.quarantine = Quarantine()
+        self.habit = Habit()
+        self._suspects = Suspects(self)
         self._most = most
         self._turn: dict[Key, list[Work]] = {}
         self._turn_rows = 0
@@ -81,6 +87,8 @@ class Batcher:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._hung: asyncio.TimerHandle
+        self._doubt: asyncio.TimerHandle | None = None
+        self._doubted = False  # whether the call that runs was ended since it seemed to hang
         self._joining = Joining(self)  # of a model that answers in pieces
 
     # -- in ---------------------------------------------------------------------------------------------------------
@@ -132,12 +140,13 @@ class Batcher:
         self._end_turn()
         while self._running is not None:
             await asyncio.wait([self._running])
+        await self._suspects.stop()
         await self._joining.stop()
 
     @property
     def in_flight(self) -> int:
         """Works that wait or are being predicted beside the loop."""
-        return sum(map(len, self._waiting.values())) + len(self._run) + self._joining.count
+        return sum(map(len, self._waiting.values())) + len(self._run) + self._joining.count + self._suspects.count
 
     # -- the end of a turn ------------------------------------------------------------------------------------------
 
@@ -187,7 +196,7 @@ class Batcher:
     def _renew(self) -> None:
         """The model was switched to another runtime: its calls cost something else."""
         self._runtime = self.model.runtime
-        self.cost = Cost(self.model.costs)
+        self.cost, self.habit = Cost(self.model.costs), Habit()
         self.admission = Admission(self.cost, self.target)
         self._full = self._fits()
 
@@ -281,7 +290,7 @@ class Batcher:
             for work in works:
                 self.fail(work, error)
             if isinstance(error, ModelCrashed) and not isinstance(error, ModelHung):
-                self._quarantine.remember(key, rows, error)
+                self.quarantine.remember(key, rows, error)
             return []
         step = 1 if crashed else (len(works) + 1) // 2
         parts, at = [], 0
@@ -398,35 +407,43 @@ class Batcher:
 
     def _let_in(self, key: Key, works: Sequence[Work], rows: Rows) -> tuple[Sequence[Work], Rows]:
         """Less those whose rows killed a process lately: they are told so at once."""
-        kept, rows, known = self._quarantine.sift(key, works, rows)
+        kept, rows, known = self.quarantine.sift(key, works, rows)
         for work, error in known:
             self.fail(work, error)
         return kept, rows
 
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows, *, again: bool = False) -> None:
         """again: a process died of these works, with others or alone."""
-        if self._quarantine.holds:
+        if self.quarantine.holds:
             works, rows = self._let_in(key, works, rows)
         if not works:
             return
         began, check = monotonic(), self.check
         self._run_until = began + self.cost.seconds(rows.count)
         self._await(self.model.runtime, self._patience(works, rows.count, began))
+        self._doubt_later(works, rows.count, began)
         try:
             try:
                 answer = await self.model.run_async(rows, key[0], threshold=key[1])
             finally:
-                self._hung.cancel()
+                self._rest_assured()
             check_balance(answer, rows)
         except Exception as error:
             seconds = monotonic() - began
-            if isinstance(error, ModelHung) and seconds > self.cost.seconds(rows.count):
+            doubted = self._doubted and isinstance(error, ModelHung)
+            if doubted and len(works) == 1:
+                self._suspects.take(key, works[0], rows)
+                return
+            if isinstance(error, ModelHung) and not doubted and seconds > self.cost.seconds(rows.count):
                 self.cost.learn(rows.count, seconds)  # it would have taken longer still: the next shall have fewer rows
             crashed = isinstance(error, ModelCrashed)
             for part, its_rows in self._parts(key, works, rows, error, again=again):
                 await self._run_beside(key, *self._still(part, its_rows), again=crashed)
             return
-        self.done(Batch(works, rows, answer, began, monotonic() - began, inline=False, check=check), waited=again)
+        seconds = monotonic() - began
+        if not again:
+            self.habit.took(seconds)
+        self.done(Batch(works, rows, answer, began, seconds, inline=False, check=check), waited=again)
 
     def _patience(self, works: Sequence[Work], count: int, began: float) -> float:
         """Seconds until a call is taken to hang: HUNG after its last deadline, or after its first, where it should have
@@ -446,6 +463,31 @@ class Batcher:
             log.error("%s: no answer %.3g s after the deadline; its process is replaced", self.model.name, HUNG)
         else:
             self._await(runtime, HUNG)
+
+    def _doubt_later(self, works: Sequence[Work], count: int, began: float) -> None:
+        """Look whether the call that begins now goes on far longer than such calls do."""
+        self._doubted = False
+        limit = self.habit.limit(self.cost.seconds(count), min([work.deadline for work in works]) - began)
+        if limit < self._patience(works, count, began):
+            self._doubt = asyncio.get_running_loop().call_later(limit, self._suspect, self.model.runtime, count, limit)
+
+    def _rest_assured(self) -> None:
+        self._hung.cancel()
+        if self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
+
+    def _suspect(self, runtime: Runtime, count: int, seconds: float) -> None:
+        """End a call that seems to hang, where others wait and are answered at once then; else look again."""
+        others = self.waiting_rows or sum([not work.settled for work in self._run]) > 1
+        if others and not self.stopped and runtime.spared and runtime.interrupt():
+            self._doubted = True
+            told = (
+                "%s: no answer to %d rows within %.3g s, far longer than they take; its process is replaced, and those "
+            )
+            log.error(told + "who asked are tried alone", self.model.name, count, seconds)
+            return
+        self._doubt = asyncio.get_running_loop().call_later(LOOK, self._suspect, runtime, count, seconds + LOOK)
 
     # -- deadlines --------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,15 @@ class Runtime(ABC):
         """The same without blocking the event loop."""
         return await asyncio.to_thread(self.run, rows, outputs)
 
+    async def run_aside(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        """The same in a process of its own, where there is one, so that `run_async` goes on meanwhile."""
+        return await self.run_async(rows, outputs)
+
+    @property
+    def spared(self) -> bool:
+        """Whether another process takes over at once from one that is ended."""
+        return False
+
     def stream(self, rows: Rows, outputs: Sequence[str]) -> Generator[Rows]:
         """The answer to one row in pieces, each with those of the named outputs that it holds. Closing the generator
         stops the model. Raises as `run` does.

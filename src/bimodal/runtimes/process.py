@@ -156,6 +156,21 @@ class ProcessRuntime(Runtime):
             finally:
                 self._calling = None
 
+    @property
+    def spared(self) -> bool:
+        return self._succession.ready
+
+    async def run_aside(self, rows: Rows, outputs: Sequence[str]) -> Rows:
+        child = await asyncio.to_thread(self._succession.next)
+        child.socket.setblocking(False)
+        try:
+            return _answer(*await child.call(asyncio.get_running_loop(), _run(outputs), rows))
+        except (EOFError, OSError) as error:
+            raise await asyncio.to_thread(child.crash) from error
+        finally:
+            child.kill()
+            child.end()
+
     def interrupt(self, *, again: bool = True) -> bool:
         if self._calling is None:
             return False

@@ -1,4 +1,5 @@
-"""Quarantine: the rows of requests that killed the model's process alone, for a while. They are not tried again.
+"""Quarantine: the rows of requests that killed the model's process alone, or hung in it. They are not tried again for a
+while.
 
 What is kept is a digest; the rows themselves are not.
 """
@@ -37,7 +38,7 @@ class Quarantine:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.holds = False
         self._clock = clock
-        self._known: dict[bytes, tuple[float, str]] = {}  # until when, and how the process died
+        self._known: dict[bytes, tuple[float, type[ModelCrashed], str]] = {}  # until when, and how the process died
 
     def __len__(self) -> int:
         return len(self._known)
@@ -46,7 +47,7 @@ class Quarantine:
         """These rows killed a process that had no others. asked: what was asked of the model, plain values."""
         name = digest(asked, rows)
         self._known.pop(name, None)
-        self._known[name] = (self._clock() + SPAN, error.message)
+        self._known[name] = (self._clock() + SPAN, type(error), error.message)
         while len(self._known) > MOST:
             del self._known[next(iter(self._known))]
         self.holds = True
@@ -55,7 +56,7 @@ class Quarantine:
         """The error that these rows are answered with, where they are remembered."""
         self._forget()
         found = self._known.get(digest(asked, rows)) if self._known else None
-        return None if found is None else ModelCrashed(found[1])
+        return None if found is None else found[1](found[2])
 
     def sift(self, asked: Any, works: Sequence[T], rows: Rows) -> tuple[list[T], Rows, list[tuple[T, ModelCrashed]]]:
         """Of the works of a batch, in the order of its rows: those that may be tried, their rows, and the others, each
