@@ -19,6 +19,7 @@ from bimodal.config.lines import Key, lines
 from bimodal.config.places import rooted
 from bimodal.config.tables import Config, JobTable, ModelTable, StoreTable
 from bimodal.errors import ConfigError, UsageError
+from bimodal.hidden import hide
 
 NAME = "bimodal.toml"
 VARIABLE = "BIMODAL_CONFIG"
@@ -71,6 +72,7 @@ def reading(path: str | Path) -> Reading:
     path = Path(path)
     text = _text(path)
     values, given = _values(text, path.name)
+    hide(values)
     found = Findings(path.name, given)
     folder = path.absolute().parent
     config = _config(values, folder, found)

@@ -11,6 +11,8 @@ import logging
 import os
 import re
 import ssl
+import stat
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bimodal.errors import UsageError
+from bimodal.hidden import hide
+from bimodal.realtime.hosts import is_any
 
 log = logging.getLogger("bimodal.tls")
 
@@ -27,6 +31,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authe
 PROTOCOLS = ("h2", "http/1.1")
 SOON = 14 * 86_400  # seconds before its end at which a certificate is warned of
 UNTIMED = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the module ssl has no name for
+EXPOSED = "other users of this machine may read {place}, which holds the private key: chmod 600 {path}"
 MISMATCHES = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 _first_certificate = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL).search
@@ -43,6 +48,9 @@ class Files:
     key: str | None = None
     client_ca: str | None = None
     password: str | None = None
+
+    def __post_init__(self) -> None:
+        hide(self.password)
 
     @classmethod
     def told(cls, settings: Mapping[str, Any]) -> Files | None:
@@ -79,6 +87,7 @@ class Files:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
+        self._check_private()
         context.set_alpn_protocols(PROTOCOLS)
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         self._load(context)
@@ -104,6 +113,16 @@ class Files:
             context.load_cert_chain(self.cert, self.key, self._secret)
         except ssl.SSLError as error:
             self._explain(error, encrypted="ENCRYPTED" in key)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other users of this machine may read the private key."""
+        return sys.platform != "win32" and bool(os.stat(self.key or self.cert).st_mode & stat.S_IROTH)
+
+    def _check_private(self) -> None:
+        path = self.key or self.cert
+        if sys.platform != "win32" and os.path.exists(path) and os.stat(path).st_mode & stat.S_IWOTH:
+            raise UsageError(f"others may write to {self._place}, which holds the private key: chmod 600 {path}")
 
     @property
     def _place(self) -> str:
@@ -169,9 +188,11 @@ class Certificate:
         """Raises UsageError where the files make no TLS, or no caller would take the certificate."""
         self.path = files.cert
         self.mutual = files.mutual
+        self._private, self._place = files.key or files.cert, files._place
         self._server = Files(files.cert, files.key, password=files.password).context()
         if files.client_ca is not None:
             files.context()
+        self._exposed = files.is_exposed
         leaf = _first_certificate(_text(files.cert, "tls_cert"))
         assert leaf is not None, "the context was made of it"
         self._leaf = leaf[0]
@@ -199,7 +220,7 @@ class Certificate:
     def warnings(self, host: str, now: float | None = None) -> list[str]:
         """What callers will not like. host: the address that is listened on."""
         now = time.time() if now is None else now
-        told = []
+        told = [EXPOSED.format(place=self._place, path=self._private)] if self._exposed else []
         if now > self.ends:
             told.append(f"tls_cert {self.path} expired {self._told['notAfter']}: callers refuse it; renew it")
         elif now < self.begins:
@@ -304,11 +325,6 @@ class Renewal:
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         self.look()
         self.start(loop)
-
-
-def is_any(host: str) -> bool:
-    """Whether it stands for all addresses of the machine."""
-    return host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 
 
 def _shake(server: ssl.SSLContext, client: ssl.SSLContext, host: str | None) -> dict[str, Any]:

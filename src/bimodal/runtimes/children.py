@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from bimodal.errors import ModelCrashed, ModelHung
+from bimodal.hidden import names
 from bimodal.rows import Rows
 from bimodal.runtimes import starter, wire
 
@@ -30,7 +31,7 @@ CALM = {  # one thread a child unless the user says otherwise: side by side they
 }
 SECRET = ("KEY", "KEYS", "PASSWORD", "SECRET", "TOKEN")  # last words of our own variables that no model is to read
 PATIENCE = 5.0  # seconds in which the process that forks others answers
-_LEAVING = 0.05  # seconds in which a process that closed its connection is gone, unless it goes on without one
+_LEAVING = 0.2  # seconds in which a process that closed its connection is gone, unless it goes on without one
 
 
 class Process(Protocol):
@@ -249,10 +250,11 @@ def _started(module: str, work: str | None) -> tuple[Process, socket.socket]:
 
 
 def environment(ours: dict[str, str] | os._Environ[str]) -> dict[str, str]:
-    """What a child gets of ours: what is secret of our own settings is left out; what is not ours stays, a model may
-    need it.
+    """What a child gets of ours: what is secret of our own settings, and what they refer to as a secret, is left out;
+    what else is not ours stays, a model may need it.
     """
-    return {**CALM, **{name: value for name, value in ours.items() if not is_secret(name)}}
+    left = names(ours)
+    return {**CALM, **{name: value for name, value in ours.items() if not is_secret(name) and name not in left}}
 
 
 def is_secret(name: str) -> bool:
