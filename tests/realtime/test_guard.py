@@ -135,7 +135,9 @@ def test_a_key_opens_its_scope_alone(gate: Gate, scope: str) -> None:
                     assert answer.status == 200
                 elif is_route and needed(path) == scope:
                     assert answer.status != 403, (method, path)
-                elif is_route or scope != "admin":
+                elif not is_route and scope != "admin":
+                    assert answer.status in (403, 404, 405), (method, path)
+                elif is_route:
                     allowed = (answer.status, needed(path), scope) == (
                         404,
                         scope,
@@ -145,6 +147,31 @@ def test_a_key_opens_its_scope_alone(gate: Gate, scope: str) -> None:
                 if answer.status == 403 and method != "HEAD":
                     assert told(answer)[0] == "forbidden"
                     assert not is_route or f"scope {needed(path)}" in told(answer)[1]
+
+
+def test_who_has_a_key_is_told_what_is_not_there_and_what_a_route_takes(gate: Gate) -> None:
+    with Client(gate.port) as client:
+        for scope in ("infer", "metrics"):
+            for path in ("/predic", "/nothing/at/all", "/v3"):
+                answer = ask(client, "POST", path, gate.known[scope])
+                assert (answer.status, told(answer)[0]) == (404, "not_found"), path
+        for method in ("HEAD", "PUT", "OPTIONS", "TRACE", "GET"):
+            answer = ask(client, method, "/predict", gate.known["infer"])
+            assert (answer.status, answer.headers["allow"]) == (405, "POST"), method
+            assert ask(client, method, "/predict", None).status == 401
+        for method, path in (("GET", "/jobs"), ("POST", "/v2/repository/models/inline/unload"), ("PUT", "/jobs")):
+            answer = ask(client, method, path, gate.known["infer"])
+            assert answer.status == 403, (method, path)
+            assert "--keys FILE` on the server" in told(answer)[1]
+
+
+def test_a_route_that_nobody_has_thought_of_is_closed(gate: Gate) -> None:
+    """Whatever the app answers, and no table names, needs admin."""
+    guard = Guard(ring=Ring(gate.file), scopes=Scopes())
+    guard.answers = lambda method, path: path == "/new"
+    for path, code in (("/new", "forbidden"), ("/nothing", None)):
+        error = guard.request("POST", path, {b"x-api-key": gate.known["infer"].encode()}).error
+        assert getattr(error, "code", None) == code
 
 
 def test_a_key_with_all_scopes_is_never_turned_away(gate: Gate) -> None:
@@ -168,7 +195,7 @@ def test_http2_has_the_same_gate(gate: Gate, who: str) -> None:
                 answers += await asyncio.gather(*part)
             return {each: answer.status_code for each, answer in zip(asked, answers, strict=True)}
 
-    let_in = {each for each, status in asyncio.run(walk()).items() if status not in (401, 403)}
+    let_in = {each for each, status in asyncio.run(walk()).items() if status not in (401, 403, 404, 405)}
     open_ = {("GET", path) for path in OPEN}
     measured = {(m, p) for m, p in gate.wired.app.routes if needed(p) == "metrics" and p not in OPEN and m == "GET"}
     assert let_in == (open_ | measured if who == "metrics" else open_)
@@ -197,7 +224,7 @@ def test_the_asgi_form_has_the_same_gate(gate: Gate, who: str) -> None:
     async def walk() -> set[tuple[str, str]]:
         closed = [path for path in every_path(gate) if who == "nothing" or needed(path) != "infer"]
         asked = [(method, path) for path in closed for method in ("GET", "POST", "DELETE")]
-        return {each for each in asked if await status(*each) not in (401, 403)}
+        return {each for each in asked if await status(*each) not in (401, 403, 404, 405)}
 
     assert gate.do(walk()) == ({("GET", path) for path in OPEN} if who == "nothing" else set())
 

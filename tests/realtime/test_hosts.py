@@ -78,6 +78,17 @@ def test_an_origin_is_the_server_itself_or_not(origin: bytes, host: bytes | None
     assert is_same(origin, host) is same
 
 
+def test_a_page_in_clear_text_is_another_origin_than_a_server_that_speaks_tls() -> None:
+    """Beside it a page by https may ask a server in clear text: a proxy ends TLS."""
+    assert not is_same(b"http://shop.example", b"shop.example", secure=True)
+    assert not is_same(b"http://localhost:8443", b"localhost:8443", secure=True)
+    assert is_same(b"https://localhost:8443", b"localhost:8443", secure=True)
+    assert is_same(b"https://localhost:8443", b"localhost:8443")
+    fields = {b"origin": b"http://localhost:8443", b"host": b"localhost:8443"}
+    assert not Origins(secure=True).allows("POST", fields)
+    assert Origins().allows("POST", fields)
+
+
 def headers(**fields: str) -> dict[bytes, bytes]:
     told = {name.replace("_", "-").encode(): value.encode() for name, value in fields.items()}
     return {b"host": b"localhost:8000", **told}
@@ -146,6 +157,17 @@ def test_a_rebound_name_gets_403_at_every_path(gate: Gate, path: str) -> None:
         assert answer.json["code"] == "forbidden"
         assert "--hosts NAME" in answer.json["error"]
         assert "evil" not in answer.json["error"]
+
+
+def test_the_host_of_a_whole_address_counts_and_not_the_field_beside_it(gate: Gate) -> None:
+    """RFC 9112, section 3.2.2."""
+    for host in ("evil.example", f"evil.example:{gate.port}"):
+        answer = sent(gate, f"POST http://{host}/predict HTTP/1.1\r\nhost: localhost\r\n")
+        assert (answer.status, answer.json["code"]) == (403, "forbidden")
+    asked = f"GET http://localhost:{gate.port}/models HTTP/1.1\r\nhost: "
+    assert sent(gate, f"{asked}evil.example\r\n").status == 200
+    rebound = f"GET http://evil.example/models HTTP/1.1\r\nhost: evil.example\r\norigin: http://localhost:{gate.port}"
+    assert sent(gate, f"{rebound}\r\n").status == 403
 
 
 def test_a_name_that_is_given_is_answered(gate: Gate) -> None:

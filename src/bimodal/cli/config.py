@@ -21,8 +21,9 @@ from bimodal.config.reading import VARIABLE, Reading, find, reading
 from bimodal.config.schema import schema as schema_of
 from bimodal.config.show import shown
 from bimodal.config.tables import Config
-from bimodal.errors import SinkError, UsageError
+from bimodal.errors import ConfigError, SinkError, UsageError
 from bimodal.formats.library import library
+from bimodal.keys import beside, load
 
 File = Annotated[
     str | None,
@@ -117,6 +118,7 @@ def _look(read: Reading, found: Findings) -> Iterator[str]:
             if _is_absent(each):
                 line = found.line(("jobs", name, "input"))
                 yield f"{_name(read.config)}:{line}: there is no {each} yet, which jobs.{name} reads"
+    _keys(read.config, found)
     for place, key in _addresses(read.config):
         unset = _missing(place)
         if unset is not None:
@@ -135,6 +137,17 @@ def _is_absent(place: str) -> bool:
 def _exists(path: str | None, key: Key, found: Findings) -> None:
     if path is not None and not Path(path).exists():
         found.add(key, f"there is no {path}")
+
+
+def _keys(told: Config, found: Findings) -> None:
+    """Look at the file of keys that the server would ask, as it does at its start."""
+    named, usual = told.server.get("keys"), beside(told.path)
+    path = usual if named is None and os.path.lexists(usual) else named
+    try:
+        if path:
+            load(path)
+    except (UsageError, ConfigError) as error:
+        found.add(("server", "keys"), str(error))
 
 
 def _addresses(told: Config) -> Iterator[tuple[str, Key]]:

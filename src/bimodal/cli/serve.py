@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from bimodal import settings
 from bimodal.cli.options import Code, Drift, Features, Runtime, Sample, Trust, option, split
 from bimodal.errors import UsageError
-from bimodal.realtime import serving
+from bimodal.realtime import lines, serving
 
 SETTINGS = settings.table(settings.SERVE)
 EPILOG = """\b
@@ -81,7 +80,7 @@ def serve(
     predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
     health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
+        bool, typer.Option("--insecure", help="Listen beyond this machine without keys or client certificates.")
     ] = False,
     get: Annotated[str | None, typer.Option("--get", metavar="PATH", help="Answer one GET and leave; no port.")] = None,
     post: Annotated[
@@ -131,9 +130,7 @@ def serve(
     if get or post:
         once(models or [], get, post, options, loading)
         return
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
-    logging.getLogger("bimodal.tls").setLevel(logging.INFO)  # certificates that are renewed
+    lines.begin("server")
     options |= {"host": host, "port": port, "workers": workers, "insecure": insecure}
     options |= {
         "prediction_log": prediction_log,
@@ -145,6 +142,8 @@ def serve(
     server = serving.serve(*(models or ()), **loading, **options)
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
         print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
+        if server.listens is not None:
+            print(f"  listens  on {server.listens}", flush=True)
         print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
         body = server.example()  # none where nobody knows what its rows look like
         where = f"{server.url}/predict"

@@ -32,7 +32,7 @@ def up(
     hosts: Annotated[Any, option(SETTINGS["hosts"])] = None,
     at_once: Annotated[int, typer.Option("--at-once", help="Runs of jobs side by side.")] = 1,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen on an address that other machines reach.")
+        bool, typer.Option("--insecure", help="Listen beyond this machine without keys or client certificates.")
     ] = False,
 ) -> None:
     """Serve the models of bimodal.toml and run its jobs when they are due, until Ctrl-C.
@@ -44,8 +44,7 @@ def up(
     """
     if only is not None and only not in PARTS:
         raise UsageError(f"--only {only}: it is one of {', '.join(PARTS)}")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("bimodal.repository").setLevel(logging.INFO)
+    lines.begin("up")
     logging.getLogger("bimodal.jobs").setLevel(logging.INFO)  # runs that have succeeded, models that were replaced
     told = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers, "keys": keys, "hosts": hosts}
     given = {name: value for name, value in told.items() if value is not None}

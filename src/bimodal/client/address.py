@@ -51,6 +51,18 @@ class Address:
         return f"{host}:{self.port}"
 
 
+def sendable(key: str | None) -> str | None:
+    """An API key as it is sent: without the space around it, as of a file's last line. Raises UsageError."""
+    if key is None:
+        return None
+    key = key.strip()
+    if not key:
+        raise UsageError("key is empty; leave it out where the server asks for none")
+    if not plain(key):
+        raise UsageError("key is no API key: one is printable ASCII without spaces, as `bimodal keys add` prints it")
+    return key
+
+
 def plain(path: str) -> bool:
     """Whether a path can stand in the head of a request: printable, without spaces."""
     return path.isascii() and path.isprintable() and " " not in path

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, Self, TypeVar
 
-from bimodal.client.address import Address, Shown, trust
+from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.connections import Connections
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
@@ -51,7 +51,7 @@ class AsyncClient:
         verify: bool | str | ssl.SSLContext = True,
         cert: Shown | None = None,
     ) -> None:
-        address = Address.of(url)
+        address, key = Address.of(url), sendable(key)
         self._timeout = checked(timeout, timeout)
         self._closed = False
         self._retries = retries

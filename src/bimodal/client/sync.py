@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, Protocol, Self, TypeVar
 
-from bimodal.client.address import Address, Shown, trust
+from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
@@ -56,7 +56,7 @@ class Client:
         verify: bool | str | ssl.SSLContext = True,
         cert: Shown | None = None,
     ) -> None:
-        address = Address.of(url)
+        address, key = Address.of(url), sendable(key)
         self._timeout = checked(timeout, timeout)
         self._closed = False
         self._retries = retries

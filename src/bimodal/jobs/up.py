@@ -152,7 +152,13 @@ class Up:
         """What runs here, in lines."""
         if self.server is not None:
             yield f"serving {', '.join(self.server.models)} at {self.server.url}"
-            yield f"gRPC at {self.server.grpc}"
+            if self.server.listens is not None:
+                yield f"listens on {self.server.listens}"
+            yield f"gRPC at {self.server.grpc}{' (TLS)' if self.server.secure else ''}"
+            if self.server.mutual:
+                yield "callers show a certificate (mTLS)"
+            if self.server.keys is not None:
+                yield f"callers need a key of {self.server.keys}"
         if self.config.jobs:
             doing = [part for part in PARTS[1:] if self.choice.has(part)]
             if doing:

@@ -87,6 +87,16 @@ class App:
         found = [begin for way, begin, _ in begins if way == method and path.startswith(begin)]
         return f"{max(found, key=len)}*" if found else ""
 
+    def answers(self, method: str, path: str) -> bool:
+        """Whether a route takes it; else the answer is an error that says so."""
+        routes = self._routes
+        if (method, path) in routes or (method == "HEAD" and ("GET", path) in routes):
+            return True
+        if method == "POST" and path in self._streams:
+            return True
+        begins = (*self._prefixes, *self._stream_prefixes)
+        return any(way == method and path.startswith(begin) for way, begin, _ in begins)
+
     @property
     def routes(self) -> list[tuple[str, str]]:
         """Methods and paths."""

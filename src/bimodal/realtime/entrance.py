@@ -83,5 +83,6 @@ class Entrance:
             "address": self.host,
             "hosts": [*told.get("hosts", ()), *names],
             "certified": self.mutual,
+            "secure": self.secure,
             "warning": self.warning,
         }

@@ -28,12 +28,14 @@ from bimodal.realtime.refusal import Refusal
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.scopes import ADMIN, INFER, OPEN, Scopes
 
+NOTHING = "nothing"  # is there, as whoever has a key is told: 404, or 405 and what the route takes
 CALLERS = 1024  # remembered
 CHALLENGE = (b"www-authenticate", b'Bearer realm="bimodal"')
-NO_KEY = "this needs an API key, as `Authorization: Bearer KEY`; `bimodal keys add NAME` makes one"
+MAKES = "`bimodal keys add NAME --keys FILE` on the server makes one"
+NO_KEY = f"this needs an API key, as `Authorization: Bearer KEY`; {MAKES}"
 WRONG_KEY = (
-    "the API key is none of this server's, has ended or was revoked; `bimodal keys list` shows those there are, "
-    "`bimodal keys add NAME` makes one"
+    "the API key is none of this server's, has ended or was revoked; `bimodal keys list --keys FILE` on the server "
+    "shows those there are, `bimodal keys add NAME --keys FILE` makes one"
 )
 WRONG_HOST = "this server does not answer to that host name; `--hosts NAME` adds one that it is reached by"
 WRONG_ORIGIN = "pages of another origin may not ask this server; `--cors ORIGIN` lets those of one"
@@ -91,6 +93,7 @@ class Guard:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.generation = 0
+        self.answers: Callable[[str, str], bool] = lambda method, path: True  # whether a route is there at all
         self.ring = ring
         self._hosts, self._origins, self._scopes = hosts, origins or Origins(), scopes or Scopes()
         self._certified = certified and ring is None
@@ -130,7 +133,10 @@ class Guard:
         preflight = method == "OPTIONS" and b"access-control-request-method" in headers
         if preflight and self._origins.knows(headers.get(b"origin")):
             return self._verdict(caller, OPEN, path)  # browsers send it without a key; it tells what pages may send
-        return self._verdict(caller, self._scopes.of(method, path), path)
+        scope = self._scopes.of(method, path)
+        if scope == ADMIN and caller.error is None and not (self._scopes.knows(path) or self.answers(method, path)):
+            scope = NOTHING
+        return self._verdict(caller, scope, path)
 
     def call(self, path: str, headers: Headers) -> Verdict:
         """Of a gRPC call."""
@@ -152,6 +158,8 @@ class Guard:
 
     def _verdict(self, caller: Caller, scope: str, path: str) -> Verdict:
         error = caller.page
+        if scope == NOTHING:  # routes come and go, so this is not kept
+            return Verdict(self.generation, 0.0, error, caller.key)
         if error is None and self.asks and scope != OPEN and scope not in caller.scopes:
             error = caller.error or Forbidden(self._needed(scope, path))
         return Verdict(self.generation, caller.until, error, caller.key)
@@ -159,7 +167,7 @@ class Guard:
     def _needed(self, scope: str, path: str) -> str:
         if self._certified:
             return f"a client certificate has the scope {INFER} alone, and this needs {scope}; --keys FILE adds keys"
-        remedy = f"`bimodal keys add NAME --scope {scope}` makes one"
+        remedy = f"`bimodal keys add NAME --scope {scope} --keys FILE` on the server makes one"
         if scope == ADMIN and not self._scopes.knows(path):
             return f"there is no such route, or it needs a key with the scope {scope}; {remedy}"
         return f"this needs a key with the scope {scope}; {remedy}"
@@ -246,14 +254,15 @@ def guard_of(
     faults: Sequence[tuple[re.Pattern[str], Fault]] = (),
 ) -> Guard:
     """The guard that a server's spec tells of: {"address": listened on, None where somebody else listens, "hosts":
-    names, "cors": origins, "keys": path or None, "certified": whether every caller has proven a certificate, "routes":
-    names of routes}. None: of a server on a loopback address, without keys. Raises what keeps the keys from being read.
+    names, "cors": origins, "keys": path or None, "certified": whether every caller has proven a certificate, "secure":
+    whether TLS is spoken, "routes": names of routes}. None: of a server on a loopback address, without keys. Raises
+    what keeps the keys from being read.
     """
     told = told or {}
     path, address = told.get("keys"), told.get("address", "127.0.0.1")
     return Guard(
         None if address is None else Hosts(address, told.get("hosts") or ()),
-        Origins(told.get("cors") or ()),
+        Origins(told.get("cors") or (), secure=bool(told.get("secure"))),
         None if path is None else Ring(os.fspath(path)),
         Scopes(told.get("routes")),
         certified=bool(told.get("certified")),

@@ -106,6 +106,9 @@ def parse(raw: bytes, most_fields: int) -> Head:
     headers = fields.headers
     _check_host(headers, old)
     path, query = split_target(method, fields.target)
+    absolute = _absolute(fields.target)
+    if absolute is not None:
+        headers[b"host"] = absolute[1]  # it counts, and the field does not (RFC 9112, section 3.2.2)
     keep_alive = _keeps_alive(headers, old)
     request_id = given_id(headers)
     return Head(

@@ -49,9 +49,10 @@ class Hosts:
 
 
 class Origins:
-    """The pages that may ask: those of the server itself, and of `cors` (`*`: all)."""
+    """The pages that may ask: those of the server itself, and of `cors` (`*`: all). secure: it speaks TLS."""
 
-    def __init__(self, cors: Sequence[str] = ()) -> None:
+    def __init__(self, cors: Sequence[str] = (), *, secure: bool = False) -> None:
+        self._secure = secure
         self._any = ANY in cors
         self._known = {each.rstrip("/").encode("ascii") for each in cors}
 
@@ -65,7 +66,7 @@ class Origins:
         """
         origin = headers.get(b"origin")
         if origin is not None:
-            return self.knows(origin) or is_same(origin, headers.get(b"host"))
+            return self.knows(origin) or is_same(origin, headers.get(b"host"), secure=self._secure)
         if headers.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
             return True
         return (
@@ -79,10 +80,12 @@ class Origins:
         return ((b"access-control-allow-origin", b"*" if self._any else origin), (b"vary", b"origin"))
 
 
-def is_same(origin: bytes, host: bytes | None) -> bool:
-    """Whether an origin is the server itself, as the caller calls it; a proxy may have ended TLS in front."""
+def is_same(origin: bytes, host: bytes | None, *, secure: bool = False) -> bool:
+    """Whether an origin is the server itself, as the caller calls it. A page by https may ask a server that speaks
+    clear text, since a proxy may have ended TLS in front; one by http never asks a server that speaks TLS (`secure`).
+    """
     found = _origin(origin)
-    if found is None or host is None:
+    if found is None or host is None or (secure and found[1] == b"http"):
         return False
     usual = _PORTS[found[1]]
     return _place(found[2], usual) == _place(host, usual)
@@ -96,6 +99,11 @@ def is_loopback(name: str) -> bool:
         return name == "localhost"
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def is_any(host: str) -> bool:
+    """Whether it stands for all addresses of the machine."""
+    return host in ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 
 
 def _place(place: bytes, usual: bytes) -> tuple[str, bytes] | None:

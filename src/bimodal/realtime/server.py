@@ -21,10 +21,13 @@ from bimodal.errors import PortTaken, UsageError
 from bimodal.formats.library import library
 from bimodal.realtime.activation import Inherited, notify
 from bimodal.realtime.entrance import Entrance
+from bimodal.realtime.hosts import is_any
 from bimodal.realtime.keeper import Keeper
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.workers import Workers
 
+log = logging.getLogger("bimodal.server")
+_PATIENCE = 10.0  # seconds that what is printed at the start may take
 _NEAR = 100  # ports looked at for a free one
 
 
@@ -106,6 +109,15 @@ class Server:
         return f"http{'s' if self.secure else ''}://{self._reached}:{self.port}"
 
     @property
+    def listens(self) -> str | None:
+        """The address listened on, where it is another than that of `url`."""
+        if not is_any(self.host):
+            return None
+        host = f"[{self.host}]" if ":" in self.host else self.host or "0.0.0.0"  # noqa: S104 - told, not bound
+        ports = f"{self.port}" if self.port == self.grpc_port else f"{self.port} and {self.grpc_port}"
+        return f"{host}:{ports} (all interfaces)"
+
+    @property
     def secure(self) -> bool:
         """Whether it speaks TLS."""
         return self._tls is not None
@@ -156,21 +168,9 @@ class Server:
 
     def example(self) -> str | None:
         """The body of a request to /predict that works, made from the model's signature; None where it has none."""
-        from http.client import HTTPConnection, HTTPSConnection  # once the workers run; they shall not wait for it
-
         if self.mutual or self.keys is not None:
             return None  # it asks for a certificate, or a key, that nobody has given to this process
-        place = urlsplit(self.url).hostname or self.host
-        connection: HTTPConnection = HTTPConnection(place, self.port, timeout=10)
-        if self._tls is not None:
-            connection = HTTPSConnection(place, self.port, timeout=10, context=self._tls.caller())
-        connection.request("GET", "/openapi.json")
-        told = json.load(connection.getresponse())
-        connection.close()
-        if "/predict" not in told["paths"]:
-            return None  # no model is loaded yet
-        content = told["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-        return json.dumps(content["example"]) if "example" in content else None
+        return self._workers.example(_PATIENCE)
 
     def wait(self) -> None:
         """Block until the server ends. SIGTERM and SIGINT (Ctrl-C) drain it, a second one ends it at once; SIGHUP has
@@ -187,6 +187,7 @@ class Server:
                 if signals.count:
                     self._drain_under(signals)
         self.close()
+        log.info("ended")
 
     def refresh(self) -> None:
         """Serve what has changed in the repository, and in the places of the models that were named, soon; what cannot
@@ -215,6 +216,7 @@ class Server:
 
     def _drain_under(self, signals: _Signals) -> None:
         """Drain in a thread, so that a second signal is noticed."""
+        log.info("draining")
         notify("STOPPING=1")
         threading.Thread(target=self._workers.stop, daemon=True).start()
         while not self._workers.wait(0.05):

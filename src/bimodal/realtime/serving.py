@@ -303,7 +303,7 @@ def guarded(told: Mapping[str, Any], config: str | None) -> dict[str, Any]:
     said, the file that stands where `bimodal keys` puts it. config: path of the bimodal.toml, if there is one.
     """
     named, usual = told["keys"], keys_beside(config)
-    path = usual if named is None and usual.is_file() else named
+    path = usual if named is None and os.path.lexists(usual) else named
     return {
         "keys": str(Path(path).absolute()) if path else None,
         "hosts": list(told["hosts"]),
