@@ -7,6 +7,7 @@ that does not come back is not waited for.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ from bimodal.realtime.stock import Plan, Stock
 if TYPE_CHECKING:
     from bimodal.realtime.workers import Worker
 
+log = logging.getLogger("bimodal.repository")
+
+SLOW = 10.0  # seconds of loading after which it is told what is loaded; again after each six times as long
 LONGEST = 1800.0  # seconds in which a worker must have loaded what is new
 PATIENCE = 60.0  # seconds that a change waits for a worker that is started again
 
@@ -37,6 +41,7 @@ class Reload:
         self._plan, self._known = plan, stock
         self._switching, self._together = False, together
         self._told = 0.0  # when a worker was told last
+        self._slow = SLOW
         self._waits = 0.0  # since when for a worker that is started again
         self._error: BimodalError | None = None
         self._over = threading.Event()
@@ -69,7 +74,7 @@ class Reload:
             elif worker.task == self.number:
                 self._hurry(workers)
             else:
-                self._waits, self._told = 0.0, time.monotonic()
+                self._waits, self._told, self._slow = 0.0, time.monotonic(), SLOW
                 worker.task = self.number
                 specs = [dict(held.spec) for held in self._plan.come]
                 worker.tell(Prepare(self.number, specs, self._known.counted, tells=worker is workers[0]))
@@ -79,7 +84,17 @@ class Reload:
             self._switch(workers)
 
     def _hurry(self, workers: Sequence[Worker]) -> None:
-        if time.monotonic() - self._told > LONGEST:
+        span = time.monotonic() - self._told
+        if span > self._slow:
+            self._slow *= 6
+            models = ", ".join([" ".join(held.key) for held in self._plan.come])
+            since = time.strftime("%H:%M:%S", time.localtime(time.time() - span))
+            log.warning(
+                "%s: loading since %s, and not done; what else is to be loaded or reloaded waits (load_timeout ends it)",
+                models,
+                since,
+            )
+        if span > LONGEST:
             self.fail(ModelFailed(f"its models are not loaded after {LONGEST:.0f} s; nothing has changed"), workers)
 
     def _switch(self, workers: Sequence[Worker]) -> None:
