@@ -47,7 +47,7 @@ class TestAnswers:
         assert "connection" not in answer.headers
         assert answer.headers["x-route"] == "some/where"
         assert answer.json["query"] == "a=1&b=%20"
-        assert answer.json["headers"] == {"host": "test"}
+        assert answer.json["headers"] == {"host": "localhost"}
 
     def test_a_connection_serves_many_requests(self, client: Client) -> None:
         for number in range(50):
@@ -381,6 +381,12 @@ class TestFaults:
         assert (answer.status, answer.json["code"]) == (500, "internal")
         assert answer.json["request_id"] in caplog.text
         assert client.is_closed()
+
+    @pytest.mark.parametrize("path", ["/broken-stream", "/deaf"])
+    def test_who_is_answered_before_the_body_is_read_is_told_that_nothing_can_follow(
+        self, client: Client, path: str
+    ) -> None:
+        assert client.post(path, b"abc").answer().headers["connection"] == "close"
 
     def test_an_exception_in_a_stream_that_began_cuts_it_off(
         self, client: Client, server: Running, caplog: pytest.LogCaptureFixture

@@ -28,9 +28,10 @@ OPEN, STARTED, DONE, GONE = range(4)  # states of an Exchange
 class Exchange(msgspec.Struct, eq=False):
     """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
 
-    closes: no request is answered after this one. called: when the app was given the whole request, if it did not
-    answer at once. kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an
-    answer that went, in pieces. name: a request id of ours. begun: an answer that has begun, for the observer.
+    closes: no request is answered after this one. asking: whether it takes the body in pieces; an app that answers
+    instead leaves the body unread. called: when the app was given the whole request, if it did not answer at once.
+    kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an answer that
+    went, in pieces. name: a request id of ours. begun: an answer that has begun, for the observer.
     """
 
     connection: Connection
@@ -48,6 +49,7 @@ class Exchange(msgspec.Struct, eq=False):
     sent: int = 0
     name: bytes | None = None
     begun: Response | None = None
+    asking: bool = False
 
     # What the app calls
 
@@ -64,7 +66,7 @@ class Exchange(msgspec.Struct, eq=False):
         has_content = has_body(response.status) and not self._is_head()
         old = self.head is None or self.head.old
         self.chunked = has_content and not old
-        self.closes |= (has_content and old) or self._is_last()
+        self.closes |= (has_content and old) or self._is_last() or (self.asking and response.status >= 400)
         listener = self.connection.listener
         if listener.observer is not None:
             self.begun = response
@@ -110,10 +112,12 @@ class Exchange(msgspec.Struct, eq=False):
         assert head is not None, "a request that could be read has a head"
         if head.whole:
             return None
+        self.asking = bool(head.length)
         try:
             self.intake = app.stream(request, self)
         except Exception:
             self._fail()
+        self.asking = False
         head.whole = self.intake is None and self.state == OPEN
         return self.intake
 
@@ -221,6 +225,7 @@ class Exchange(msgspec.Struct, eq=False):
         listener = connection.listener
         if connection.body is not None or listener.draining:
             self.closes |= connection.is_receiving(self) or self._is_last()
+        self.closes |= self.asking
         observer, head = listener.observer, self.head
         name = self.name
         if name is not None and response.status >= 400:
