@@ -145,12 +145,23 @@ def test_a_proxy_in_between_is_understood(ask: Asking) -> None:
 
 
 @both
+def test_a_key_is_taken_as_a_file_has_it(ask: Asking) -> None:
+    with Flaky(GOOD) as server:
+        ask(server.url, "predict", [[1.0]], key=" secret\r\n")
+        assert b"authorization: Bearer secret\r\n" in server.requests[0]
+
+
+@both
 def test_a_key_is_sent_and_headers_cannot_be_smuggled_in(ask: Asking) -> None:
     with Flaky(GOOD) as server:
         ask(server.url, "predict", [[1.0]], key="secret")
         assert b"authorization: Bearer secret\r\n" in server.requests[0]
-        with pytest.raises(UsageError, match="printable ASCII"):
-            ask(server.url, "predict", [[1.0]], key="a\r\nb: c")
+        for key in ("a\r\nb: c", "a b", "ä"):
+            with pytest.raises(UsageError, match="key is no API key: one is printable ASCII"):
+                ask(server.url, "predict", [[1.0]], key=key)
+        for key in ("", " \n"):
+            with pytest.raises(UsageError, match="key is empty"):
+                ask(server.url, "predict", [[1.0]], key=key)
         for path in ("/a b", "/a\r\nb: c", "/ä"):
             with pytest.raises(UsageError, match="path of a request"):
                 ask(server.url, "request", "GET", path)

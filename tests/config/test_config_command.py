@@ -14,6 +14,7 @@ from bimodal.config.reading import reading
 from bimodal.config.schema import schema
 from bimodal.config.show import shown
 from bimodal.errors import UsageError
+from bimodal.keys import NAME, add
 from tests.config.test_reading import WHOLE
 
 
@@ -64,6 +65,25 @@ def test_verify_tells_all_that_is_not_there(folder: Path, capsys: pytest.Capture
     ]
     assert lines[0] == f"bimodal.toml:10: models.churn.path: there is no {folder}/modles/churn.pkl"
     assert "three slashes" in lines[2]
+
+
+def test_verify_looks_at_the_file_of_keys_as_a_server_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> str:
+        assert main(["config", "verify"]) == 2
+        return capsys.readouterr().err
+
+    (folder / "bimodal.toml").write_text(WHOLE.replace("[server]\n", '[server]\nkeys = "own.json"\n'))
+    assert f"server.keys: there is no file of keys {folder}/own.json" in told()
+    (folder / "own.json").write_text("{}")
+    (folder / "own.json").chmod(0o600)
+    assert "server.keys: the file of keys" in told()
+    (folder / "own.json").unlink()
+    add(folder / "own.json", "shop")
+    assert main(["config", "verify"]) == 0
+    (folder / "bimodal.toml").write_text(WHOLE)
+    assert main(["config", "verify"]) == 0
+    (folder / NAME).write_text("")  # where a server looks by itself
+    assert "server.keys: the file of keys" in told()
 
 
 def test_a_fault_of_the_file_is_wrong_usage_for_people_and_machines(

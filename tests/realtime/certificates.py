@@ -67,6 +67,7 @@ class Authority:
         pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         pair.cert.write_bytes(made.public_bytes(PEM))
         kind = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        pair.key.touch(0o600)
         pair.key.write_bytes(key.private_bytes(PEM, PKCS8, kind))
         return pair
 

@@ -21,6 +21,7 @@ from bimodal.realtime.entrance import Entrance
 from bimodal.realtime.guard import guard_of
 from bimodal.realtime.once import answer_once
 from bimodal.realtime.server import Server
+from bimodal.realtime.states import entry
 from tests.realtime.desk import Desk, told
 from tests.realtime.shelf import onnx
 from tests.test_keys import damaged
@@ -71,6 +72,35 @@ def test_keys_that_cannot_be_read_keep_a_server_from_starting(file: Path, host: 
         file.write_bytes(data)
         with pytest.raises(ConfigError, match="damaged"):
             Entrance(host, str(file), insecure=True).check()
+
+
+def test_where_it_listens_is_told_where_that_is_everywhere() -> None:
+    def listens(host: str, port: int = 8000, grpc_port: int = 8000) -> str | None:
+        server = Server.__new__(Server)
+        server.host, server.port, server.grpc_port = host, port, grpc_port
+        return server.listens
+
+    assert listens("127.0.0.1") is None
+    assert listens("10.0.0.5") is None  # as the URL says
+    assert listens("0.0.0.0") == "0.0.0.0:8000 (all interfaces)"
+    assert listens("::", 8000, 9000) == "[::]:8000 and 9000 (all interfaces)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("the model /srv/models of ours/churn/2/model.pkl cannot be loaded", "the model model.pkl cannot be loaded"),
+        ("/srv/a/b.pkl: no such file; see '/etc/x/y.json'", "b.pkl: no such file; see 'y.json'"),
+        ("/v2/models/stats is the statistics of all models", "/v2/models/stats is the statistics of all models"),
+        (
+            "see https://example.org/a/b, or and/or models/churn/1",
+            "see https://example.org/a/b, or and/or models/churn/1",
+        ),
+        ("1/2 of it, not loaded", "1/2 of it, not loaded"),
+    ],
+)
+def test_callers_are_told_no_folders_of_the_server(reason: str, told: str) -> None:
+    assert entry("churn", "2", "UNAVAILABLE", reason)["reason"] == told
 
 
 def test_the_operator_is_warned(file: Path) -> None:

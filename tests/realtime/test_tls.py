@@ -412,6 +412,20 @@ def test_the_password_of_a_key(authority: Authority, tmp_path: Path, monkeypatch
         Files(str(secret.cert), str(secret.key), password=reference).context()
 
 
+def test_a_key_that_others_may_read_is_warned_of_and_one_that_they_may_write_to_refused(authority: Authority) -> None:
+    pair = authority.issue("shown", ["localhost"])
+    files = Files(str(pair.cert), str(pair.key))
+    assert Certificate(files).warnings("localhost") == []
+    pair.key.chmod(0o640)  # of a group that is there for it, as many systems have one
+    assert Certificate(files).warnings("localhost") == []
+    pair.key.chmod(0o644)
+    (told,) = Certificate(files).warnings("localhost")
+    assert told.endswith(f"which holds the private key: chmod 600 {pair.key}")
+    pair.key.chmod(0o666)
+    with pytest.raises(UsageError, match=r"others may write to tls_key .* chmod 600"):
+        Certificate(files)
+
+
 def test_what_callers_will_not_like_is_a_warning(authority: Authority) -> None:
     def warnings(host: str, names: list[str], days: float = 90) -> list[str]:
         pair = authority.issue("warned", names, days=days)
