@@ -90,7 +90,7 @@ class Reload:
             models = ", ".join([" ".join(held.key) for held in self._plan.come])
             since = time.strftime("%H:%M:%S", time.localtime(time.time() - span))
             log.warning(
-                "%s: loading since %s, and not done; what else is to be loaded or reloaded waits (load_timeout ends it)",
+                "%s: loading since %s, and not done; other loads and reloads wait for it (load_timeout ends it)",
                 models,
                 since,
             )
