@@ -23,13 +23,18 @@ import httpx
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, StreamEnded
 from scipy.stats import mannwhitneyu
 
 from bimodal import keys
 from bimodal.realtime.asgi import asgi
 from bimodal.realtime.guard import Guard
+from bimodal.realtime.head import parse
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.scopes import Scopes
+from bimodal.realtime.transfer import STARTED, Exchange
 from tests.realtime.gate import Clock, Gate, opened
 from tests.realtime.wire import Answer, Client
 
@@ -419,22 +424,119 @@ def test_a_call_whose_key_has_an_end_is_judged_at_each_message(gate: Gate) -> No
     assert fed[-1] - fed[0] < 5
 
 
+LINE = b'{"input": [5.1, 3.5, 1.4, 0.2]}\n'
+
+
 def test_lines_under_way_end_with_their_key(gate: Gate) -> None:
+    """Of two callers with the same head: each is told."""
     key = keys.add(gate.file, "lines", ["infer"])
     gate.look()
     head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n"
-    line = b'{"input": [5.1, 3.5, 1.4, 0.2]}\n'
-    with Client(gate.port) as client:
-        client.send(head, b"content-type: application/x-ndjson\r\nx-api-key: %b\r\n\r\n" % key.encode())
-        client.send(b"%x\r\n%b\r\n" % (len(line), line))
-        seen = b""
-        while b"}\n" not in seen:
-            seen += client.socket.recv(65_536)
+    with Client(gate.port) as one, Client(gate.port) as other:
+        seen = {one: b"", other: b""}
+        for client in seen:
+            client.send(head, b"content-type: application/x-ndjson\r\nx-api-key: %b\r\n\r\n" % key.encode())
+            client.send(b"%x\r\n%b\r\n" % (len(LINE), LINE))
+            while b"}\n" not in seen[client]:
+                seen[client] += client.socket.recv(65_536)
         keys.revoke(gate.file, "lines")
-        while more := client.socket.recv(65_536):
-            seen += more
-    assert b'"code":"unauthenticated"' in seen
-    assert seen.endswith(b"0\r\n\r\n")
+        for client in seen:
+            while more := client.socket.recv(65_536):
+                seen[client] += more
+            assert b'"code":"unauthenticated"' in seen[client]
+            assert seen[client].endswith(b"0\r\n\r\n")
+
+
+def test_lines_under_way_over_http2_end_with_their_key(gate: Gate) -> None:
+    key = keys.add(gate.file, "lines2", ["infer"])
+    gate.look()
+    wire = H2Connection(H2Configuration(header_encoding=None))
+    wire.initiate_connection()
+    fields = [
+        (":method", "POST"), (":path", "/predict"), (":scheme", "http"), (":authority", "localhost"),
+        ("x-api-key", key), ("content-type", "application/x-ndjson"),
+    ]  # fmt: skip
+    wire.send_headers(1, fields)
+    wire.send_data(1, LINE)
+    body, over = b"", False
+    with Client(gate.port) as client:
+        client.send(wire.data_to_send())
+        revoked = False
+        while not over:
+            for event in wire.receive_data(client.socket.recv(65_536)):
+                body += event.data if isinstance(event, DataReceived) else b""
+                over |= isinstance(event, StreamEnded)
+            client.send(wire.data_to_send())
+            if b"}\n" in body and not revoked:
+                revoked = True
+                keys.revoke(gate.file, "lines2")
+    assert b'"code":"unauthenticated"' in body
+
+
+def test_lines_in_another_server_end_with_their_key(gate: Gate) -> None:
+    """The ASGI form, which has no sweep: judged at each message."""
+    key = keys.add(gate.file, "lines3", ["infer"])
+    gate.look()
+    application = asgi(gate.wired.app, guard=gate.wired.guard)
+    scope = {
+        "type": "http", "method": "POST", "path": "/predict",
+        "headers": [(b"host", b"localhost"), (b"x-api-key", key.encode()), (b"content-type", b"application/x-ndjson")],
+    }  # fmt: skip
+    asked = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            keys.revoke(gate.file, "lines3")
+        await asyncio.sleep(0.05)
+        return {"type": "http.request", "body": LINE, "more_body": True}
+
+    async def send(message: Any) -> None:
+        """It is the end of the call that counts."""
+
+    async def run() -> None:
+        await application(scope, receive, send)
+
+    gate.do(run())
+    assert 2 <= asked < 100
+
+
+@pytest.mark.parametrize("receiving", [True, False])
+def test_an_upload_or_an_answer_under_way_ends_with_its_key(gate: Gate, receiving: bool) -> None:
+    name = f"body{receiving}"
+    key = keys.add(gate.file, name, ["infer"])
+    gate.look()
+    with Client(gate.port) as client:
+        fields = b"host: localhost\r\nx-api-key: %b\r\ncontent-length: 100\r\n\r\n{" % key.encode()
+        if receiving:
+            client.send(b"POST /predict HTTP/1.1\r\n", fields)
+            gate.do(asyncio.sleep(0.05))
+            keys.revoke(gate.file, name)
+            answer = client.answer()
+            assert (answer.status, answer.headers["connection"]) == (401, "close")
+            return
+        exchange = under_way(gate, key)
+        assert exchange.barred(time.monotonic()) is None
+        keys.revoke(gate.file, name)
+        gate.look()
+        told = exchange.barred(time.monotonic())
+        assert (told.status, told.code) == (401, "unauthenticated")
+
+
+def under_way(gate: Gate, key: str) -> Any:
+    """An answer in pieces that has begun: its question is whole."""
+
+    class Wire:
+        listener = gate.listener
+
+        def is_receiving(self, exchange: Any) -> bool:
+            return False
+
+    head = parse(b"POST /predict HTTP/1.1\r\nhost: localhost\r\nx-api-key: %b\r\n\r\n" % key.encode(), 100)
+    head.verdict = gate.wired.guard.request(head.method, head.path, head.headers)
+    wire: Any = Wire()
+    return Exchange(wire, head, False, time.monotonic(), state=STARTED)
 
 
 def test_a_file_that_is_being_written_is_told_of_when_it_has_come_to_rest(

@@ -147,10 +147,11 @@ class Guard:
         it still holds; which costs two comparisons. now: time.monotonic().
         """
         verdict = head.verdict
-        if verdict is None or (verdict.generation == self.generation and now < verdict.until):
+        if verdict is None:
             return None
-        verdict = head.verdict = self.request(method, path, head.headers)
-        error = verdict.error
+        if verdict.generation != self.generation or now >= verdict.until:
+            verdict = head.verdict = self.request(method, path, head.headers)
+        error = verdict.error  # which another request of the same head may have been told of
         if error is None:
             return None
         told = (CHALLENGE,) if isinstance(error, Unauthenticated) else ()

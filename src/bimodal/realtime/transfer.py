@@ -176,11 +176,13 @@ class Exchange(msgspec.Struct, eq=False):
         was asked whole before is answered.
         """
         guard, head = self.connection.listener.guard, self.head
-        if guard is None or head is None or self.state >= DONE:
+        if guard is None or head is None or self.state >= DONE or self.expired:
             return None
         if self.state != STARTED and self.intake is None and not self.connection.is_receiving(self):
             return None
-        return guard.barred(head, head.method, head.path, now)
+        refusal = guard.barred(head, head.method, head.path, now)
+        self.expired = refusal is not None  # said once: what came before may still be answered
+        return refusal
 
     def _bar(self, refusal: Refusal) -> None:
         """End what is under way; an answer whose question is whole has no place for an error, and is cut off."""

@@ -37,6 +37,7 @@ class Exchange(Stream):
         "_cancel",
         "_state",
         "_waiters",
+        "barred",
         "begun",
         "called",
         "held",
@@ -55,6 +56,7 @@ class Exchange(Stream):
         self.request: Request | None = None
         self.intake: Intake | None = None
         self.held = bytearray()
+        self.barred = False  # the caller's key has ended, and it was told
         self.called = 0.0
         self.received = connection.now
         self.begun: Response | None = None  # an answer in pieces
@@ -104,7 +106,7 @@ class Exchange(Stream):
         if intake is None:
             self._collect(data, ended)
             return
-        if self._is_barred(self.connection.now):
+        if self.barred or self._is_barred(self.connection.now):
             return
         self.moved_at = min(self.connection.now, self.moved_at + len(data) / self.link.links.limits.body_rate)
         if data:
@@ -128,7 +130,7 @@ class Exchange(Stream):
 
     def check(self, now: float, limits: Limits) -> None:
         """Called by the sweep: end what takes too long."""
-        if self._state >= _DONE or self._is_barred(now):
+        if self._state >= _DONE or (not self.barred and self._is_barred(now)):
             return
         if self.receiving and not self.paused and now - self.moved_at > limits.body_timeout:
             self._cut(late(f"the body of the request took over {limits.body_timeout:g} s"))
@@ -209,6 +211,7 @@ class Exchange(Stream):
         refusal = guard.barred(self.head, request.method, request.path, now)
         if refusal is None:
             return False
+        self.barred = True
         if self._state == _STARTED and not self.receiving:  # no place for an error
             self._stop()
             self._observed(LEFT, self.begun, self.sent)
