@@ -33,7 +33,7 @@ from typing import Any
 from bimodal.errors import ModelError
 from bimodal.formats import desk, effects
 from bimodal.formats.contract import TRUSTED, Source
-from bimodal.formats.permitted import COMPUTING, FUNCTIONS, LIBRARIES, REFUSED, STANDARD, TESTS
+from bimodal.formats.permitted import COMPUTING, FUNCTIONS, LIBRARIES, REFUSED, STANDARD, TESTS, TRAINING
 from bimodal.formats.trust import ANY
 
 MODELS = ("predict", "transform", "fit", "fit_transform", "fit_predict", "predict_proba", "score_samples", "forward")
@@ -305,7 +305,7 @@ def _is_below(place: Path, folders: Sequence[Path]) -> bool:
 
 def _is_refused(asked: str) -> bool:
     """The longer of two lines that speak of it counts: of joblib one class passes, of pandas all but some modules."""
-    return _depth(asked, REFUSED) > _depth(asked, LIBRARIES)
+    return _depth(asked, (*REFUSED, *TRAINING)) > _depth(asked, LIBRARIES)
 
 
 def _depth(asked: str, names: Sequence[str]) -> int:

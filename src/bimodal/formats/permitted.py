@@ -196,4 +196,10 @@ REFUSED = (
     "statsmodels.datasets", "statsmodels.tools.web", "sympy", "tensorflow", "torch", "transformers", "uvicorn",
     "webdriver", "wheel", "xgboost.collective", "xgboost.dask", "xgboost.spark", "xgboost.tracker",
 )  # fmt: skip
+# Tables to train on, which no model holds: read from files by native code, they let a booster train, and with it write
+# files and open connections that Python does not tell of.
+TRAINING = (
+    "catboost.core.Pool", "lightgbm.basic.Dataset", "lightgbm.basic.Sequence", "xgboost.core.DMatrix",
+    "xgboost.core.DataIter", "xgboost.core.ExtMemQuantileDMatrix", "xgboost.core.QuantileDMatrix",
+)  # fmt: skip
 TESTS = frozenset(("__main__", "_testing", "conftest", "setup", "test", "testing", "tests"))  # parts of a module's name
