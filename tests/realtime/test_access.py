@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import multiprocessing
 import os
@@ -227,6 +228,27 @@ def test_a_full_disk_drops_lines_and_is_told_once(caplog: pytest.LogCaptureFixtu
     log.close()
     assert [sum(each) for each in zip(*seen, strict=True)] == [0, 3]
     assert len([each for each in caplog.records if "No space" in each.message]) == 1
+
+
+def test_that_writing_works_again_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(file: int, text: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    log = AccessLog("/dev/null")
+    with monkeypatch.context() as patch:
+        patch.setattr(access, "_write_whole", full)
+        for _ in range(2):
+            log.put(b"line\nline\n", 2)
+            threading.Event().wait(0.12)
+    for _ in range(2):
+        log.put(b"line\n", 1)
+        threading.Event().wait(0.12)
+    log.close()
+    told = [each.getMessage() for each in caplog.records]
+    assert told[0].endswith("lines are dropped, and counted, until it can be written")
+    assert told[1:] == ["access log /dev/null: it is written again; 4 lines were dropped"]
 
 
 def test_a_place_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_what_comes_too_late_is_told_when_it_is_late(desk: Desk, door: str) -> N
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("timeout", ["soon", "-5", "0", "nan", "1e999", ""])
+@pytest.mark.parametrize("timeout", ["soon", "-5", "0", "nan", "1e3", "1_000", "+5000", "1.2.3", ""])
 def test_a_time_that_makes_no_sense_is_refused(desk: Desk, door: str, timeout: str) -> None:
     status, error = ask(desk, door, timeout)
     assert status == 400
@@ -155,8 +155,8 @@ def test_while_a_call_runs_that_ends_too_late_the_refusal_comes_at_once(desk: De
 
     good, refused = desk.run(asked)
     assert good.status == 200
-    assert refused.status == 429
-    assert dict(refused.headers)[b"retry-after"] == b"1"
+    assert refused.status == 504  # 20 ms are too few for this model, whoever else is there
+    assert b"would not end within the deadline" in refused.body
 
 
 def test_the_nearer_of_two_deadlines_counts(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -207,6 +208,7 @@ def test_a_request_without_a_caller_begins_a_trace(traced: tuple[Watched, Collec
     assert first.parent_span_id == b""
     assert first.trace_id != second.trace_id
     assert len(first.trace_id) == 16
+    assert server.line(str(told(second)["bimodal.request_id"]))["trace_id"] == second.trace_id.hex()
     assert told(first)["network.protocol.version"] == "2"
 
 
@@ -266,6 +268,20 @@ def test_spans_that_cannot_be_exported_are_dropped_and_counted(caplog: pytest.Lo
     exporter.gate.set()
     exports.close()
     assert [sum(each) for each in zip(*counts, strict=True)] == [0, 500]
+    told = [each.getMessage() for each in caplog.records]
+    assert len(told) == 1  # not one for each try
+    assert told[0].startswith("spans cannot be exported: ")
+
+
+def test_what_a_library_tells_of_each_try_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        place = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        bounds = {"OTEL_BSP_SCHEDULE_DELAY": "10"}
+        exports = Exports(place, bounds, lambda exported, dropped: None)
+        exports.put([Seen(Told("GET", "/", "HTTP/1.1", None, b"", 0), b"", 1.0, 1.5, b"a", 200, 0, 0, Note())])
+        exports.close()
+    assert not [each for each in caplog.records if each.name != "bimodal.realtime"]
 
 
 def test_an_address_that_is_none_is_told_at_the_start(tmp_path: Path) -> None:

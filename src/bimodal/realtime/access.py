@@ -43,6 +43,8 @@ class AccessLog:
         self._size = 0
         self._dropped = 0
         self._told = False  # that lines are lost
+        self._lost = 0  # lines since then
+        self._stale = False  # whether the file of that name could not be opened anew
         self._ends = False
         self._wake = threading.Event()
         try:
@@ -89,7 +91,9 @@ class AccessLog:
         written, dropped, self._dropped = 0, self._dropped, 0
         try:
             self._renew()
+            self._stale = False
         except OSError as error:
+            self._stale = True
             self._lose(error)
         while self._waiting:
             count, text = self._gathered()
@@ -97,6 +101,7 @@ class AccessLog:
                 written += count
             else:
                 dropped += count
+                self._lost += count
             self._size -= len(text)
         if written or dropped:
             self._count(written, dropped)
@@ -118,7 +123,9 @@ class AccessLog:
         except OSError as error:
             self._lose(error)
             return False
-        self._told = False
+        if self._told and not self._stale:
+            log.warning("access log %s: it is written again; %d lines were dropped", self._path, self._lost)
+            self._told, self._lost = False, 0
         return True
 
     def _lose(self, error: OSError) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bimodal.errors import Overloaded
+from bimodal.errors import DeadlineExceeded, Overloaded
 
 TARGET = 0.1  # seconds that a request may be predicted to wait, unless `queue_target` says otherwise
 _FADE = 0.95  # weight of all earlier measures when a new one comes in
@@ -102,7 +102,8 @@ class Admission:
         self.target = target
 
     def admit(self, waiting: int, running: float, remaining: float, fits: int, rows: int = 1) -> None:
-        """Raise Overloaded if a request of so many rows would wait too long, or in vain.
+        """Raise Overloaded if a request of so many rows would wait too long, or in vain; DeadlineExceeded if it
+        would be too late even without a wait.
 
         waiting: rows in the queue. running: seconds until the current call is expected to end; with neither, everything
         is admitted. remaining: seconds until the request's deadline. fits: rows of a full batch. Rows that share a call
@@ -112,6 +113,8 @@ class Admission:
         if not waiting and running <= 0:
             return
         queued = self.cost.row * waiting + self.cost.call * (waiting // fits)
+        if self.cost.seconds(rows) > remaining:  # also if nobody else were there
+            raise DeadlineExceeded("the prediction would not end within the deadline")
         answered = max(0.0, running) + queued + self.cost.seconds(rows)
         if (waiting and queued > min(self.target, remaining / 2)) or answered > remaining:
             raise Overloaded(

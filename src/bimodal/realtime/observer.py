@@ -28,7 +28,7 @@ from bimodal.realtime.measures import STAGES
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.note import NOTHING, Note
 from bimodal.realtime.refusal import id_of
-from bimodal.realtime.tracing import Parent, Sampler, parent_of, sampler_of
+from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, sampler_of
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -88,6 +88,7 @@ class Seen(msgspec.Struct, eq=False, gc=False):
     taken: int
     sent: int
     note: Note
+    trace: int = 0  # that begins here
 
 
 class Guarded(Protocol):
@@ -243,10 +244,14 @@ class Observer:
                 of = told, status, note
                 line = _line(stamp, told, status, note) if logs else b""
                 always = share >= 1.0 or not good(told, status)
-            if logs and (always or random() < share):  # noqa: S311 - no secret
-                lines.append(line % (name, taken, sent, (ended - received) * 1e3, peer))
+            more = peer
             if sampler is not None and sampler(told.parent):
-                traced.append(Seen(told, peer, received, ended, name, status, taken, sent, note))
+                trace = new_trace() if told.parent is None else 0
+                traced.append(Seen(told, peer, received, ended, name, status, taken, sent, note, trace))
+                if trace:
+                    more = b'%b,"trace_id":"%032x"' % (peer, trace)
+            if logs and (always or random() < share):  # noqa: S311 - no secret
+                lines.append(line % (name, taken, sent, (ended - received) * 1e3, more))
         if lines and self._log is not None:
             self._log.put(b"".join(lines), len(lines))
         if traced and self._spans is not None:
@@ -326,7 +331,7 @@ def _names(begin: bytes) -> Iterator[bytes]:
 
 
 def _line(stamp: bytes, told: Told, status: int, note: Note) -> bytes:
-    """A line, but for what is told of each request: its id, bytes, milliseconds and caller."""
+    """A line, but for what is told of each request: its id, bytes, milliseconds, caller, the trace it begins."""
     fixed = b'"time":"%b","request_id":"%%b",%b%d%b' % (stamp, told.line, status, note.line or _noted(note))
     return b'{%b,"bytes_in":%%d,"bytes_out":%%d,"ms":%%.3f%%b}\n' % fixed
 

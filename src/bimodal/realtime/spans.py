@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from time import monotonic, thread_time, time_ns
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,8 +26,10 @@ from bimodal.realtime.tracing import new_span, new_trace
 
 log = logging.getLogger("bimodal.realtime")
 
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 PATH = "/v1/traces"  # where a collector takes spans
 SHARE = 0.1  # of one processor: what exporting may take; spans beyond that are dropped
+SPAN = 60.0  # seconds between two lines that spans are lost
 PARTING = 3.0  # seconds in which the last spans are exported
 
 Count = Callable[[int, int], None]
@@ -49,6 +52,8 @@ class Exports:
         self._exporter = exporter or _exporter(endpoint)
         self._waiting: deque[Seen] = deque()
         self._dropped = 0
+        self._lost = 0  # that could not be exported, since they could
+        self._told = -inf  # when that was told last
         self._ends = False
         self._wake = threading.Event()
         self._rest = threading.Event()  # set at the end alone
@@ -71,6 +76,7 @@ class Exports:
         self._thread.join(PARTING)
 
     def _run(self) -> None:
+        _silence(threading.get_ident())
         while not self._ends or self._waiting:
             self._wake.wait(self._pause)
             self._wake.clear()
@@ -84,10 +90,21 @@ class Exports:
     def _export(self, seen: Sequence[Seen]) -> None:
         try:
             taken = self._exporter.export([self._make.span(each) for each in seen]).name == "SUCCESS"
-        except Exception:
-            log.exception("spans could not be exported")
-            taken = False
+            why = "the collector does not take them"
+        except Exception as error:
+            taken, why = False, type(error).__name__
         self._tell(len(seen) if taken else 0, 0 if taken else len(seen))
+        self._tell_log(len(seen), "" if taken else why)
+
+    def _tell_log(self, count: int, why: str) -> None:
+        """A line a minute while spans are lost, and one when they are exported again."""
+        self._lost += count if why else 0
+        if why and monotonic() - self._told >= SPAN:
+            self._told = monotonic()
+            log.warning("spans cannot be exported: %s; %d were dropped by now", why, self._lost)
+        elif not why and self._lost:
+            log.warning("spans are exported again; %d were dropped", self._lost)
+            self._lost, self._told = 0, -inf
 
     def _tell(self, exported: int, lost: int) -> None:
         dropped, self._dropped = self._dropped + lost, 0
@@ -125,7 +142,7 @@ class Making:
 
     def _context(self, seen: Seen) -> Any:
         parent = seen.told.parent
-        trace = new_trace() if parent is None else int(parent.trace, 16)
+        trace = seen.trace or new_trace() if parent is None else int(parent.trace, 16)
         return self._api.SpanContext(trace, new_span(), False, self._api.TraceFlags(1), self._state(seen))
 
     def _parent(self, seen: Seen) -> Any:
@@ -176,8 +193,14 @@ def attributes(seen: Seen) -> dict[str, str | int | float]:
     return values
 
 
+def _silence(thread: int) -> None:
+    """What libraries tell of each try to reach the collector is not repeated; one line a minute tells it."""
+    for name in ("urllib3.connectionpool", EXPORTER, f"{EXPORTER}.trace_exporter"):
+        logging.getLogger(name).addFilter(lambda record: record.thread != thread)
+
+
 def _exporter(endpoint: str | None) -> Any:
-    made = library("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter
+    made = library(f"{EXPORTER}.trace_exporter").OTLPSpanExporter
     if endpoint is None:
         return made()
     parts = urlsplit(endpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from bimodal.field import kind, listed, nearest
 
 PARAMETERS = ("outputs", "threshold", "keep")
 TIMEOUT = b"x-request-timeout-ms"
+_number = re.compile(rb"[0-9]+(\.[0-9]*)?|\.[0-9]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,9 @@ def seconds(headers: Mapping[bytes, bytes], most: float) -> float:
     told = headers.get(TIMEOUT)
     if told is None:
         return most
-    try:
-        value = float(told)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise InputError("the header X-Request-Timeout-Ms needs a number of milliseconds above 0")
+    value = float(told) if _number(told) else 0.0
+    if not value > 0:
+        raise InputError("the header X-Request-Timeout-Ms needs a number of milliseconds above 0, in digits, like 250")
     return min(value / 1000, most)
 
 
