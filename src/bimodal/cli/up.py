@@ -13,6 +13,7 @@ from bimodal.cli.options import option
 from bimodal.config import find, read
 from bimodal.errors import UsageError
 from bimodal.jobs.up import PARTS, Choice, Up
+from bimodal.realtime import lines
 
 SETTINGS = settings.table(settings.SERVE)
 

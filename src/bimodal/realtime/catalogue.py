@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, cast
 from bimodal import errors, model
 from bimodal.errors import AnswersChanged, BimodalError
 from bimodal.model import Model
+from bimodal.realtime import openapi
 from bimodal.realtime.app import App
 from bimodal.realtime.control import Failure, Loaded, Prepare, Switch
 from bimodal.realtime.doors import Doors, Provider
@@ -38,6 +40,11 @@ class Catalogue:
         self._doors: dict[tuple[Served, bool], list[Doors]] = {}
         self._counted = -1  # the change that this worker counts, of all workers
         self._aside: dict[int, dict[tuple[str, str], Served]] = {}  # what was prepared, by change
+
+    def example(self) -> str | None:
+        """The body of a request to /predict that works; None where nobody knows one."""
+        first = self.service.first
+        return None if first is None or first.signature.open else json.dumps(openapi.body(first.signature))
 
     def mount(self, app: App) -> None:
         """Have the app answer for the models."""

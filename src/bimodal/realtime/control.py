@@ -66,6 +66,16 @@ class Leave(msgspec.Struct, tag="leave"):
     worker: int
 
 
+class Show(msgspec.Struct, tag="show"):
+    """Tell what a request that works looks like."""
+
+
+class Shown(msgspec.Struct, tag="shown"):
+    """body: of a request to /predict; None where there is no such route, or nobody knows what its rows look like."""
+
+    body: str | None = None
+
+
 class Done(msgspec.Struct, tag="done"):
     """What was asked for is done, or the error (`errors.told`) that kept it from being done."""
 
@@ -110,8 +120,8 @@ class Ask(msgspec.Struct, tag="ask"):
     name: str
 
 
-Order = Prepare | Switch | Drop | States | Adopt | Leave | Done
-Word = Report | Prepared | Switched | Ask
+Order = Prepare | Switch | Drop | States | Adopt | Leave | Show | Done
+Word = Report | Prepared | Switched | Ask | Shown
 
 order = msgspec.json.Decoder(Order).decode
 word = msgspec.json.Decoder(Word).decode

@@ -138,6 +138,8 @@ class Keeper:
             {"load": self._load, "unload": self._unload}[ask.verb](ask.name)
         except BimodalError as known:
             error = errors.told(known)
+            if ask.verb == "load":
+                log.warning("a caller's load was refused: %s", " ".join(f"{ask.name}: {known.message}".split()))
         except Exception as unknown:
             log.exception("%s of %s failed", ask.verb, ask.name)
             error = errors.told(BimodalError(f"it could not be done: {type(unknown).__name__}"))
@@ -186,7 +188,10 @@ class Keeper:
 
     def _refresh_named(self) -> None:
         """Serve what stands in the places of the models that were named; what cannot be served leaves the old one."""
-        self._take_up(look(self._stock.named), {})
+        found = look(self._stock.named)
+        self._take_up(found, {})
+        for sentence in self._stock.lose(found):
+            log.warning("%s", sentence)
         self._tell()
 
     def _take_up(self, found: Mapping[str, Sequence[Found]], aliases: Aliases) -> None:

@@ -12,7 +12,21 @@ from typing import Any
 from bimodal.errors import NoRepository, Unavailable, retold
 from bimodal.realtime import control
 from bimodal.realtime.catalogue import Catalogue
-from bimodal.realtime.control import Ask, Done, Drop, Order, Prepare, Prepared, States, Switch, Switched
+from bimodal.realtime.control import (
+    Adopt,
+    Ask,
+    Done,
+    Drop,
+    Leave,
+    Order,
+    Prepare,
+    Prepared,
+    Show,
+    Shown,
+    States,
+    Switch,
+    Switched,
+)
 from bimodal.realtime.repository import Found, Repository
 from bimodal.realtime.states import LOADING, NO_REPOSITORY, READY, UNAVAILABLE, entry
 
@@ -100,7 +114,9 @@ class Link:
             self.settled, self.absent = told.settled, told.absent
             if told.opened and self._opened is not None:
                 self._opened.set()
-        else:
+        elif isinstance(told, Show):
+            self._say(Shown(self._catalogue.example()))
+        elif not isinstance(told, Adopt | Leave):  # of sockets, which are the listener's
             self._answer(told)
 
     async def _prepare(self, told: Prepare) -> None:

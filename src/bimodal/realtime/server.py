@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
-import json
 import logging
 import shlex
 import signal
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from bimodal.errors import PortTaken, UsageError
 from bimodal.formats.library import library

@@ -180,6 +180,17 @@ class Stock:
                         self.held[name] = [replace(copied, stamp=held.stamp)]
         return lost
 
+    def lose(self, found: Mapping[str, Sequence[Found]]) -> list[str]:
+        """What was named and stands in its place no more: a sentence for each that is newly so. found: what does."""
+        told = []
+        for name in {str(each["name"]) for each in self.named} & self.held.keys() - found.keys():
+            place = self.held[name][-1].found.root
+            reason = f"its file {place} is gone; what was loaded stays"
+            if self.failed.get((name, "")) != reason:
+                self.failed[name, ""] = reason
+                told.append(f"{name}: {reason}")
+        return sorted(told)
+
     def plan(self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, strict: bool) -> Plan:
         """What is to be served of these names. strict: their default versions and those with an alias must be. Raises
         ModelFailed.

@@ -26,6 +26,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from bimodal.errors import BimodalError
+from bimodal.realtime import lines
 from bimodal.realtime.adoption import Adoption
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.control import Adopt, Leave, order
@@ -151,6 +152,7 @@ def main(control_fd: int, *listening_fds: int) -> None:
     control = socket.socket(fileno=control_fd)
     listening = [socket.socket(fileno=fd) for fd in listening_fds]
     job = msgspec.json.decode(_line(control), type=Job)
+    lines.begin(f"worker {job.worker}")
     _die_with(job.parent)
     _open_many()
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
@@ -282,7 +284,5 @@ def _die_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logging.getLogger("bimodal.repository").setLevel(logging.INFO)  # what comes and goes
-    logging.getLogger("bimodal.tls").setLevel(logging.INFO)
+    lines.begin("worker")
     main(*map(int, sys.argv[1:]))

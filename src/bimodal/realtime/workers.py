@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from bimodal.errors import BimodalError, Unavailable
-from bimodal.realtime.control import Adopt, Ask, Done, Leave, Order, States, Word, line, word
+from bimodal.realtime.control import Adopt, Ask, Done, Leave, Order, Show, Shown, States, Word, line, word
 from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
@@ -83,6 +83,9 @@ class Workers:
         self._retired: list[Worker] = []  # they drain; nobody follows them
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._supervise, name="bimodal-workers", daemon=True)
+        self._shows = False  # whether an example is asked for
+        self._shown: str | None = None
+        self._seen = threading.Event()
         self._missing: set[int] = set()  # numbers of workers whose connections the others take
         self._reloads: deque[Reload] = deque()
         self._stock: Mapping[str, Any] | None = None  # what of a repository is served
@@ -133,6 +136,14 @@ class Workers:
         """Let all workers know, and those that start later."""
         self._states = states
         self._poke()
+
+    def example(self, timeout: float) -> str | None:
+        """The body of a request that works, as a worker tells it; None where it tells none in time."""
+        self._shown, self._shows = None, True
+        self._seen.clear()
+        self._poke()
+        self._seen.wait(timeout)
+        return self._shown
 
     def hang_up(self) -> None:
         """Have those that serve look at their files again, by SIGHUP."""
@@ -238,6 +249,9 @@ class Workers:
             if worker.is_ready and self._states is not None and worker.knows is not self._states:
                 worker.knows = self._states
                 worker.tell(self._states)
+        if self._shows and (there := [worker for worker in self._workers if worker.is_ready]):
+            self._shows = False
+            there[0].tell(Show())
         while self._answers:
             worker, done = self._answers.popleft()
             worker.tell(done)
@@ -286,6 +300,9 @@ class Workers:
         if isinstance(told, Ask):
             if self.asked is not None:
                 self.asked(worker, told)
+        elif isinstance(told, Shown):
+            self._shown = told.body
+            self._seen.set()
         elif not isinstance(told, Report):
             if self._reloads:
                 self._reloads[0].take(worker, told, self._workers)

@@ -27,6 +27,7 @@ from bimodal.runtimes.isolation import APART, NEVER, Isolation
 from bimodal.runtimes.limit import Limit
 from bimodal.runtimes.loading import Loading, Report
 from bimodal.runtimes.measuring import measure
+from bimodal.runtimes.obituary import Obituary
 from bimodal.runtimes.open_streams import OpenStreams
 from bimodal.runtimes.places import Places
 from bimodal.runtimes.spare import Succession, outlook
@@ -61,6 +62,7 @@ class ProcessRuntime(Runtime):
         self.streams = self.report.streams
         self.places = Places(self.streams)
         self.label = "the model"  # in the log
+        self._obituary = Obituary()
         self.died: Callable[[], None] | None = None  # told of each process that another one takes over from
         self._opened = OpenStreams(self._replace)
         self.answer_bytes: int | None = None  # the longest answer of joined pieces on the event loop
@@ -232,9 +234,12 @@ class ProcessRuntime(Runtime):
 
     async def _revive(self) -> None:
         """Try until there is one, less and less often."""
+        dead = self._child
         while not self._ended:
             try:
                 self._child = await asyncio.to_thread(self._succession.next)
+                how = self._succession.how
+                self._obituary.tell(self.label, await asyncio.to_thread(dead.fate), how)
                 break
             except (BimodalError, OSError, EOFError) as error:
                 pause = self._succession.pause

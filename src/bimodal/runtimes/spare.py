@@ -69,6 +69,7 @@ class Succession:
         self.pause = 0.0  # seconds until the next try; 0 where the last one went well
         self.told = "none: not asked for"
         self.warning = ""
+        self.how = ""  # the last one came
 
     def first(self) -> tuple[Child, Report]:
         """The first process, and what it found. Raises what keeps the model from loading."""
@@ -119,6 +120,7 @@ class Succession:
     def _next(self) -> Child:
         if self._mother is not None and self._mother.alive():
             try:
+                self.how = "a fork"
                 return self._watched(self._mother.fork())
             except (OSError, EOFError):
                 log.warning("a process that forks others had to be replaced")
@@ -132,7 +134,9 @@ class Succession:
             else:
                 self._begin()
                 if child.alive():
+                    self.how = "the second process"
                     return child
+        self.how = "a new start"
         child, report = self._loading.start()
         if self._wish == NEVER or report.hindrance:
             return self._begun(child)
