@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from bimodal import settings
 from bimodal.cli.options import Code, Drift, Features, Runtime, Sample, Trust, option, split
 from bimodal.errors import UsageError
 from bimodal.realtime import lines, serving
+from bimodal.realtime.access import STANDARD
 
 SETTINGS = settings.table(settings.SERVE)
 EPILOG = """\b
@@ -140,20 +142,22 @@ def serve(
     }
     options |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca, "tls_password": tls_password}
     server = serving.serve(*(models or ()), **loading, **options)
+    alone = settings.resolve(SETTINGS["access_log"], access_log) == STANDARD  # standard output holds lines of JSON
+    say = partial(print, file=sys.stderr if alone else sys.stdout, flush=True)
     with server, suppress(KeyboardInterrupt):  # a signal that comes before the server waits for it ends it alike
-        print(f"serving {', '.join(server.models)} at {server.url}", flush=True)
+        say(f"serving {', '.join(server.models)} at {server.url}")
         if server.listens is not None:
-            print(f"  listens  on {server.listens}", flush=True)
-        print(f"  try it   {server.url}/          every route: {server.url}/docs", flush=True)
+            say(f"  listens  on {server.listens}")
+        say(f"  try it   {server.url}/          every route: {server.url}/docs")
         body = server.example()  # none where nobody knows what its rows look like
         where = f"{server.url}/predict"
         does = f"{server.curl} {where} -d '{body}'" if body else f"POST {where}: see {server.url}/docs"
-        print(f"  predict  {does}", flush=True)
-        print(f"  grpc     {server.grpc}{' (TLS)' if server.secure else ''}", flush=True)
+        say(f"  predict  {does}")
+        say(f"  grpc     {server.grpc}{' (TLS)' if server.secure else ''}")
         if server.mutual:
-            print("  mTLS     callers show a certificate: curl --cert FILE --key FILE, Client(cert=…)", flush=True)
+            say("  mTLS     callers show a certificate: curl --cert FILE --key FILE, Client(cert=…)")
         if server.keys is not None:
-            print(f"  keys     {server.keys}: curl -H 'Authorization: Bearer KEY', Client(key=KEY)", flush=True)
+            say(f"  keys     {server.keys}: curl -H 'Authorization: Bearer KEY', Client(key=KEY)")
         server.wait()
 
 
