@@ -11,6 +11,7 @@ import queue
 import random
 import re
 import secrets
+import socket
 import statistics
 import time
 from collections.abc import Iterator
@@ -80,10 +81,15 @@ def key_of(gate: Gate, who: str) -> str | None:
 
 
 def ask(client: Client, method: str, path: str, key: str | None, *fields: bytes, body: bytes = b"{}") -> Answer:
-    """One request on a connection that stays."""
+    """One request; the connection stays, or another takes its place."""
     sent = (b"authorization: Bearer %b\r\n" % key.encode(), *fields) if key else fields
     head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n".encode()
-    return client.send(head, *sent, b"\r\n", body).answer(bare=method == "HEAD")
+    answer = client.send(head, *sent, b"\r\n", body).answer(bare=method == "HEAD")
+    if answer.headers.get("connection") == "close":  # answered ahead of its body
+        place = client.socket.getpeername()
+        client.socket.close()
+        client.socket = socket.create_connection(place, timeout=5)
+    return answer
 
 
 def told(answer: Answer) -> tuple[str, str]:
