@@ -117,12 +117,14 @@ class Up:
             while not self._ending.wait(0.5):
                 if self.server is not None and self.server.ended:
                     break
+            log.info("draining")
             closing = threading.Thread(target=self.close, daemon=True)
             closing.start()
             while closing.is_alive():
                 closing.join(0.1)
                 if count() > 1:
                     os._exit(130)  # the children end with this process
+        log.info("ended")
         if self._failed is not None:
             raise self._failed
 
