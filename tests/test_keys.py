@@ -186,6 +186,17 @@ def test_a_file_in_a_folder_that_others_may_write_into_is_refused(file: Path) ->
         keys.load(file)
 
 
+def test_a_link_that_others_could_replace_is_refused(file: Path, tmp_path: Path) -> None:
+    keys.add(file, "shop")
+    (tmp_path / "open").mkdir()
+    link = tmp_path / "open" / "keys.json"
+    link.symlink_to(file)
+    assert keys.load(link)
+    link.parent.chmod(0o777)
+    with pytest.raises(UsageError, match="others may write into the folder"):
+        keys.load(link)
+
+
 def test_a_folder_of_a_group_is_refused_unless_the_group_is_ones_own(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

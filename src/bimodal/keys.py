@@ -103,6 +103,8 @@ def load(path: str | Path) -> list[Key]:
     path = Path(path)
     try:
         data, told = _taken(path)
+        if sys.platform != "win32" and stat.S_ISREG(told.st_mode):
+            _check_owners(path, told)
     except FileNotFoundError:
         raise UsageError(f"there is no file of keys {path}; bimodal keys add NAME --keys {path} makes one") from None
     except OSError as error:
@@ -111,8 +113,6 @@ def load(path: str | Path) -> list[Key]:
         raise UsageError(f"the file of keys {path} is no plain file; bimodal keys add NAME --keys FILE makes one")
     if len(data) > MOST:
         raise UsageError(f"the file of keys {path} is over {MOST >> 20} MiB: it is none of bimodal keys")
-    if sys.platform != "win32":
-        _check_owners(path, told)
     return _read(data, path)
 
 
@@ -200,12 +200,17 @@ def _check_owners(path: Path, told: os.stat_result) -> None:
         raise UsageError(f"the file of keys {path} belongs to another user, who could let himself in: chown it")
     if told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UsageError(f"others may write to the file of keys {path}, and so let themselves in: chmod 600 {path}")
-    _check_folder(path)
+    _check_folders(path)
 
 
-def _check_folder(path: Path) -> None:
+def _check_folders(path: Path) -> None:
+    """Of the file, and of the link to it where it is one."""
+    for folder in {path.absolute().parent, Path(os.path.realpath(path)).parent}:
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
     trusted = (0, os.geteuid())
-    folder = Path(os.path.realpath(path)).parent
     above = os.stat(folder)
     if above.st_uid not in trusted:
         raise UsageError(f"the folder {folder} of the file of keys belongs to another user, who could replace the file")
@@ -314,7 +319,7 @@ def _may_be_made(path: Path) -> bool:
     if os.path.lexists(path):
         return False
     if sys.platform != "win32":
-        _check_folder(path)
+        _check_folders(path)
     return True
 
 

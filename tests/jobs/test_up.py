@@ -11,11 +11,12 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bimodal.config import read
+from bimodal.config import Config, read
 from bimodal.errors import UsageError
 from bimodal.jobs.up import Choice, Up
 from tests.jobs.desk import Desk, children, gone, until
@@ -61,6 +62,24 @@ def stopped(process: subprocess.Popen[str]) -> str:
     _, log = process.communicate(timeout=60)
     assert all(map(gone, below))
     return log
+
+
+def test_what_callers_need_is_told(tmp_path: Path) -> None:
+    """Where it listens, TLS, certificates and keys, as `bimodal serve` tells them."""
+    running = Up.__new__(Up)
+    running.config, running.choice = Config(tmp_path), Choice()
+    server: Any = SimpleNamespace(
+        models=("doubled",), url="https://localhost:8443", grpc="localhost:8443", secure=True, mutual=True,
+        listens="0.0.0.0:8443 (all interfaces)", keys="/etc/keys.json",
+    )  # fmt: skip
+    running.server = server
+    assert list(running.told())[:5] == [
+        "serving doubled at https://localhost:8443",
+        "listens on 0.0.0.0:8443 (all interfaces)",
+        "gRPC at localhost:8443 (TLS)",
+        "callers show a certificate (mTLS)",
+        "callers need a key of /etc/keys.json",
+    ]
 
 
 def test_models_are_served_and_jobs_run_when_they_are_due(desk: Desk) -> None:
