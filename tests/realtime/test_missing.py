@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bimodal.realtime.control import Prepare, Prepared, Switch, Switched
+from bimodal.realtime.reload import Reload
 from bimodal.realtime.server import Server
+from bimodal.realtime.stock import Stock
 from tests.realtime.test_http import wait_for
 from tests.realtime.test_workers import pid_of_answer
 
@@ -37,3 +41,38 @@ def test_connections_of_a_worker_that_cannot_start_are_taken_by_the_others(
         pids = set(server.pids)
         assert len(pids) == 2
         assert {pid_of_answer(server.port) for _ in range(60)} == pids
+
+
+class Told:
+    """A worker as a reload sees it. missing: it does not come back."""
+
+    def __init__(self, *, missing: bool) -> None:
+        self.is_ready, self.missing = not missing, missing
+        self.task = self.prepared = self.switched = 0
+        self.orders: list[object] = []
+
+    def is_missing(self, now: float) -> bool:
+        return self.missing
+
+    def tell(self, told: object) -> None:
+        self.orders.append(told)
+
+    def begin_again(self) -> None:
+        self.orders.append("begin again")
+
+
+def test_a_reload_does_not_wait_for_a_worker_that_does_not_come_back_which_then_starts_with_it() -> None:
+    stock = Stock({}, 0)
+    reload = Reload(1, stock.away("gone"), stock)
+    alive, dead = Told(missing=False), Told(missing=True)
+    workers: Any = [alive, dead]
+    reload.go_on(workers)
+    assert [type(each) for each in alive.orders] == [Prepare]
+    reload.take(workers[0], Prepared(1, [], []), workers)
+    reload.go_on(workers)
+    assert [type(each) for each in alive.orders] == [Prepare, Switch]
+    assert dead.orders == ["begin again"]
+    reload.take(workers[0], Switched(1), workers)
+    reload.go_on(workers)
+    assert reload.over
+    assert reload.stock is not None  # what the other one starts with
