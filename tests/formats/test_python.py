@@ -192,6 +192,7 @@ def test_a_class_an_object_and_a_function_are_models(name: str, tmp_path: Path) 
         ("rows[:1, 0]", "1 answers .* 2 rows"),
         ("rows.sum()", "no list"),
         ("None", "returned nothing"),
+        ("{}", "gave nothing"),
         ("{'other': rows[:, 0]}", "gave no prediction"),
     ],
 )
@@ -240,6 +241,12 @@ def test_a_file_of_two_classes_without_an_attribute_names_one(tmp_path: Path) ->
     one = "class {}:\n    def predict(self, rows): return rows\n"
     (tmp_path / "m.py").write_text(one.format("Fraud") + one.format("Churn"))
     with pytest.raises(ModelError, match=r"m\.py:(Fraud|Churn)"):
+        formats.recognise(str(tmp_path / "m.py")).load(Source(str(tmp_path / "m.py")))
+
+
+def test_a_file_without_a_class_is_told_what_to_write(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("x = 1\n")
+    with pytest.raises(ModelError, match=r"no class with predict\(\) in it; write one \(class Model: "):
         formats.recognise(str(tmp_path / "m.py")).load(Source(str(tmp_path / "m.py")))
 
 

@@ -278,6 +278,20 @@ def test_only_what_is_in_the_repository_can_be_named(shop: Shop) -> None:
     assert shop.ask("/v2/repository/index", [])[0] == 400
 
 
+def test_a_broken_file_of_aliases_is_not_the_callers_fault(shop: Shop) -> None:
+    file = shop.folder / "aliases.toml"
+    before = file.read_text()
+    try:
+        file.write_text('[score]\nchampion = 1"\n')
+        status, told = shop.load("score")
+        assert (status, told["code"]) == (409, "conflict")
+        assert "aliases.toml" in told["error"]
+        assert "line 2" in told["error"]
+        assert str(shop.folder) not in told["error"]
+    finally:
+        file.write_text(before)
+
+
 def test_workers_that_end_come_back_with_what_is_served_by_then(shop: Shop) -> None:
     place = shop.folder / "lives" / "1"
     put(place, 1)
@@ -393,6 +407,13 @@ def test_what_comes_and_goes_is_told_in_the_log(tmp_path: Path, caplog: pytest.L
         put(tmp_path / "score" / "3", 3, "raise ValueError('no')")
         refreshed(r"score 3 cannot be served: .*ValueError.*")
         assert told(r"score 2 is served: native, loaded in [0-9.]+ s")
+        assert not told(".* differs .*")
+        put(tmp_path / "score" / "4", 4)
+        source = tmp_path / "score" / "4" / "model.py"
+        text = source.read_text().replace('"prediction": float', '"prediction": float, "again": float')
+        source.write_text(text.replace("* 4}", "* 4, 'again': np.zeros(len(rows))}"))
+        refreshed("score 4 differs from what was served before: .*new outputs: .*again.*")
+        _wait(lambda: "again" in shop.states("score")["4"][1])
         shutil.rmtree(tmp_path / "score")
         refreshed("nothing of the repository .* is served any more")
         assert told("score 1 is served no longer")

@@ -30,7 +30,7 @@ class Python(Format):
         kept = None if source.kept is None else Path(source.kept)
         found = PLACE.fullmatch(path) or PLACE.fullmatch(f"{path}:{_only(kept or source.file)}")
         if found is None:
-            raise ModelError(f"{source.path}: name the model in the file: {source.path}:{_candidate(source.file)}")
+            raise ModelError(f"{source.path}: {_unnamed(source)}")
         module = found["module"]
         make_importable(Path(module) if module.endswith(".py") else Path.cwd() / module, source.code)
         loaded = _file(Path(module), kept) if module.endswith(".py") else _module(module)
@@ -77,9 +77,17 @@ def _only(file: Path) -> str:
     return named[0] if len(named) == 1 else ""
 
 
-def _candidate(file: Path) -> str:
-    """A class with predict in the file, or a placeholder."""
-    if not file.is_file():
-        raise ModelNotFound(f"there is no file {file}")
-    named = re.findall(r"^class (\w+)", file.read_text("utf-8", "replace"), re.MULTILINE)
-    return named[-1] if named else "MODEL"
+def _unnamed(source: Source) -> str:
+    """What to write where the file does not say which of its objects is the model."""
+    if not source.file.is_file():
+        raise ModelNotFound(f"there is no file {source.file}")
+    named = re.findall(r"^class (\w+)", source.file.read_text("utf-8", "replace"), re.MULTILINE)
+    if not named:
+        return (
+            "there is no class with predict() in it; write one (class Model: with def predict(self, rows):), or name "
+            f"another object of the file: {source.path}:NAME"
+        )
+    return (
+        f"name the model in the file: {source.path}:{named[-1]}; in a repository, where none can be named, leave one "
+        "class in it that has a predict() of its own"
+    )

@@ -17,6 +17,7 @@ from bimodal.model import Model
 from bimodal.realtime import openapi
 from bimodal.realtime.app import App
 from bimodal.realtime.control import Failure, Loaded, Prepare, Switch
+from bimodal.realtime.differences import differences
 from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.layout import DONE, FAILURE
 from bimodal.realtime.metrics import Metrics
@@ -94,7 +95,9 @@ class Catalogue:
                 served.model.tell_warnings()
             one = served.model
             aside[one.name, one.version] = served
-            loaded.append(Loaded(one.name, one.version, one.runtime_name, time.monotonic() - began))
+            span, before = time.monotonic() - began, self.service.shelf.defaults.get(one.name)
+            differs = "" if before is None else differences(before.signature, one.signature)
+            loaded.append(Loaded(one.name, one.version, one.runtime_name, span, differs))
             return []
 
         failed = list(chain(*await asyncio.gather(*[opened(each) for each in told.models])))

@@ -92,12 +92,15 @@ class Failure(msgspec.Struct):
 
 
 class Loaded(msgspec.Struct):
-    """A model that can be served. seconds: that it took to load, with all that is tried before it serves."""
+    """A model that can be served. seconds: that it took to load, with all that is tried before it serves. differs: from
+    the one of its name that is served now, in what callers give and get, in words.
+    """
 
     name: str
     version: str
     runtime: str
     seconds: float
+    differs: str = ""
 
 
 class Prepared(msgspec.Struct, tag="prepared"):

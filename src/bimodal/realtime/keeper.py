@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bimodal import errors
-from bimodal.errors import BimodalError, UsageError
+from bimodal.errors import BimodalError, Conflict, UsageError
 from bimodal.realtime.control import Ask, Done, States
 from bimodal.realtime.named import look
 from bimodal.realtime.reload import Reload
@@ -66,6 +66,7 @@ class Keeper:
         self._opened = False
         self._changes = 0
         self._astray: dict[str, list[str]] = {}
+        self._differs: dict[tuple[str, str], str] = {}  # what callers would trip over, by name and version
         self._strangers: set[str] = set()  # names with aliases that are not there
         self._thread = threading.Thread(target=self._run, name="bimodal-repository", daemon=True)
         workers.asked = self._asked
@@ -148,7 +149,12 @@ class Keeper:
     def _load(self, name: str) -> None:
         repository = self._may(name)
         found = {name: repository.find(name)}
-        self._carry_out(lambda: self._stock.plan(found, repository.aliases(), strict=True), name)
+        try:
+            aliases = repository.aliases()
+        except UsageError as error:  # no fault of the caller's
+            told = error.message.replace(f"{repository.folder}/", "")
+            raise Conflict(f"a file of the server's repository is wrong, and nothing has changed: {told}") from None
+        self._carry_out(lambda: self._stock.plan(found, aliases, strict=True), name)
         self._away.discard(name)
         self._tell()
 
@@ -276,8 +282,13 @@ class Keeper:
             told = reload.loaded.get(held.key)
             how = f": {told.runtime}, loaded in {told.seconds:.2f} s" if told is not None else ""
             log.info("%s %s is served%s", *held.key, how)
+            self._differs.pop(held.key, None)
+            if told is not None and told.differs:
+                self._differs[held.key] = f"it differs from what was served before: {told.differs}"
+                log.warning("%s %s differs from what was served before: %s", *held.key, told.differs)
         for key in plan.gone:
             log.info("%s %s is served no longer", *key)
+            self._differs.pop(key, None)
         for name in plan.lineup:
             if plan.aliases.get(name, {}) != self._stock.aliases.get(name, {}):
                 aliases = ", ".join(f"{alias} = {version}" for alias, version in plan.aliases.get(name, {}).items())
@@ -295,6 +306,8 @@ class Keeper:
             held = [each.found.version for each in self._stock.held.get(name, ())]
             for each in versions:
                 reason = self._stock.failed.get((name, each.version), each.reason)
+                if not reason and each.version in held:
+                    reason = self._differs.get(self._stock.held[name][held.index(each.version)].key, "")
                 if held[-1:] == [each.version]:
                     reason = "; ".join([told for told in (reason, *astray.get(name, ())) if told])
                 does = (doing or {}).get(name)

@@ -50,6 +50,8 @@ class Python(Runtime):
                 raise ModelFailed(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
             log.exception("predict raised")
             raise native.refused(error) from error
+        if not named:
+            raise ModelFailed("predict() gave nothing, an answer without outputs; it must give one answer for each row")
         for name, values in named.items():
             if values.ndim == 0 or len(values) != rows.count:
                 many = len(values) if values.ndim else "no list of"
