@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from traceback import walk_tb
 
@@ -236,9 +237,10 @@ class ModelCrashed(BimodalError):
 
 
 class ModelHung(ModelCrashed):
-    """The model gave no answer within its time, and its process was ended."""
+    """The model gave no answer within its time, and its process was ended. tried: seconds that it had, alone."""
 
     code = "model_hung"
+    tried: float = inf
 
 
 class Unauthenticated(BimodalError):

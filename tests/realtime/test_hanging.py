@@ -8,13 +8,15 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bimodal.errors import DeadlineExceeded
+from bimodal.errors import DeadlineExceeded, ModelHung
 from bimodal.location import Location
 from bimodal.model import Model, load
 from bimodal.realtime import batcher, habit
 from bimodal.realtime.exchange import Response
+from bimodal.rows import Rows
 from bimodal.runtimes import streams
 from bimodal.runtimes.process import ProcessRuntime
 from tests.realtime.desk import Ask, Desk
@@ -139,7 +141,15 @@ def test_a_row_that_hangs_costs_its_neighbours_no_answer(tmp_path: Path, caplog:
         status, until = await hangs
         assert status == 504
         assert max(when for _, when in good) < until
-        assert (await ask(desk, -3.0, 3000))[0] == 500  # at once: it hung, alone
+        assert (await ask(desk, -3.0, 500))[0] == 500  # at once: it hung, alone
+        found = desk.wired.service.first
+        assert found is not None
+        hung = ModelHung("it hung")
+        hung.tried = 0.3
+        rows = Rows({"x": np.array([-1.5])})
+        found.batcher.quarantine.remember(found.key, rows, hung)
+        assert (await ask(desk, -1.5, 500))[0] == 500
+        assert (await ask(desk, -1.5, 9000))[0] == 200  # who has the time has the answer
 
     with Model.open(Location.find(f"{tmp_path}/loops.py:Loops", spare="auto")) as model:
         desk = Desk(model)

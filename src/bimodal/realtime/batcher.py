@@ -406,11 +406,19 @@ class Batcher:
         return True
 
     def _let_in(self, key: Key, works: Sequence[Work], rows: Rows) -> tuple[Sequence[Work], Rows]:
-        """Less those whose rows killed a process lately: they are told so at once."""
-        kept, rows, known = self.quarantine.sift(key, works, rows)
-        for work, error in known:
-            self.fail(work, error)
-        return kept, rows
+        """Less those whose rows killed a process lately: they are told so at once. Where they hung, those who have far
+        more time than was tried are tried again, beside the others.
+        """
+        kept, rest, known = self.quarantine.sift(key, works, rows)
+        fates = {id(work): error for work, error in known}
+        at = 0
+        for work in works if known else ():
+            error, at = fates.get(id(work)), at + work.count
+            if isinstance(error, ModelHung) and work.deadline - monotonic() > 2 * error.tried:
+                self._suspects.take(key, work, rows.slice(at - work.count, at))
+            elif error is not None:
+                self.fail(work, error)
+        return kept, rest
 
     async def _run_beside(self, key: Key, works: Sequence[Work], rows: Rows, *, again: bool = False) -> None:
         """again: a process died of these works, with others or alone."""

@@ -68,7 +68,9 @@ class Suspects:
 
     def _convict(self, key: Key, rows: Rows, seconds: float) -> None:
         told = f"the model gave no answer to these rows, tried alone, within {seconds:.3g} s; look into it"
-        self._batcher.quarantine.remember(key, rows, ModelHung(told))
+        error = ModelHung(told)
+        error.tried = seconds
+        self._batcher.quarantine.remember(key, rows, error)
         log.error("%s: a request, tried alone, hung until its deadline; its rows are refused for a while", self._name)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from bimodal.errors import ModelCrashed
+from bimodal.errors import ModelCrashed, ModelHung
 from bimodal.rows import Array, Rows
 
 SPAN = 60.0  # seconds for which rows are remembered, from their last crash
@@ -38,7 +38,7 @@ class Quarantine:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.holds = False
         self._clock = clock
-        self._known: dict[bytes, tuple[float, type[ModelCrashed], str]] = {}  # until when, and how the process died
+        self._known: dict[bytes, tuple[float, ModelCrashed]] = {}  # until when, and how the process died
 
     def __len__(self) -> int:
         return len(self._known)
@@ -47,7 +47,7 @@ class Quarantine:
         """These rows killed a process that had no others. asked: what was asked of the model, plain values."""
         name = digest(asked, rows)
         self._known.pop(name, None)
-        self._known[name] = (self._clock() + SPAN, type(error), error.message)
+        self._known[name] = (self._clock() + SPAN, _bare(error))
         while len(self._known) > MOST:
             del self._known[next(iter(self._known))]
         self.holds = True
@@ -56,7 +56,7 @@ class Quarantine:
         """The error that these rows are answered with, where they are remembered."""
         self._forget()
         found = self._known.get(digest(asked, rows)) if self._known else None
-        return None if found is None else found[1](found[2])
+        return None if found is None else _bare(found[1])
 
     def sift(self, asked: Any, works: Sequence[T], rows: Rows) -> tuple[list[T], Rows, list[tuple[T, ModelCrashed]]]:
         """Of the works of a batch, in the order of its rows: those that may be tried, their rows, and the others, each
@@ -82,6 +82,14 @@ class Quarantine:
         while self._known and next(iter(self._known.values()))[0] <= now:
             del self._known[next(iter(self._known))]
         self.holds = bool(self._known)
+
+
+def _bare(error: ModelCrashed) -> ModelCrashed:
+    """The same error, without what was noted of one request."""
+    bare = type(error)(error.message)
+    if isinstance(error, ModelHung) and isinstance(bare, ModelHung):
+        bare.tried = error.tried
+    return bare
 
 
 def digest(asked: Any, rows: Rows) -> bytes:
