@@ -500,6 +500,8 @@ def test_admission_looks_at_the_queue_and_the_remaining_deadline() -> None:
     admission.admit(0, 0.0, 0.001, fits=1)  # nothing runs, nothing waits: it is tried, and its cost learned
     with pytest.raises(Overloaded):
         admission.admit(0, 0.09, 0.1, fits=1, rows=5)  # 90 ms of the current call and 14 ms of its own
+    with pytest.raises(DeadlineExceeded):
+        admission.admit(0, 0.09, 0.005, fits=1)  # 10 ms of its own
 
 
 def test_a_stall_of_the_machine_refuses_nobody_and_a_lasting_change_is_learned() -> None:

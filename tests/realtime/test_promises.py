@@ -155,7 +155,7 @@ def day(seed: int, requests: int, *, inline: bool) -> None:
                     work.values[0] = ["no number"]
                 try:
                     queue.submit(work)
-                except (Overloaded, Unavailable):
+                except (DeadlineExceeded, Overloaded, Unavailable):
                     refused.add(work.request)
                 if chance.random() < 0.15:
                     left = works[chance.randrange(len(works))]

@@ -95,7 +95,7 @@ class Batcher:
 
     def submit(self, work: Work) -> None:
         """Take a work; it is settled at the end of this turn of the loop or later; one that is alone, or fills a batch,
-        at once where the model runs on the loop. Raises Overloaded, Unavailable."""
+        at once where the model runs on the loop. Raises DeadlineExceeded, Overloaded, Unavailable."""
         if self.stopped:
             raise Unavailable("the server is shutting down")
         if self.waiting_rows or self._run:
@@ -331,7 +331,7 @@ class Batcher:
             for work in [each for each in self._waiting[lane] if not each.settled]:
                 try:
                     self.admission.admit(ahead, 0.0, work.deadline - now, self._fits(), work.count)
-                except Overloaded as error:
+                except (DeadlineExceeded, Overloaded) as error:
                     self.leave(work)
                     self.fail(work, error)
                 else:
