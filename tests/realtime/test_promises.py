@@ -89,7 +89,9 @@ class Busy(Fake):
             raise ModelCrashed("the process that ran the model was killed by SIGSEGV")
         return super().run(rows, outputs, threshold=threshold)
 
-    async def run_async(self, rows: Rows, outputs: Any = (), *, threshold: float | None = None) -> Rows:
+    async def run_async(
+        self, rows: Rows, outputs: Any = (), *, threshold: float | None = None, aside: bool = False
+    ) -> Rows:
         self._look(rows, (outputs, threshold))
         await asyncio.sleep(self.call + self.row * rows.count)
         inline, self.inline = self.inline, False
