@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from bimodal import errors
 from bimodal.errors import BimodalError, Conflict, UsageError
+from bimodal.realtime.attended import Worker
 from bimodal.realtime.control import Ask, Done, States
 from bimodal.realtime.named import look
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.repository import Found, Repository, Stamp
 from bimodal.realtime.states import LOADING, READY, UNAVAILABLE, UNLOADING
 from bimodal.realtime.stock import Plan, Refused, Stock
-from bimodal.realtime.workers import Worker, Workers
+from bimodal.realtime.workers import Workers
 from bimodal.settings import CONTROLS
 
 log = logging.getLogger("bimodal.repository")

@@ -18,7 +18,7 @@ from bimodal.realtime.control import Drop, Loaded, Prepare, Prepared, Switch, Sw
 from bimodal.realtime.stock import Plan, Stock
 
 if TYPE_CHECKING:
-    from bimodal.realtime.workers import Worker
+    from bimodal.realtime.attended import Worker
 
 log = logging.getLogger("bimodal.repository")
 
