@@ -66,17 +66,19 @@ def compare_models(case: Case, chosen: argparse.Namespace) -> None:
 
 
 def compare_protocols(case: Case, chosen: argparse.Namespace) -> None:
-    """The same rows as Open Inference JSON, all outputs answered; `×` is over nginx with a fixed answer. Beside it a
-    route without a model: what a lone request costs at least.
+    """The same rows as Open Inference JSON, all outputs answered, of the model as it was saved (in its exact form) and
+    of the same in ONNX; `×` is over nginx with a fixed answer. Beside it a route without a model: what a lone request
+    costs at least.
     """
     if case.onnx is None:
         raise SystemExit("the linear model is asked in ONNX")
     bodies = tuple(tensors(body) for body in case.bodies)
-    path = f"/v2/models/{case.onnx.stem}/infer"
+    forms = {} if chosen.peers_alone else {"exact": case.model, "auto": case.onnx}
     with ExitStack() as stack:
         rivals = [stack.enter_context(servers.nginx())]
-        if not chosen.peers_alone:
-            infer = servers.bimodal("Bimodal, /v2/…/infer", case.onnx, path, bodies[0])
+        for runtime, model in forms.items():
+            name, path = f"Bimodal, infer, {model.suffix[1:]}", f"/v2/models/{model.stem}/infer"
+            infer = servers.bimodal(name, model, path, bodies[0], runtime)
             rivals.append(stack.enter_context(infer))
             for body, label in zip(bodies, case.labels, strict=True):
                 outputs = json.loads(servers.answer(rivals[-1].url, body))["outputs"]
