@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+import joblib
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-from bimodal import serve
-from bimodal.errors import NotFound, UsageError
+import bimodal
+from bimodal import package, serve
+from bimodal.errors import ModelFailed, NotFound, UsageError
+from bimodal.location import Location
+from bimodal.realtime.named import Named
 from bimodal.realtime.repository import Repository, chosen, is_repository
+from bimodal.realtime.stock import Held
 from tests.realtime.times import put
 
 
@@ -84,3 +91,14 @@ def test_a_folder_that_is_a_model_is_no_repository(tmp_path: Path) -> None:
 def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         serve(repository=tmp_path / "absent", port=0)
+
+
+def test_what_is_wrong_with_a_named_package_is_told_of_its_place_not_of_the_copys(tmp_path: Path) -> None:
+    model = tmp_path / "iris.pkl"
+    joblib.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), model)
+    place = bimodal.pack(model, tmp_path / "iris.bimodal", sample=[{"x0": 0.0}, {"x0": 1.0}])
+    named = Named.of(Location.find(place).spec())
+    Path(place, package.MANIFEST).write_text("{")
+    with pytest.raises(ModelFailed, match=re.escape(str(place))) as raised:
+        Held.take(named, {})
+    assert "bimodal-" not in str(raised.value)

@@ -16,8 +16,7 @@ from typing import Any
 
 from bimodal import formats
 from bimodal import package as packages
-from bimodal.errors import BimodalError, ModelFailed
-from bimodal.location import PrivateFolder
+from bimodal.errors import BimodalError
 from bimodal.realtime.repository import Found, Stamp
 
 WRITTEN = "python"  # the format of models written in Python
@@ -40,43 +39,33 @@ class Named(Found):
         files = [self.root] if self.spec["format"] == WRITTEN else _files(self.root)
         return tuple(sorted(part for file in files for part in Found(self.name, "", file).stamp()))
 
-    def take(self) -> tuple[dict[str, Any], PrivateFolder]:
-        """The spec of what stands there now, and the folder of its copy. Raises what is wrong with it, as far as that
-        is seen without loading it.
-        """
+    def told(self, copy: Path) -> dict[str, Any]:
+        """The spec of the copy. Raises what is wrong with it, as far as that is seen without loading it."""
         spec = dict(self.spec)
         if spec["package"] is not None:
-            folder = PrivateFolder()
-            copy = Path(folder.path, self.root.name)
-            shutil.copytree(self.root, copy, ignore=shutil.ignore_patterns("__pycache__"))
-            return {**spec, "package": str(copy), "digest": packages.open(copy).digest}, folder
-        folder = PrivateFolder()
+            return {**spec, "package": str(copy), "digest": packages.open(copy).digest}
         if spec["format"] == WRITTEN:
-            copy = Path(folder.path, self.root.name)
-            shutil.copyfile(self.root, copy)
-            return {**spec, "digest": formats.digest(str(copy), formats.named(WRITTEN)), "kept": str(copy)}, folder
-        copy = _copied(self.root, Path(folder.path))
+            return {**spec, "digest": formats.digest(str(copy), formats.named(WRITTEN)), "kept": str(copy)}
         kind = formats.recognise(str(copy))
         code = list(dict.fromkeys([*spec["code"], str(self.root.parent)]))  # its own classes stand there
         told = {"format": kind.name, "path": str(copy), "digest": formats.digest(str(copy), kind), "code": code}
-        return {**spec, **told}, folder
+        return {**spec, **told}
+
+    def _copied(self, folder: Path) -> Path:
+        """The files of a model that has several stay in the same places to each other."""
+        if self.root.is_dir() or self.spec["format"] == WRITTEN:
+            return super()._copied(folder)
+        for each in _files(self.root):
+            place = folder / each.relative_to(self.root.parent)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(each, place)
+        return folder / self.root.name
 
 
 def look(specs: Sequence[Mapping[str, Any]]) -> dict[str, list[Named]]:
     """Those that have a place, by name."""
     found = [Named.of(each) for each in specs]
     return {each.name: [each] for each in found if each.root.exists()}
-
-
-def taken(named: Named) -> tuple[dict[str, Any], PrivateFolder]:
-    """`Named.take`, whose errors name the place."""
-    try:
-        return named.take()
-    except (OSError, shutil.Error) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ModelFailed(f"{named.root} cannot be copied: {reason}") from None
-    except BimodalError as error:
-        raise ModelFailed(error.message) from None
 
 
 def _place(spec: Mapping[str, Any]) -> Path:
@@ -90,14 +79,3 @@ def _files(root: Path) -> list[Path]:
         return list(formats.recognise(str(root)).files(root))
     except BimodalError:
         return [root]  # no model, or half of one: what it is then told as
-
-
-def _copied(root: Path, folder: Path) -> Path:
-    """A copy of a model's files, in the same places to each other."""
-    if root.is_dir():
-        return Path(shutil.copytree(root, folder / root.name, ignore=shutil.ignore_patterns("__pycache__")))
-    for each in _files(root):
-        place = folder / each.relative_to(root.parent)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(each, place)
-    return folder / root.name

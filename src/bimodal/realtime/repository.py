@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bimodal import package as packages
-from bimodal.errors import NotFound, UsageError
+from bimodal.errors import ModelFailed, NotFound, UsageError
 from bimodal.formats import FILES, FORMATS, PACKED
+from bimodal.location import PrivateFolder
 from bimodal.realtime.states import STATISTICS, TAKEN
 
 ALIASES = "aliases.toml"
@@ -57,6 +59,20 @@ class Found:
                 continue
             told.append((str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return tuple(sorted(told))
+
+    def copied(self, folder: PrivateFolder) -> Path:
+        """The root of a copy in the folder. Raises ModelFailed."""
+        try:
+            return self._copied(Path(folder.path))
+        except (OSError, shutil.Error) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise ModelFailed(f"{self.root} cannot be copied: {reason}") from None
+
+    def _copied(self, folder: Path) -> Path:
+        copy = folder / self.root.name
+        if self.root.is_dir():
+            return Path(shutil.copytree(self.root, copy, ignore=shutil.ignore_patterns("__pycache__")))
+        return Path(shutil.copyfile(self.root, copy))
 
 
 class Repository:

@@ -6,7 +6,6 @@ changes nothing of what is served, also not when a worker or a model's process h
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bimodal.errors import BimodalError, ModelFailed, Overloaded
 from bimodal.location import Location, PrivateFolder
-from bimodal.realtime.named import Named, look, taken
+from bimodal.realtime.named import Named, look
 from bimodal.realtime.repository import DEFAULT, Found, Stamp, chosen
 from bimodal.realtime.states import astray
 
@@ -49,27 +48,13 @@ class Held:
     @classmethod
     def take(cls, found: Found, loading: Mapping[str, Any]) -> Held:
         """Copy a version aside. Raises what is wrong with it, as far as that is seen without loading it."""
-        assert found.path is not None
-        stamp = found.stamp()
-        if isinstance(found, Named):
-            told, copied = taken(found)
-            return cls(found, stamp, told["digest"], told, copied)
-        folder = PrivateFolder()
-        root = Path(folder.path, found.root.name)
+        stamp, folder = found.stamp(), PrivateFolder()
+        root = found.copied(folder)
         try:
-            if found.root.is_dir():
-                shutil.copytree(found.root, root, symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copyfile(found.root, root)
-        except (OSError, shutil.Error) as error:
-            raise ModelFailed(f"{found.root} cannot be copied: {_reason(error)}") from None
-        try:
-            place = root / found.path.relative_to(found.root)
-            location = Location.find(place, name=found.name, **loading)
+            spec = found.told(root) if isinstance(found, Named) else _told(found, root, loading)
         except BimodalError as error:
             raise ModelFailed(str(error).replace(str(root), str(found.root))) from None
-        spec = replace(location, label=found.version or None).spec()
-        return cls(found, stamp, location.digest, spec, folder)
+        return cls(found, stamp, spec["digest"], spec, folder)
 
     def told(self, message: str) -> str:
         """A message with the place in the repository, not that of the copy."""
@@ -78,8 +63,11 @@ class Held:
         return message.replace(str(Path(self.folder.path, self.found.root.name)), str(self.found.root))
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+def _told(found: Found, copy: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a version's copy."""
+    assert found.path is not None
+    location = Location.find(copy / found.path.relative_to(found.root), name=found.name, **loading)
+    return replace(location, label=found.version or None).spec()
 
 
 @dataclass(eq=False)
