@@ -13,7 +13,9 @@ from bimodal.rows import Array, Dictionary, Rows
 class Answer:
     """The outputs of one batch, on their way to the callers."""
 
-    def __init__(self, outputs: Rows, given: Rows) -> None:
+    def __init__(self, outputs: Rows, given: Rows, *, single: bool = False) -> None:
+        """single: there are several rows, each that of another request."""
+        self.single = single
         self.outputs = outputs
         self.given = given
         self._lists: list[tuple[str, list[Any]]] | None = None

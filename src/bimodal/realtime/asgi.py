@@ -21,7 +21,7 @@ from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.observer import LEFT, Observer
 from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, given_id, id_of, internal, long_body, new_id
-from bimodal.realtime.rendering import has_body
+from bimodal.realtime.rendering import BODILESS
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -242,7 +242,7 @@ class _Exchange:
     def _begin(self, response: Response, *fields: tuple[bytes, bytes]) -> None:
         self._begun = response
         headers = [*response.headers]
-        if has_body(response.status):
+        if response.status not in BODILESS:
             headers += [(b"content-type", response.content_type), *fields]
         if self._id is not None and all(name != REQUEST_ID for name, _ in response.headers):
             headers.append((REQUEST_ID, self._id))

@@ -83,7 +83,7 @@ class Door(asyncio.Protocol):
         self._refused = True
         self._since = monotonic()
         answer = malformed("this port speaks TLS: use an address with https://").response(None)
-        self._transport.write(self._listener.rendering.whole(None, answer, closes=True))
+        self._transport.write(self._listener.rendering.whole(None, answer, True))
         self._transport.write_eof()
 
     async def _open(self, hello: bytes) -> None:

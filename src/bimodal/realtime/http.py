@@ -180,12 +180,15 @@ class Connection(asyncio.Protocol):
         self.listener = listener
         self.queue: deque[Exchange] = deque()  # requests in flight, oldest first
         self._loop = loop
-        self._app = listener.app
+        self._app: App = listener.app
         self._guard = listener.guard
         self._limits = listener.limits
+        self._most = listener.limits.body_bytes
         self._heads = listener.heads
         self._take: Callable[[bytes], bytes] = self._take_first  # takes its part of what arrives, returns the rest
         self._held = b""  # arrived, not taken yet
+        self._last = b""  # the head of the request taken last, as it came
+        self._head: Head | None = None  # the same
         self._more = False  # more had arrived with the request taken last
         self._phase = _IDLE
         self._since = monotonic()  # when the phase began, or last went on
@@ -278,21 +281,23 @@ class Connection(asyncio.Protocol):
     def _take_head(self, data: bytes) -> bytes:
         if self._blocked or len(self.queue) >= self._limits.pipeline:
             return self._stall(data)
-        end = data.find(b"\r\n\r\n") + 4
-        if end == 3:
-            return self._hold_head(data)
-        raw = data[:end]
-        head = self._heads.get(raw) or self.listener.parse(raw)
+        head = self._head
+        if head is not None and data.startswith(self._last):  # callers say the same from request to request
+            end = len(self._last)
+        else:
+            end = data.find(b"\r\n\r\n") + 4
+            if end == 3:
+                return self._hold_head(data)
+            raw = data[:end]
+            head = self._heads.get(raw) or self.listener.parse(raw)
+            self._last, self._head = raw, head
         received = monotonic()
         self._phase = _IDLE
-        exchange = Exchange(self, head, not head.keep_alive, received)
+        given, observer = head.request_id, self.listener.observer
+        own = observer.name() if given is None and observer is not None else None
+        exchange = Exchange(self, head, not head.keep_alive, received, own)
         self.queue.append(exchange)
-        name, observer = head.request_id, self.listener.observer
-        if name is None and observer is not None:
-            exchange.name = name = observer.name()
-        request = Request(head.method, head.path, head.query, head.headers, b"", received, False, name)
-        length = head.length
-        guard = self._guard
+        length, guard = head.length, self._guard
         if guard is not None:
             verdict = head.verdict
             if verdict is None or verdict.generation != guard.generation or received >= verdict.until:
@@ -300,19 +305,25 @@ class Connection(asyncio.Protocol):
             if verdict.error is not None:
                 response = guard.refusal(verdict.error, head.path, head.headers)
                 return self._turn_away(exchange, response, data, end + length if length >= 0 else sys.maxsize)
-        intake = exchange.ask(self._app, request)
-        if length > self._limits.body_bytes and intake is None:
-            return self._refuse_body(exchange, long_body(self._limits.body_bytes))
+        intake = None
+        if not head.whole:
+            request = Request(head.method, head.path, head.query, head.headers, b"", received, False, given or own)
+            intake = exchange.ask(self._app, request)
         stop = end + length
-        if intake is not None or length < 0 or stop > len(data):
+        if intake is not None or not 0 <= length <= self._most or stop > len(data):
+            if length > self._most and intake is None:
+                return self._refuse_body(exchange, long_body(self._most))
+            request = Request(head.method, head.path, head.query, head.headers, b"", received, False, given or own)
             return self._begin_body(Body(exchange, request, head, self.listener), data[end:])
         self._more = stop < len(data)
         if not head.keep_alive:
             self._take = self._discard
-        if length:
-            request.body = data[end:stop]
-        request.alone = self._is_alone()
-        exchange.call(self._app, request)
+        alone = len(self.listener.connections) == 1 and self._is_alone()
+        body = data[end:stop]
+        exchange.call(
+            self._app,
+            Request(head.method, head.path, head.query, head.headers, body, received, alone, given or own),
+        )
         return data[stop:]
 
     def _turn_away(self, exchange: Exchange, response: Response, data: bytes, stop: int) -> bytes:
@@ -403,10 +414,23 @@ class Connection(asyncio.Protocol):
 
     def put(self, exchange: Exchange, data: bytes) -> None:
         """Send a piece of an answer, or keep it until its turn has come."""
-        if self.queue[0] is not exchange:
-            exchange.kept.append(data)
+        if self.queue[0] is exchange:
+            if self._cork is None:
+                self._transport.write(data)
+            else:
+                self._send(data)
+        elif exchange.kept is None:
+            exchange.kept = [data]
         else:
-            self._send(data)
+            exchange.kept.append(data)
+
+    def complete(self, exchange: Exchange, data: bytes) -> None:
+        """Send the last piece of an answer, or keep it until its turn has come."""
+        self.put(exchange, data)
+        exchange.state = DONE
+        if exchange.closes:
+            self.end_requests()
+        self.advance()
 
     def advance(self) -> None:
         """An answer is complete: send those that waited for it."""
@@ -416,7 +440,7 @@ class Connection(asyncio.Protocol):
                 return self._finish()
             if queue and queue[0].kept:
                 self._send(b"".join(queue[0].kept))
-                queue[0].kept.clear()
+                queue[0].kept = None
         if not queue:
             self._since = monotonic()
         elif self._waiters:

@@ -11,6 +11,7 @@ from bimodal.realtime.refusal import REQUEST_ID
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+BODILESS = (204, 304)  # the status of a response without a body
 _STARTS = 256  # pairs of status and content type remembered
 
 
@@ -20,7 +21,7 @@ class Rendering:
     def __init__(self) -> None:
         self._starts: dict[tuple[int, bytes], bytes] = {}
         self._headers: tuple[tuple[bytes, bytes], ...] = ()
-        self._kind: tuple[int, bytes] = (0, b"")
+        self._status, self._type = 0, b""
         self._heads: dict[int, bytes] = {}  # with those headers, of that status and content type, by length of the body
         self._opens: dict[int, bytes] = {}  # the same without their end, for a request id to follow
         self.set_date()
@@ -32,44 +33,43 @@ class Rendering:
         self.date = formatdate(usegmt=True).encode("ascii")
         self._end = b"date: %b\r\n\r\n" % self.date
 
-    def whole(self, head: Head | None, response: Response, *, closes: bool, name: bytes | None = None) -> bytes:
+    def whole(self, head: Head | None, response: Response, closes: bool, name: bytes | None = None) -> bytes:
         """A response with its body. `head` is None where the request's could not be read. name: a request id of ours.
 
         Raises ValueError if a header field holds a line end.
         """
-        if head is not None and head.plain and not closes and has_body(response.status):
+        if head is not None and head.plain and not closes and response.status not in BODILESS:
+            # Nothing but the response decides: the answers of one batch share their headers, and many of them the
+            # length of their bodies.
+            if (
+                response.headers is not self._headers
+                or response.status != self._status
+                or response.content_type != self._type
+            ):
+                self._headers, self._status, self._type = response.headers, response.status, response.content_type
+                self._heads.clear()
+                self._opens.clear()
+            body = response.body
             if name is None:
-                return self._plain_head(response) + response.body
-            return b"%b%b\r\n\r\n%b" % (self._open_head(response), name, response.body)
+                return (self._heads.get(len(body)) or self._plain_head(response)) + body
+            return b"%b%b\r\n\r\n%b" % (self._opens.get(len(body)) or self._open_head(response), name, body)
         start = self._start(response)
         fields = _fields(head, response, closes, name)
-        if not has_body(response.status):
+        if response.status in BODILESS:
             return b"%b%b%b" % (start, fields, self._end)
         body = b"" if head is not None and head.method == "HEAD" else response.body
         return b"%b%bcontent-length: %d\r\n%b%b" % (start, fields, len(response.body), self._end, body)
 
     def _plain_head(self, response: Response) -> bytes:
-        """What stands before the body where nothing but the response decides it: the answers of one batch share their
-        headers, and many of them the length of their bodies."""
-        if response.headers is not self._headers or self._kind != (response.status, response.content_type):
-            self._headers, self._kind = response.headers, (response.status, response.content_type)
-            self._heads.clear()
-            self._opens.clear()
+        """What stands before the body."""
+        lines = b"".join([_line(name, value) for name, value in response.headers])
         size = len(response.body)
-        head = self._heads.get(size)
-        if head is None:
-            lines = b"".join([_line(name, value) for name, value in response.headers])
-            head = b"%b%bcontent-length: %d\r\n%b" % (self._start(response), lines, size, self._end)
-            self._heads[size] = head
+        head = self._heads[size] = b"%b%bcontent-length: %d\r\n%b" % (self._start(response), lines, size, self._end)
         return head
 
     def _open_head(self, response: Response) -> bytes:
         """What `_plain_head` gives, up to a request id."""
-        if response.headers is not self._headers or self._kind != (response.status, response.content_type):
-            self._plain_head(response)
-        head = self._opens.get(len(response.body))
-        if head is None:
-            head = self._opens[len(response.body)] = self._plain_head(response)[:-2] + b"x-request-id: "
+        head = self._opens[len(response.body)] = self._plain_head(response)[:-2] + b"x-request-id: "
         return head
 
     def beginning(
@@ -85,17 +85,12 @@ class Rendering:
         if known is not None:
             return known
         start = b"HTTP/1.1 %d %b\r\n" % (response.status, _phrase(response.status))
-        if has_body(response.status):
+        if response.status not in BODILESS:
             start += _line(b"content-type", response.content_type)
             if len(self._starts) >= _STARTS:
                 self._starts.clear()
             self._starts[response.status, response.content_type] = start
         return start
-
-
-def has_body(status: int) -> bool:
-    """Whether a response of this status may have a body."""
-    return status not in (204, 304)
 
 
 def chunk(piece: bytes) -> bytes:

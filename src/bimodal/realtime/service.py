@@ -170,7 +170,7 @@ class Served:
     def _settle(self, batch: Batch) -> None:
         """Answer the works of a batch. All bodies are made before the first is sent, so that the time is known."""
         start = monotonic()
-        answer = Answer(batch.answer, batch.given)
+        answer = Answer(batch.answer, batch.given, single=1 < len(batch.works) == batch.given.count)
         bodies: list[tuple[Work, bytes]] = []
         at = 0
         for work in batch.works:

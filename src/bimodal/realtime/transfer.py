@@ -15,7 +15,7 @@ from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.head import CHUNKED, Head
 from bimodal.realtime.observer import LEFT
 from bimodal.realtime.refusal import Refusal, expired, id_of, internal, long_body, new_id, overloaded
-from bimodal.realtime.rendering import LAST_CHUNK, chunk, has_body
+from bimodal.realtime.rendering import BODILESS, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
     from bimodal.realtime.http import Connection, Listener
@@ -29,7 +29,8 @@ class Exchange(msgspec.Struct, eq=False):
     """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
 
     closes: no request is answered after this one. asking: whether it takes the body in pieces; an app that answers
-    instead leaves the body unread. called: when the app was given the whole request, if it did not answer at once.
+    instead leaves the body unread. called: when the app was given the whole request, where that is not when its head
+    came. cancel: of the app, which has not answered yet.
     kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an answer that
     went, in pieces. name: a request id of ours. begun: an answer that has begun, for the observer.
     """
@@ -38,16 +39,16 @@ class Exchange(msgspec.Struct, eq=False):
     head: Head | None
     closes: bool
     received: float
+    name: bytes | None = None
     state: int = OPEN
     cancel: Callable[[], None] | None = None
     called: float = 0.0
     chunked: bool = False
     expired: bool = False
     intake: Intake | None = None
-    kept: list[bytes] = []  # msgspec gives each its own
+    kept: list[bytes] | None = None
     taken: int = -1
     sent: int = 0
-    name: bytes | None = None
     begun: Response | None = None
     asking: bool = False
 
@@ -63,7 +64,7 @@ class Exchange(msgspec.Struct, eq=False):
     def start(self, response: Response) -> None:
         if self.state != OPEN:
             return
-        has_content = has_body(response.status) and not self._is_head()
+        has_content = response.status not in BODILESS and not self._is_head()
         old = self.head is None or self.head.old
         self.chunked = has_content and not old
         self.closes |= (has_content and old) or self._is_last() or (self.asking and response.status >= 400)
@@ -85,12 +86,11 @@ class Exchange(msgspec.Struct, eq=False):
     def end(self) -> None:
         if self.state != STARTED:
             return
-        if self.chunked:
-            self.connection.put(self, LAST_CHUNK)
         self.closes |= self.connection.is_receiving(self)
         if self.begun is not None:
             self._observed(self.begun.status, self.begun, self.sent, self.name)
-        self._complete()
+        self.cancel = None
+        self.connection.complete(self, LAST_CHUNK if self.chunked else b"")
 
     async def ready(self) -> None:
         while self.state < DONE and not self.connection.is_ready(self):
@@ -110,8 +110,6 @@ class Exchange(msgspec.Struct, eq=False):
         """Whether the app takes the body in pieces."""
         head = self.head
         assert head is not None, "a request that could be read has a head"
-        if head.whole:
-            return None
         self.asking = bool(head.length)
         try:
             self.intake = app.stream(request, self)
@@ -131,7 +129,7 @@ class Exchange(msgspec.Struct, eq=False):
             self._fail()
         else:
             if self.state == OPEN:
-                self.cancel, self.called = cancel, monotonic()
+                self.cancel = cancel or _nothing
 
     def feed(self, piece: bytes) -> None:
         """Give the app a piece of the body."""
@@ -164,7 +162,7 @@ class Exchange(msgspec.Struct, eq=False):
         refusal = self.barred(now)
         if refusal is not None:
             return self._bar(refusal)
-        if self.state == OPEN and self.called and now - self.called > deadline:
+        if self.state == OPEN and self.cancel is not None and now - (self.called or self.received) > deadline:
             self._stop()
             if self.state == OPEN:
                 self._refused(expired(deadline))
@@ -223,22 +221,21 @@ class Exchange(msgspec.Struct, eq=False):
             observer.saw(head, connection.peer, self.received, status, taken, sent, name, note)
 
     def _answer(self, response: Response) -> None:
-        connection = self.connection
+        connection, head, name = self.connection, self.head, self.name
         listener = connection.listener
         if connection.body is not None or listener.draining:
             self.closes |= connection.is_receiving(self) or self._is_last()
-        self.closes |= self.asking
-        observer, head = listener.observer, self.head
-        name = self.name
+        if self.asking:
+            self.closes = True
         if name is not None and response.status >= 400:
             name = self._named(response)
         try:
-            data = listener.rendering.whole(head, response, closes=self.closes, name=name)
+            data = listener.rendering.whole(head, response, self.closes, name)
         except ValueError:
             log.exception("a response cannot be sent")
             response, name = internal().response(None), None
-            data = listener.rendering.whole(self.head, response, closes=self.closes)
-        connection.put(self, data)
+            data = listener.rendering.whole(head, response, self.closes)
+        observer = listener.observer
         if observer is not None:
             body = len(response.body)
             if name is not None and head is not None and self.taken < 0 and head.length >= 0:  # the way of most
@@ -247,20 +244,14 @@ class Exchange(msgspec.Struct, eq=False):
                 )
             else:
                 self._observed(response.status, response, body, name)
-        self._complete()
+        self.cancel = None
+        connection.complete(self, data)
 
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
         try:
             intake.cut(refusal.code, refusal.sentence)
         except Exception:
             self._fail()
-
-    def _complete(self) -> None:
-        self.state = DONE
-        self.cancel = None
-        if self.closes:
-            self.connection.end_requests()
-        self.connection.advance()
 
     def _is_last(self) -> bool:
         """Whether a drain ends the connection after this answer."""
@@ -289,6 +280,10 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _is_head(self) -> bool:
         return self.head is not None and self.head.method == "HEAD"
+
+
+def _nothing() -> None:
+    """Cancel what cannot be."""
 
 
 class Body:
@@ -328,6 +323,7 @@ class Body:
             self.exchange.finish()
         else:
             self.request.body = bytes(self.held)
+            self.exchange.called = monotonic()
             self.exchange.call(app, self.request)
 
     def _take(self, piece: bytes) -> None:

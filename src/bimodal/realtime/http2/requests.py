@@ -17,7 +17,7 @@ from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.observer import LEFT
 from bimodal.realtime.refusal import REQUEST_ID, Refusal, expired, id_of, internal, late, long_body, new_id, overloaded
-from bimodal.realtime.rendering import has_body
+from bimodal.realtime.rendering import BODILESS
 
 if TYPE_CHECKING:
     from bimodal.realtime.http2.connection import Connection
@@ -152,7 +152,7 @@ class Exchange(Stream):
         """Respond."""
         if self._state != _OPEN:
             return
-        content = response.body if has_body(response.status) else b""
+        content = response.body if response.status not in BODILESS else b""
         bare = self.head.method == b"HEAD" or not content
         if not self._start(response, len(content), ends=bare):
             return
@@ -288,7 +288,7 @@ class Exchange(Stream):
     def _start(self, response: Response, length: int | None, *, ends: bool) -> bool:
         """Send the head; False where it cannot be sent."""
         told = list(response.headers)
-        if has_body(response.status):
+        if response.status not in BODILESS:
             told.insert(0, (b"content-type", response.content_type))
             if length is not None:
                 told.append((b"content-length", b"%d" % length))

@@ -33,10 +33,22 @@ __all__ = ["DATATYPES", "InferDoor", "metadata", "told"]
 WHOLE = frozenset(("binary_data_output", "content_type"))  # parameters of a request that the whole door looks at
 CHOICES = 64  # of outputs whose keys are remembered
 Cancel = Callable[[], None]
-_Column = tuple[bytes, bytes, int, list[Any]]  # a tensor up to its number of rows, from there to its data; width; data
+LEVELS = 5  # how deep a body of the generated type can be nested
 
 
-class Plain(msgspec.Struct):
+Column = tuple[bytes, bytes, int, list[Any]]  # a tensor up to its number of rows, from there to its data; width; data
+
+
+class Told(msgspec.Struct, eq=False):
+    """What the answers of a batch have in common. rows: the whole answer for each row where every request has one row,
+    else empty.
+    """
+
+    columns: list[Column]
+    rows: list[bytes]
+
+
+class Plain(msgspec.Struct, forbid_unknown_fields=True):
     """An output that is asked for as it is."""
 
     name: str
@@ -60,6 +72,9 @@ class InferDoor:
         self._key: Key = (names, served.threshold)
         self._keys: dict[tuple[str, ...], Key] = {}
         self._vector = signature.vector if not signature.named else None
+        self._taking = () if self._vector is None else quick(self._vector)
+        plain_inputs = self._vector is not None or (signature.named and gather.scalars(signature))
+        self._quick = plain_inputs and self._limits.depth >= LEVELS
         self._gather = _gather(signature)
         self._decode = msgspec.json.Decoder(_typed(signature)).decode
         self._encode = msgspec.json.Encoder(enc_hook=plain).encode
@@ -87,20 +102,41 @@ class InferDoor:
 
     def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
         """The response; tensors are flat, row by row."""
-        tensors: list[_Column] | None = answer.notes
-        if tensors is None:
-            tensors = answer.notes = [self._column(answer, name) for name in answer.outputs]
-        told = b",".join(
+        told: Told | None = answer.notes
+        if told is None:
+            told = answer.notes = self._told(answer)
+        if told.rows and work.extra is None:
+            return told.rows[start]
+        tensors = b",".join(
             [
                 b"%b%d%b%b}" % (start_of, stop - start, end_of, self._encode(values[start * width : stop * width]))
-                for start_of, end_of, width, values in tensors
+                for start_of, end_of, width, values in told.columns
             ]
         )
         if work.extra is not None:
-            return b'%b"id":%b,"outputs":[%b]}' % (self._start, self._encode(work.extra), told)
-        return b'%b"outputs":[%b]}' % (self._start, told)
+            return b'%b"id":%b,"outputs":[%b]}' % (self._start, self._encode(work.extra), tensors)
+        return b'%b"outputs":[%b]}' % (self._start, tensors)
 
-    def _column(self, answer: Answer, name: str) -> _Column:
+    def _told(self, answer: Answer) -> Told:
+        columns = [self._column(answer, name) for name in answer.outputs]
+        if not (answer.single and all(width for _, _, width, _ in columns)):
+            return Told(columns, [])
+        tensors = [b"%b1%b[\0]}" % (start, end) for start, end, _, _ in columns]
+        whole = b'%b"outputs":[%b]}' % (self._start, b",".join(tensors))
+        row = whole.replace(b"%", b"%%").replace(b"\0", b"%b")  # JSON holds no null character
+        return Told(columns, [row % told for told in zip(*map(self._rows, columns), strict=True)])
+
+    def _rows(self, column: Column) -> list[bytes]:
+        """Values of each row as JSON, without brackets."""
+        _, _, width, values = column
+        if isinstance(values[0], str):
+            return [self._encode(values[at : at + width])[1:-1] for at in range(0, len(values), width)]
+        pieces = self._encode(values)[1:-1].split(b",")
+        if width == 1:
+            return pieces
+        return [b",".join(pieces[at : at + width]) for at in range(0, len(pieces), width)]
+
+    def _column(self, answer: Answer, name: str) -> Column:
         """What the tensors of one output have in common for all answers of a batch."""
         array = answer.array(name)
         datatype = self._datatypes[name]
@@ -111,11 +147,15 @@ class InferDoor:
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
-        headers = request.headers
-        special = binary.LENGTH in headers or b"content-encoding" in headers
-        told = None if special else self._quickly(request.body)
-        values = None if told is None else self._values(told)
-        if told is None or values is None:
+        headers, data = request.headers, request.body
+        if binary.LENGTH in headers or b"content-encoding" in headers or not (self._quick and data.isascii()):
+            return self._whole.work(request, respond)
+        try:
+            told = self._decode(data)
+        except body.BROKEN:
+            return self._whole.work(request, respond)
+        values = self._values(told.inputs)
+        if values is None:
             return self._whole.work(request, respond)
         count = len(values) if self._vector is not None else len(values[0])
         if not 0 < count <= self._limits.rows:
@@ -127,6 +167,8 @@ class InferDoor:
         if told.parameters is None:
             if told.outputs is not None:
                 key = self._known(told.outputs)
+        elif not WHOLE.isdisjoint(told.parameters):
+            return self._whole.work(request, respond)
         else:
             terms.stateless(told.parameters)
             key = terms.chosen(self.served, told.parameters, told.outputs)
@@ -149,24 +191,11 @@ class InferDoor:
                 self._keys[names] = key
         return key
 
-    def _quickly(self, data: bytes) -> Any:
-        """The body by the generated type, or None where it needs the whole door."""
-        if not data.isascii() or not body.shallow(data, self._limits.depth):
-            return None
-        try:
-            told = self._decode(data)
-        except body.BROKEN:
-            return None
-        if told.parameters is not None and not WHOLE.isdisjoint(told.parameters):
-            return None
-        return told
-
-    def _values(self, told: Any) -> list[Any] | None:
+    def _values(self, tensors: Sequence[Any]) -> list[Any] | None:
         """Values for the gather: rows of a model of vectors, columns of named ones. None: the slow path decides."""
-        tensors = told.inputs
         if self._vector is None:
             return _columns(tensors, self.served.signature)
-        if len(tensors) != 1 or not quick(tensors[0].datatype, self._vector) or len(tensors[0].shape) != 2:
+        if len(tensors) != 1 or tensors[0].datatype not in self._taking or len(tensors[0].shape) != 2:
             return None
         (count, width), data = tensors[0].shape, tensors[0].data
         if not data or width <= 0 or count <= 0:
@@ -188,13 +217,11 @@ def _typed(signature: Signature) -> type[Any]:
     """The request with data of the model's own type, for the fast path. Parameters of tensors and of outputs have no
     place in it: those who have some go to the whole door.
     """
-    data: Any = list[Any]
+    data: Any = list[bool | int | float | str | None]
     if not signature.named and signature.vector is not None:
         number: Any = int if signature.vector.type in INTEGERS else float
         number = number | None if signature.vector.nullable and number is float else number
         data = list[number | list[number]]
-    elif gather.scalars(signature):
-        data = list[bool | int | float | str | None]
     tensor: Any = msgspec.defstruct(
         "Tensor",
         [
@@ -204,6 +231,7 @@ def _typed(signature: Signature) -> type[Any]:
             ("data", data),
             ("parameters", None, None),
         ],
+        forbid_unknown_fields=True,
     )
     made: type[Any] = msgspec.defstruct(
         "Inference",
@@ -213,13 +241,14 @@ def _typed(signature: Signature) -> type[Any]:
             ("outputs", list[Plain] | None, None),
             ("parameters", dict[str, Parameter] | None, None),
         ],
+        forbid_unknown_fields=True,
     )
     return made
 
 
 def _columns(tensors: Sequence[Any], signature: Signature) -> list[Any] | None:
     """Flat columns in the order of the inputs, or None."""
-    if not gather.scalars(signature) or not signature.named or len(tensors) != len(signature.inputs):
+    if len(tensors) != len(signature.inputs):
         return None
     found = {tensor.name: tensor for tensor in tensors}
     columns = []
@@ -231,15 +260,15 @@ def _columns(tensors: Sequence[Any], signature: Signature) -> list[Any] | None:
         shape = tensor.shape
         if len(shape) > 2 or not shape or (len(shape) == 2 and shape[1] != 1) or shape[0] != len(tensor.data):
             return None
-        if count not in (None, shape[0]) or not quick(tensor.datatype, field):
+        if count not in (None, shape[0]) or tensor.datatype not in quick(field):
             return None
         count = shape[0]
         columns.append(tensor.data)
     return columns if count else None
 
 
-def quick(datatype: str, field: Field) -> bool:
-    """Whether values of this datatype need no look before they are gathered for the field."""
+def quick(field: Field) -> tuple[str, ...]:
+    """The datatypes whose values need no look before they are gathered for the field."""
     if field.type in FLOATS:
-        return datatype in ("FP64", "FP32")
-    return datatype == "BYTES" if field.type == "string" else datatype == DATATYPES[field.type]
+        return "FP64", "FP32"
+    return ("BYTES",) if field.type == "string" else (DATATYPES[field.type],)
