@@ -20,6 +20,7 @@ import numpy as np
 from bimodal.errors import Problem
 from bimodal.rows import Array
 
+_FEW = 4096  # numbers whose squares are summed sooner than they are compared
 EXACT = 2**53  # beyond it a float64 no longer holds every integer
 FLOATS = ("float64", "float32", "float16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
@@ -350,7 +351,9 @@ def plainly_good(each: Field, column: Array) -> bool:
     if each.closed and each.type != "string":
         return False
     if each.type in FLOATS:
-        # one pass: NaN and infinity fail the comparison as a large number does
+        # NaN and infinity fail the comparisons as a large number does
+        if column.dtype == np.float64 and column.size <= _FEW and np.vdot(column, column) < each.ordinary**2:
+            return True
         bounded = np.abs(column) < each.ordinary
         if bounded.all():
             return True

@@ -79,6 +79,7 @@ class InferDoor:
         self._decode = msgspec.json.Decoder(_typed(signature)).decode
         self._encode = msgspec.json.Encoder(enc_hook=plain).encode
         self._datatypes = {each.name: DATATYPES[each.type].encode() for each in signature.outputs}
+        self._tensors: dict[tuple[str, tuple[int, ...]], tuple[bytes, bytes, int]] = {}
         self._start = b'{"model_name":%b,"model_version":%b,' % (
             self._encode(served.model.name),
             self._encode(served.model.version),
@@ -139,11 +140,20 @@ class InferDoor:
     def _column(self, answer: Answer, name: str) -> Column:
         """What the tensors of one output have in common for all answers of a batch."""
         array = answer.array(name)
-        datatype = self._datatypes[name]
-        inner = b"".join([b",%d" % size for size in array.shape[1:]])
-        values = (texts(array) if datatype == b"BYTES" else array).reshape(-1).tolist()
-        start = b'{"name":%b,"shape":[' % self._encode(name)
-        return start, b'%b],"datatype":"%b","data":' % (inner, datatype), math.prod(array.shape[1:]), values
+        known = self._tensors.get((name, array.shape[1:]))
+        if known is None:
+            known = self._tensors[name, array.shape[1:]] = self._tensor(name, array.shape[1:])
+        start, end, width = known
+        values = (texts(array) if self._datatypes[name] == b"BYTES" else array).reshape(-1).tolist()
+        return start, end, width, values
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> tuple[bytes, bytes, int]:
+        """What stands in an answer before and after the number of rows; values a row."""
+        if len(self._tensors) >= CHOICES:  # of outputs that are as long as they like
+            self._tensors.clear()
+        inner = b"".join([b",%d" % size for size in shape])
+        end = b'%b],"datatype":"%b","data":' % (inner, self._datatypes[name])
+        return b'{"name":%b,"shape":[' % self._encode(name), end, math.prod(shape)
 
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
