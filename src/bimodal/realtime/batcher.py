@@ -179,7 +179,7 @@ class Batcher:
         takes as long as an answer, there is nothing to be won by a queue.
         """
         seconds = self.cost.seconds(rows)
-        if self.cost.seconds(1) <= CHEAP:
+        if seconds <= CHEAP or self.cost.seconds(1) <= CHEAP:
             return seconds <= PROMPT
         if seconds <= BRIEF:
             return self._spent < PROMPT
@@ -219,16 +219,19 @@ class Batcher:
 
     def gathered(self, works: list[Work]) -> tuple[list[Work], Rows | None]:
         """The Rows of the works that are good; the others are told why not, and left out."""
-        kinds = dict.fromkeys([work.gather for work in works])
-        if len(kinds) > 1:
-            groups = [[work for work in works if work.gather is kind] for kind in kinds]
-            return _joined([self.gathered(group) for group in groups])
+        count = works[0].count
+        if len(works) > 1:
+            kinds = dict.fromkeys([work.gather for work in works])
+            if len(kinds) > 1:
+                groups = [[work for work in works if work.gather is kind] for kind in kinds]
+                return _joined([self.gathered(group) for group in groups])
+            count = sum([work.count for work in works])
         try:
             rows = works[0].gather([work.values for work in works])
         except Exception:  # a fault of ours: the full verdict on each alone leaves none without an answer
             log.exception("the values of %d requests could not be gathered", len(works))
             rows = None
-        if rows is not None and rows.count == sum([work.count for work in works]):
+        if rows is not None and rows.count == count:
             return works, rows
         if len(works) > 1:
             half = len(works) // 2
