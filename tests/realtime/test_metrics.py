@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bimodal.jobs.metrics import GAUGES
 from bimodal.model import load
+from bimodal.realtime.exchange import Response
 from bimodal.realtime.exposition import OPEN, PLAIN, table
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.measures import MEASURES, STAGES
@@ -31,6 +33,14 @@ ROOT = Path(__file__).parents[2]
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 LABELS = {"model": "inline", "route": "predict", "code": "200"}
+BESIDE = """
+class Model:
+    inputs = {"x": float}
+    outputs = {"prediction": float}
+
+    def predict(self, rows):
+        return {"prediction": rows["x"]}
+"""
 
 
 def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -78,6 +88,30 @@ def test_what_was_done_is_counted() -> None:
     assert value(text, "bimodal_parse_seconds_count", model="inline") == 7
     assert value(text, "bimodal_predict_seconds_sum", model="inline") > 0
     desk.close()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["on the loop", "beside it"])
+def test_who_has_an_answer_finds_it_counted(beside: bool, tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text(BESIDE)
+    model = load(f"{tmp_path / 'beside.py'}:Model", name="inline") if beside else onnx()
+    assert model.inline is not beside
+    desk = Desk(model)
+
+    async def counted() -> float:
+        """As any worker would tell it at the moment when the answer goes out."""
+        answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+        def respond(response: Response) -> None:
+            assert response.status == 200, response.body
+            answered.set_result(value(desk.wired.metrics.text(), "bimodal_requests_total", **LABELS))
+
+        desk.app(Ask("/predict", {"input": {"x": 1.0} if beside else ROW}).request(), respond)
+        return await asyncio.wait_for(answered, 20)
+
+    assert [desk.run(counted) for _ in range(3)] == [1, 2, 3]
+    desk.close()
+    if beside:
+        model.close()
 
 
 def test_any_worker_tells_the_sum_of_all(tmp_path: Path) -> None:
