@@ -28,7 +28,7 @@ from bimodal.realtime.refusal import Refusal
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.scopes import ADMIN, INFER, OPEN, Scopes
 
-NOTHING = "nothing"  # is there, as whoever has a key is told: 404, or 405 and what the route takes
+NOTHING = "nothing"  # is there, as whoever has a key is told: 404, 405 and what the route takes, or UNIMPLEMENTED
 CALLERS = 1024  # remembered
 CHALLENGE = (b"www-authenticate", b'Bearer realm="bimodal"')
 MAKES = "`bimodal keys add NAME --keys FILE` on the server makes one"
@@ -94,6 +94,7 @@ class Guard:
     ) -> None:
         self.generation = 0
         self.answers: Callable[[str, str], bool] = lambda method, path: True  # whether a route is there at all
+        self.takes: Callable[[str], bool] = lambda path: True  # whether a gRPC method is
         self.ring = ring
         self._hosts, self._origins, self._scopes = hosts, origins or Origins(), scopes or Scopes()
         self._certified = certified and ring is None
@@ -140,7 +141,10 @@ class Guard:
 
     def call(self, path: str, headers: Headers) -> Verdict:
         """Of a gRPC call."""
-        return self._verdict(self._caller("POST", headers), self._scopes.of_call(path), path)
+        caller, scope = self._caller("POST", headers), self._scopes.of_call(path)
+        if scope == ADMIN and caller.error is None and not self.takes(path):
+            scope = NOTHING
+        return self._verdict(caller, scope, path)
 
     def barred(self, head: Judged, method: str, path: str, now: float) -> Refusal | None:
         """Why a request that was let in, and goes on, is refused since: its key has ended, or was revoked. None where

@@ -177,6 +177,7 @@ def wire(
 
     opened = asyncio.Event() if repository is not None and not stock else None  # what is to be loaded is told later
     called = methods(service, counters, known=not guard.asks)
+    guard.takes = called.takes
     return Wired(app, called, guard, service, catalogue, close, counters, observer, repository, opened)
 
 

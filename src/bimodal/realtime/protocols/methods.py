@@ -21,6 +21,10 @@ class Table:
         self.unary = unary
         self.streaming = streaming
 
+    def takes(self, path: str) -> bool:
+        """Whether there is such a method."""
+        return path in self.unary or path in self.streaming
+
 
 def methods(service: Service, metrics: Metrics, *, known: bool = True) -> Table:
     """What gRPC callers can call on a worker. known: whether everybody may know what models there are."""
