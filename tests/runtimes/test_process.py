@@ -105,6 +105,83 @@ def test_a_cancelled_call_does_not_answer_the_next_one(moody: Model) -> None:
     assert asyncio.run(calls()) == 10.0
 
 
+ENDING = """
+import asyncio, os, signal, sys, time
+from pathlib import Path
+import numpy as np
+import uvloop
+from bimodal.model import load
+from bimodal.rows import Rows
+
+file = Path(__file__)
+
+
+class Model:
+    inputs = {"x": float}
+    outputs = {"prediction": float}
+
+    def __init__(self):
+        time.sleep(20 if file.with_suffix(".slow").exists() else 0)
+
+    def predict(self, rows):
+        time.sleep(0.0 if (rows["x"] == 0).all() else 60)
+        return {"prediction": rows["x"]}
+
+
+class Talk:
+    inputs = {"x": float}
+    outputs = {"prediction": float}
+
+    def predict(self, rows):
+        while True:
+            time.sleep(0.01)
+            yield {"prediction": [1.0]}
+
+
+async def ending(model, what):
+    rows = Rows({"x": np.array([1.0])})
+    if what == "revival":
+        file.with_suffix(".slow").touch()
+        os.kill(model.runtime.pid, signal.SIGKILL)
+        while model.runtime.available:
+            await asyncio.sleep(0.01)
+    elif what == "call":
+        called = asyncio.create_task(model.run_async(rows))
+        await asyncio.sleep(0.3)
+    else:
+        pieces = await model.runtime.stream_async(rows, ("prediction",), lambda: None)
+        await anext(pieces)
+        reading = asyncio.create_task(everything(pieces))
+        await asyncio.sleep(0.3)
+
+
+async def everything(pieces):
+    async for _ in pieces:
+        pass
+
+
+if __name__ == "__main__":
+    what, kind = sys.argv[1:]
+    made = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}[kind]
+    with load(f"{file}:{'Talk' if what == 'stream' else 'Model'}") as model:
+        began = time.monotonic()
+        with asyncio.Runner(loop_factory=made) as runner:
+            runner.run(ending(model, what))
+    print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("what", ["call", "revival", "stream"])
+def test_a_loop_ends_at_once_and_quietly_whatever_is_under_way(what: str, loop: str, tmp_path: Path) -> None:
+    file = tmp_path / "ending.py"
+    file.write_text(ENDING)
+    asked = [sys.executable, "-W", "default", str(file), what, loop]
+    told = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert float(told.stdout) < 10
+
+
 def test_an_error_of_the_model_is_told_without_its_data(moody: Model) -> None:
     with pytest.raises(ModelFailed) as caught:
         moody.run(rows(15))

@@ -11,7 +11,9 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +32,7 @@ from bimodal.runtimes.measuring import measure
 from bimodal.runtimes.obituary import Obituary
 from bimodal.runtimes.open_streams import OpenStreams
 from bimodal.runtimes.places import Places
+from bimodal.runtimes.revival import revive
 from bimodal.runtimes.spare import Succession, outlook
 from bimodal.runtimes.streams import LoopStream, Stream
 
@@ -51,10 +54,11 @@ class ProcessRuntime(Runtime):
         self._loading = Loading(kind, source, isolation)
         self._succession = Succession(self._loading, isolation)
         self._calling: Child | None = None  # that answers a call of `run_async`
-        self._ended = False  # no call will come
+        self._ended = threading.Event()  # no call will come
+        weakref.finalize(self, self._ended.set)
         self._lock = threading.Lock()
         self._turn: asyncio.Lock | None = None
-        self._revival: asyncio.Task[None] | None = None
+        self._revival: Future[None] | None = None
         self._died = math.inf  # when the process died that has no successor yet
         self._child, report = self._succession.first()
         told = [self._succession.warning] if self._succession.warning else []
@@ -176,7 +180,8 @@ class ProcessRuntime(Runtime):
     def interrupt(self, *, again: bool = True) -> bool:
         if self._calling is None:
             return False
-        self._ended = not again
+        if not again:
+            self._ended.set()
         self._calling.kill("gave no answer in time", hung=True)
         return True
 
@@ -225,28 +230,30 @@ class ProcessRuntime(Runtime):
 
     def _renew(self) -> None:
         """Have another process take over, at once, for those who come."""
-        if self._ended or (self._revival is not None and not self._revival.done()):
+        if self._ended.is_set() or (self._revival is not None and not self._revival.done()):
             return
         self._died = time.monotonic()
         if self.died is not None:
             self.died()
-        self._revival = asyncio.get_running_loop().create_task(self._revive())
+        self._revival = revive(self, self._ended)
 
-    async def _revive(self) -> None:
-        """Try until there is one, less and less often."""
+    def follow(self) -> float:
+        """Have another process follow the one that died. Blocks. Seconds until that is to be tried again; 0 where there
+        is one.
+        """
         dead = self._child
-        while not self._ended:
-            try:
-                self._child = await asyncio.to_thread(self._succession.next)
-                how = self._succession.how
-                self._obituary.tell(self.label, await asyncio.to_thread(dead.fate), how)
-                break
-            except (BimodalError, OSError, EOFError) as error:
-                pause = self._succession.pause
+        try:
+            self._child = self._succession.next()
+        except (BimodalError, OSError, EOFError) as error:
+            pause = self._succession.pause
+            if not self._ended.is_set():
                 log.error("%s: no process takes over: %s; the next try is in %.3g s", self.label, error, pause)
-            await asyncio.sleep(pause)
-        if self._ended:
+            return pause
+        if self._ended.is_set():
             self._child.end()
+        else:
+            self._obituary.tell(self.label, dead.fate(), self._succession.how)
+        return 0.0
 
     async def _revived(self) -> None:
         """Wait for the process that takes over: WAIT seconds from the death of the other. Raises Unavailable."""
@@ -256,14 +263,18 @@ class ProcessRuntime(Runtime):
             raise Unavailable("the model is being closed")
         pause = math.ceil(self._succession.pause)
         left = 0.0 if pause else self._died + WAIT - time.monotonic()
-        await asyncio.wait([revival], timeout=max(0.0, left))
+        over = asyncio.wrap_future(revival)
+        try:
+            await asyncio.wait([over], timeout=max(0.0, left))
+        finally:
+            over.cancel()
         if not self._child.alive():
             raise Unavailable(
                 "the process that runs the model is being replaced; try again later", retry_after=max(1, pause)
             )
 
     def close(self) -> None:
-        self._ended = True
+        self._ended.set()
         self._succession.close()
         self._child.end()
 

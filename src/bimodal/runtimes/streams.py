@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
@@ -136,7 +137,6 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
         self._request: bytes | None = b"".join(wire.encode({"outputs": list(outputs)}, rows))
         self._ended = ended
         self._stuck = stuck
-        self._draining: asyncio.Task[None] | None = None
         self._over = False
 
     async def __anext__(self) -> Rows:
@@ -175,27 +175,26 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
         self._over = True
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-        self._draining = asyncio.get_running_loop().create_task(self._drain())
+        loop = asyncio.get_running_loop()
+        grace = loop.call_later(GRACE, self._stuck)
+        loop.add_reader(self._channel.fileno(), self._drain, loop, grace)
+        weakref.finalize(self, self._channel.close)  # where the loop ends first
 
     async def aclose(self) -> None:
         self.close()
 
-    async def stopped(self) -> None:
-        """Wait until the model has let go."""
-        if self._draining is not None:
-            await asyncio.wait([self._draining])
-
-    async def _drain(self) -> None:
-        """Read what the model still says, up to its end."""
-        loop = asyncio.get_running_loop()
-        grace = loop.call_later(GRACE, self._stuck)
+    def _drain(self, loop: asyncio.AbstractEventLoop, grace: asyncio.TimerHandle) -> None:
+        """Drop what the model still says, up to its end."""
         try:
-            with contextlib.suppress(OSError):
-                while await loop.sock_recv(self._channel, READ):
-                    continue
-        finally:
-            grace.cancel()
-            self._release()
+            if self._channel.recv(READ):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # its end as well
+        loop.remove_reader(self._channel.fileno())
+        grace.cancel()
+        self._release()
 
     def _finish(self) -> None:
         if not self._over:
