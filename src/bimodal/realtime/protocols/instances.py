@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -29,6 +28,7 @@ from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
 from bimodal.realtime.protocols.entry import entry
 from bimodal.realtime.protocols.media import require_plain
+from bimodal.realtime.protocols.piecemeal import Part
 from bimodal.realtime.protocols.rows import SHAPES, RowsDoor, too_many
 from bimodal.realtime.protocols.typed import Typed
 from bimodal.realtime.service import Served, Service
@@ -47,7 +47,6 @@ class InstancesDoor(RowsDoor):
     """
 
     route = "instances"
-    long = inf  # a work's `extra` is made of the whole body
     shapes: tuple[str, ...] = ("instances", "inputs")
     columnar = True  # {"inputs": …} is answered in columns
     takes = 'the body needs one of {"instances": [row, …]}, {"inputs": {"name": [value, …], …}}'
@@ -71,6 +70,13 @@ class InstancesDoor(RowsDoor):
         if shape == "inputs" and self.columnar:
             return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
         return {"predictions": predictions(columns)}
+
+    def part(self, piece: bytes) -> Part | None:
+        read = None if self._typed is None else self._typed.take(piece, self._depth)
+        if read is None or not read.count:
+            return None
+        extra = (read.shape, NOTHING)
+        return Part(read.gather, read.values, read.count, read.outputs, read.threshold, read.names, extra)
 
     def taken(self, request: Request, respond: Any) -> Work:
         start = monotonic()

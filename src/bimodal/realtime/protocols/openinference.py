@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from bimodal.field import FLOATS, INTEGERS, Field
+from bimodal.field import INTEGERS
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.batcher import RANK, Key, Work
@@ -22,7 +22,9 @@ from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.protocols import binary, body, choice, terms
 from bimodal.realtime.protocols.description import metadata, told
 from bimodal.realtime.protocols.inference import DATATYPES, Parameter, judged, texts
+from bimodal.realtime.protocols.piecemeal import LONG
 from bimodal.realtime.protocols.rows import plain
+from bimodal.realtime.protocols.stretches import Stretches, quick
 from bimodal.realtime.protocols.whole import WholeDoor
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
@@ -60,10 +62,12 @@ class InferDoor:
 
     route = "infer"
     content_type = JSON
+    long = LONG  # bytes of a body beyond which its tensors are decoded in stretches
 
     def __init__(self, served: Served) -> None:
         self.served = served
         self._whole = WholeDoor(served)
+        self._stretches = Stretches(self, self._quickly, self._taken)
         self._submit = served.batcher.submit
         self._limits = served.limits
         self._deadline = served.limits.deadline
@@ -86,6 +90,8 @@ class InferDoor:
         )
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
+        if len(request.body) > self.long:
+            return self._stretches(request, respond)
         try:
             work = self._taken(request, respond)
             self._submit(work)
@@ -158,14 +164,10 @@ class InferDoor:
     def _taken(self, request: Request, respond: Respond) -> Work:
         start = monotonic()
         headers, data = request.headers, request.body
-        if binary.LENGTH in headers or b"content-encoding" in headers or not (self._quick and data.isascii()):
-            return self._whole.work(request, respond)
-        try:
-            told = self._decode(data)
-        except body.BROKEN:
-            return self._whole.work(request, respond)
-        values = self._values(told.inputs)
-        if values is None:
+        special = binary.LENGTH in headers or b"content-encoding" in headers or not self._quick
+        told = None if special else self._quickly(data)
+        values = None if told is None else self._values(told.inputs)
+        if told is None or values is None:
             return self._whole.work(request, respond)
         count = len(values) if self._vector is not None else len(values[0])
         if not 0 < count <= self._limits.rows:
@@ -177,8 +179,6 @@ class InferDoor:
         if told.parameters is None:
             if told.outputs is not None:
                 key = self._known(told.outputs)
-        elif not WHOLE.isdisjoint(told.parameters):
-            return self._whole.work(request, respond)
         else:
             terms.stateless(told.parameters)
             key = terms.chosen(self.served, told.parameters, told.outputs)
@@ -200,6 +200,18 @@ class InferDoor:
             if len(self._keys) < CHOICES:
                 self._keys[names] = key
         return key
+
+    def _quickly(self, data: bytes) -> Any:
+        """The body by the generated type, or None where it needs the whole door."""
+        if not data.isascii():
+            return None
+        try:
+            told = self._decode(data)
+        except body.BROKEN:
+            return None
+        if told.parameters is not None and not WHOLE.isdisjoint(told.parameters):
+            return None
+        return told
 
     def _values(self, tensors: Sequence[Any]) -> list[Any] | None:
         """Values for the gather: rows of a model of vectors, columns of named ones. None: the slow path decides."""
@@ -275,10 +287,3 @@ def _columns(tensors: Sequence[Any], signature: Signature) -> list[Any] | None:
         count = shape[0]
         columns.append(tensor.data)
     return columns if count else None
-
-
-def quick(field: Field) -> tuple[str, ...]:
-    """The datatypes whose values need no look before they are gathered for the field."""
-    if field.type in FLOATS:
-        return "FP64", "FP32"
-    return ("BYTES",) if field.type == "string" else (DATATYPES[field.type],)

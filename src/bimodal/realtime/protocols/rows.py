@@ -22,7 +22,7 @@ from bimodal.realtime.batcher import Work
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.protocols import body, choice
 from bimodal.realtime.protocols.choice import Choice
-from bimodal.realtime.protocols.piecemeal import LONG, Piecemeal
+from bimodal.realtime.protocols.piecemeal import LONG, Part, Piecemeal
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import Signature, require
@@ -61,7 +61,7 @@ class RowsDoor:
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
         if len(request.body) > self.long and self._fast is not None:
-            return Piecemeal(self, self._fast, request, respond).cancel
+            return Piecemeal(self, request, respond).cancel
         try:
             work = self.taken(request, respond)
             self._submit(work)
@@ -96,6 +96,14 @@ class RowsDoor:
             if len(self._bodies) < LABELS:
                 self._bodies[label] = body
         return body
+
+    def part(self, piece: bytes) -> Part | None:
+        """A piece of a long body; None: the full verdict must look at the whole."""
+        assert self._fast is not None, "a body is cut where there is a fast path"
+        told, values = self._fast.take(piece, self._depth)
+        if not values:
+            return None
+        return Part(self._fast.gather, values, len(values), told.outputs, told.threshold)
 
     def bound(self, count: int) -> None:
         """Raise TooLarge for more rows than a request may have."""

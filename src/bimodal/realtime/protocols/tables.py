@@ -23,6 +23,7 @@ from bimodal.realtime.protocols import choice
 from bimodal.realtime.protocols.media import ARROW, CSV
 from bimodal.realtime.protocols.rows import too_many
 from bimodal.realtime.protocols.sheet import Sheet
+from bimodal.realtime.protocols.underway import LONG, Beside
 from bimodal.realtime.service import Served
 from bimodal.rows import Rows
 from bimodal.signature import EMPTY, require
@@ -44,6 +45,7 @@ class TableDoor:
 
     route = "predict"
     mirrors = False
+    long = LONG  # bytes of a body beyond which a thread reads it
 
     def __init__(self, served: Served, kind: bytes, *, header: bool | None = None) -> None:
         self.served = served
@@ -54,6 +56,8 @@ class TableDoor:
         self._last: tuple[tuple[str, ...], Binding] | None = None  # callers send the same columns again and again
 
     def __call__(self, request: Request, respond: Respond) -> Cancel | None:
+        if len(request.body) > self.long:
+            return Beside(self, self._taken, request, respond).cancel
         try:
             work = self._taken(request, respond)
             self.served.batcher.submit(work)

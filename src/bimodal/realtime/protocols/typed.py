@@ -36,6 +36,7 @@ class Read(msgspec.Struct, gc=False):
     count: int
     outputs: list[str] | None = None
     threshold: float | None = None
+    names: list[str] = []  # of the values of a row, where the rows tell them and their order counts
 
     @property
     def plain(self) -> bool:
@@ -119,7 +120,7 @@ class _Vectors(Typed):
         self._name = field.name
 
     def _read(self, shape: str, value: Any) -> Read | None:
-        rows = value
+        rows, names = value, []
         if shape == "dataframe_split":
             rows = value.data
             if value.columns is not None and any(len(row) != len(value.columns) for row in rows):
@@ -135,7 +136,7 @@ class _Vectors(Typed):
             rows = [rows]
         if not rows or not rows[0]:
             return None
-        return Read(shape, self._gather, rows, len(rows))
+        return Read(shape, self._gather, rows, len(rows), names=names)
 
 
 class _Records(Typed):
