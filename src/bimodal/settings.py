@@ -252,6 +252,18 @@ SERVE = (
     Setting("prediction_log_sample", share, 1.0, "The share of the requests that the prediction log keeps."),
     Setting("prediction_log_without", names, (), "Features and outputs that the prediction log leaves out."),
     Setting("prediction_log_age", seconds, 60.0, "Time after which rows of the prediction log stand in a whole file."),
+    Setting(
+        "prediction_log_keep",
+        seconds,
+        None,
+        "Time for which files of the prediction log are kept, such as 30 days (default: they stay).",
+    ),
+    Setting(
+        "prediction_log_limit",
+        size,
+        None,
+        "Bytes of the prediction log, such as 10GB: beyond them the oldest files are deleted (default: no bound).",
+    ),
 )
 
 PREDICT = (

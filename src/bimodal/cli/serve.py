@@ -79,6 +79,8 @@ def serve(
     prediction_log_sample: Annotated[float | None, option(SETTINGS["prediction_log_sample"])] = None,
     prediction_log_without: Annotated[Any, option(SETTINGS["prediction_log_without"])] = None,
     prediction_log_age: Annotated[float | None, option(SETTINGS["prediction_log_age"])] = None,
+    prediction_log_keep: Annotated[float | None, option(SETTINGS["prediction_log_keep"])] = None,
+    prediction_log_limit: Annotated[int | None, option(SETTINGS["prediction_log_limit"])] = None,
     predict_route: Annotated[str | None, option(SETTINGS["predict_route"])] = None,
     health_route: Annotated[str | None, option(SETTINGS["health_route"])] = None,
     insecure: Annotated[
@@ -139,6 +141,8 @@ def serve(
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,
         "prediction_log_age": prediction_log_age,
+        "prediction_log_keep": prediction_log_keep,
+        "prediction_log_limit": prediction_log_limit,
     }
     options |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca, "tls_password": tls_password}
     server = serving.serve(*(models or ()), **loading, **options)

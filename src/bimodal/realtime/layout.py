@@ -67,6 +67,7 @@ COUNTS = (  # one number each: the metric and the values of its labels
     ("bimodal_access_log_dropped_total",),
     ("bimodal_prediction_log_rows_total",),
     ("bimodal_prediction_log_dropped_rows_total",),
+    ("bimodal_prediction_log_deleted_files_total",),
     ("bimodal_spans_exported_total",),
     ("bimodal_spans_dropped_total",),
 )

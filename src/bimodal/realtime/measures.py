@@ -95,6 +95,12 @@ MEASURES = (
         (),
         "Rows that the prediction log lacks, since writing was too slow or impossible.",
     ),
+    Measure(
+        "bimodal_prediction_log_deleted_files_total",
+        COUNTER,
+        (),
+        "Files of the prediction log that were deleted, since they were too old or too much.",
+    ),
     Measure("bimodal_spans_exported_total", COUNTER, (), "Spans that the collector of OpenTelemetry took."),
     Measure(
         "bimodal_spans_dropped_total",

@@ -34,11 +34,13 @@ from bimodal.realtime import origin
 from bimodal.realtime.kept import Ids, Kept, batch
 from bimodal.realtime.logfile import LogFile, left, make_folder, publish
 from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.retention import Bound, Retention
 from bimodal.realtime.work import Batch, Work
 
 log = logging.getLogger("bimodal.realtime")
 
 LOGGED, DROPPED = "bimodal_prediction_log_rows_total", "bimodal_prediction_log_dropped_rows_total"
+DELETED = "bimodal_prediction_log_deleted_files_total"
 QUEUED_ROWS = 200_000
 QUEUED_BYTES = 128 * 2**20  # of the requests whose rows wait
 ROW_BYTES, CALL_BYTES = 64, 16_384  # what a row, and the answer of another process, hold beside them
@@ -280,15 +282,16 @@ def _reason(error: Exception) -> str:
 
 
 class Log:
-    """Makes the recorders of a worker's models. spec: folder, sample, age, without; `models`: those of them that a
-    model has of its own, by name; `alone`: whether one model is served.
+    """Makes the recorders of a worker's models. spec: folder, sample, age, keep, limit, without; `models`: those of
+    them that a model has of its own, by name; `alone`: whether one model is served.
     """
 
     def __init__(self, spec: Mapping[str, Any], metrics: Metrics, worker: int) -> None:
         self._spec = spec
         self._worker = worker
         self._books: dict[str, Logbook] = {}
-        for name, number in ((LOGGED, self._logged), (DROPPED, self._dropped)):
+        self._kept: list[Retention] = []
+        for name, number in ((LOGGED, self._logged), (DROPPED, self._dropped), (DELETED, self._deleted)):
             place = metrics.layout.counts[name,]
             before = int(metrics.row[place])  # of the process that had the row before
             metrics.watch(place, partial(_sum, before, number))
@@ -298,6 +301,9 @@ class Log:
 
     def _dropped(self) -> int:
         return sum([each.lost + each.dropped for each in self._books.values()])
+
+    def _deleted(self) -> int:
+        return sum([each.deleted for each in self._kept])
 
     def recorder(self, model: Model) -> Recorder | None:
         """Of a model; None where it is not logged. Raises UsageError."""
@@ -316,10 +322,15 @@ class Log:
                 raise UsageError(
                     f"the folder of the prediction log, {folder}, cannot be made: {error.strerror}"
                 ) from None
+            bound = Bound(self._spec.get("keep"), self._spec.get("limit"))
+            if bound:
+                self._kept.append(Retention(Path(folder), bound))
         return self._books[folder]
 
     def close(self) -> None:
         """Write what there is. Blocks."""
+        for kept in self._kept:
+            kept.close()
         for each in self._books.values():
             each.close()
 

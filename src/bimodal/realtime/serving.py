@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,8 @@ def serve(
     prediction_log_sample: float | None = None,
     prediction_log_without: Sequence[str] | None = None,
     prediction_log_age: float | None = None,
+    prediction_log_keep: float | str | None = None,
+    prediction_log_limit: int | str | None = None,
     **limits: Any,
 ) -> Server:
     """Serve models over HTTP and gRPC from worker processes; returns when the first request can be answered.
@@ -90,7 +92,8 @@ def serve(
     those of a bimodal.toml are there already. access_log: a file that gets a line of JSON for each request ("-":
     standard output); traces: the address of an OpenTelemetry collector. prediction_log: a folder that keeps what
     was predicted, of a share of the requests (prediction_log_sample), without some columns
-    (prediction_log_without).
+    (prediction_log_without), for so long (prediction_log_keep: seconds, or "30 days") and so much
+    (prediction_log_limit: bytes, or "10GB").
 
     The Server has `url`; `wait()` blocks until a signal; `close()`, or the end of a `with` block, answers what is in
     flight and ends. Raises PortTaken naming a free port, UsageError, and whatever keeps a model from loading.
@@ -124,6 +127,8 @@ def serve(
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,
         "prediction_log_age": prediction_log_age,
+        "prediction_log_keep": prediction_log_keep,
+        "prediction_log_limit": prediction_log_limit,
     }
     loading = {"code": code, "trust": trust, "sample": sample, "features": features, "allow_drift": allow_drift}
     prepared = prepare(models, given, loading)
@@ -183,8 +188,18 @@ def _recorded(told: Mapping[str, Any]) -> dict[str, Any]:
         "folder": None if folder is None else str(Path(folder).absolute()),
         "sample": sample,
         "age": told["prediction_log_age"],
+        "keep": _positive("prediction_log_keep", told["prediction_log_keep"], settings.seconds),
+        "limit": _positive("prediction_log_limit", told["prediction_log_limit"], settings.size),
         "without": list(told["prediction_log_without"]),
     }
+
+
+def _positive(name: str, given: float | str | None, read: Callable[[str], float]) -> float | None:
+    """A number above 0, from its words where it is told so. Raises UsageError."""
+    found = read(given) if isinstance(given, str) else given
+    if found is not None and not found > 0:
+        raise UsageError(f"{name} {found:g}: more than 0 is needed; leave it out to keep all")
+    return found
 
 
 def stores_of(file: Config) -> dict[str, dict[str, Any]]:
