@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
+import grpc
+import httpx
 import pytest
 
 from bimodal.realtime.control import Prepare, Prepared, Switch, Switched
@@ -41,6 +47,54 @@ def test_connections_of_a_worker_that_cannot_start_are_taken_by_the_others(
         pids = set(server.pids)
         assert len(pids) == 2
         assert {pid_of_answer(server.port) for _ in range(60)} == pids
+
+
+FRAGILE = """
+import os
+from bimodal.errors import ModelError
+if os.path.exists({broken!r}): raise ModelError("it is broken")
+from tests.realtime.wire import app
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken"
+    (tmp_path / "frail.py").write_text(FRAGILE.format(broken=str(broken)))
+    monkeypatch.syspath_prepend(tmp_path)
+    with Server({"app": "frail:app"}, workers=workers) as server:
+        broken.touch()
+        for pid in server.pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "no worker serves" in caplog.text, 10)
+        for path in ("/health/ready", "/health/live", "/predict"):
+            began = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection.request("POST", path, b"x" * 1_000_000)
+            response = connection.getresponse()
+            assert (response.status, response.headers["connection"]) == (503, "close")
+            assert 1 <= int(response.headers["retry-after"]) <= 30
+            told = json.loads(response.read())
+            assert (told["code"], bool(told["request_id"])) == ("unavailable", True)
+            connection.close()
+            assert time.monotonic() - began < 2
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            with pytest.raises(grpc.RpcError) as raised:
+                channel.unary_unary("/test.Test/Echo")(b"", timeout=10)
+            assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+        with httpx.Client(http1=False, http2=True) as client:
+            answer = client.get(f"http://127.0.0.1:{server.port}/health/ready")
+            assert (answer.status_code, answer.http_version) == (503, "HTTP/2")
+            assert 1 <= int(answer.headers["retry-after"]) <= 30
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
+            assert silent.recv(100).startswith(b"HTTP/1.1 503 ")
+        broken.unlink()
+        wait_for(lambda: "takes its connections again" in caplog.text, 30)
+        assert pid_of_answer(server.port) in server.pids
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
 class Told:

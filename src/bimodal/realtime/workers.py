@@ -3,7 +3,7 @@
 The parent opens the listening sockets and keeps them. So a worker that dies leaves its queue of new connections to its
 successor: they wait a little, none is reset. Where it does not come back soon, the others take them (`adoption.py`).
 Workers are watched from a thread of their own, which is also the thread that starts them, since Linux ties their life
-to it.
+to it. Where none serves for long, their callers are told so (`standin.py`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from bimodal.realtime.control import Ask, Done, Show, Shown, States, Word
 from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
+from bimodal.realtime.standin import StandIn
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -81,6 +82,8 @@ class Workers:
         self._shown: str | None = None
         self._seen = threading.Event()
         self._missing: set[int] = set()  # numbers of workers whose connections the others take
+        self._stand_in: StandIn | None = None  # while no worker serves
+        self._secret = spec.get("tls") is not None
         self._reloads: deque[Reload] = deque()
         self._stock: Mapping[str, Any] | None = None  # what of a repository is served
         self._states: States | None = None
@@ -176,6 +179,7 @@ class Workers:
             while any(worker.is_alive for worker in self._all()):
                 self._turn()
         finally:
+            self._relieve()
             for worker in self._all():
                 worker.kill()
                 worker.close()
@@ -193,6 +197,7 @@ class Workers:
         now = time.monotonic()
         if self._stops > self._told:
             self._told = self._stops
+            self._relieve()
             for worker in self._all():
                 worker.terminate()
                 worker.close()
@@ -226,6 +231,23 @@ class Workers:
             elif len(self._workers) > 1:
                 log.warning("worker %d does not come back; the others take its connections", number)
         self._missing = set(missing)
+        if len(missing) < len(self._workers) or any(worker.is_ready for worker in self._workers):
+            self._relieve()
+        elif self._stand_in is None:
+            log.error("no worker serves; callers are told 503 until one does")
+            sockets = dict.fromkeys([each for worker in self._workers for each in worker.listening])
+            self._stand_in = StandIn(list(sockets), self._next_try, secret=self._secret)
+
+    def _next_try(self) -> int:
+        """Whole seconds in which some worker is started again."""
+        due = min([worker.restart_at for worker in self._workers]) - time.monotonic()
+        return max(1, math.ceil(due)) if due < math.inf else 1
+
+    def _relieve(self) -> None:
+        """Somebody serves, or the server ends."""
+        if self._stand_in is not None:
+            self._stand_in.end()
+            self._stand_in = None
 
     def _reload(self, reload: Reload) -> None:
         """A change of models goes before one of workers, unless that has begun."""

@@ -1,0 +1,177 @@
+"""Stand-in: answers for workers none of which serves, so that nobody waits in a queue that nobody empties.
+
+A thread of the supervisor accepts on their sockets and tells everybody, health checks too, 503 and when to come again,
+over HTTP/1.1 and HTTP/2 (gRPC takes that for UNAVAILABLE); each connection ends with its first answer. TLS is not
+spoken here: such a connection is closed at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import msgspec
+
+from bimodal.realtime.refusal import new_id
+
+PATIENCE = 1.0  # seconds that a caller has for the head of its request, and then to read its answer
+CALLERS = 512  # that are told at once
+SENTENCE = "no process of the server is there to answer; it is being started again"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADERS, _SETTINGS, _GOAWAY = 1, 4, 7  # frames of HTTP/2
+_FRAME = 9  # bytes before the payload of one
+_ALL = 5  # flags: it ends the headers, and the stream
+
+
+class StandIn:
+    """From the moment it is made until `end`. after: seconds in which to come again, asked each time. secret: whether
+    TLS is spoken on the sockets.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket], after: Callable[[], int], *, secret: bool) -> None:
+        self._sockets = [each.dup() for each in sockets]
+        self._after, self._secret = after, secret
+        self._wake, self._woken = socket.socketpair()
+        self._callers: dict[socket.socket, _Caller] = {}
+        self._selector = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._run, name="bimodal-stand-in", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Accept no more: somebody serves, or nobody shall."""
+        self._wake.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._selector, self._woken, contextlib.ExitStack() as opened:
+            for each in self._sockets:
+                opened.enter_context(each).setblocking(False)
+                self._selector.register(each, selectors.EVENT_READ)
+            self._selector.register(self._woken, selectors.EVENT_READ)
+            while self._turn():
+                self._sweep()
+            for caller in list(self._callers):
+                self._part(caller)
+
+    def _turn(self) -> bool:
+        """What has come; False at the end."""
+        for key, _ in self._selector.select(PATIENCE / 4):
+            if key.fileobj is self._woken:
+                return False
+            caller = self._callers.get(key.fileobj)  # type: ignore[call-overload]  # all of them are sockets
+            if caller is None:
+                self._accept(key.fileobj)  # type: ignore[arg-type]  # the same
+            elif not caller.hear(self._after):
+                self._part(key.fileobj)  # type: ignore[arg-type]  # the same
+        return True
+
+    def _accept(self, listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # somebody else was quicker, or the caller has left
+            caller, _ = listening.accept()
+            if self._secret or len(self._callers) >= CALLERS:
+                caller.close()
+                return
+            caller.setblocking(False)
+            self._callers[caller] = _Caller(caller)
+            self._selector.register(caller, selectors.EVENT_READ)
+
+    def _sweep(self) -> None:
+        """End what takes too long."""
+        now = monotonic()
+        for socket_, caller in list(self._callers.items()):
+            if now - caller.since > PATIENCE and not caller.late(self._after):
+                self._part(socket_)
+
+    def _part(self, caller: socket.socket) -> None:
+        self._selector.unregister(caller)
+        del self._callers[caller]
+        caller.close()
+
+
+class _Caller:
+    """One connection."""
+
+    def __init__(self, socket_: socket.socket) -> None:
+        self.since = monotonic()
+        self._socket = socket_
+        self._data = b""
+        self._told = self._greeted = False
+
+    def hear(self, after: Callable[[], int]) -> bool:
+        """Take what it says, and answer a head that is whole; False where it has left."""
+        try:
+            data = self._socket.recv(65_536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if data and not self._told:
+            self._data += data
+            if self._data.startswith(_PREFACE):
+                self._converse(after)
+            elif (b"\r\n\r\n" in self._data and not _PREFACE.startswith(self._data)) or len(self._data) > 65_536:
+                self._tell(answer(self._data, after()))
+        return bool(data)
+
+    def late(self, after: Callable[[], int]) -> bool:
+        """Answer one that has said too little for long; False where it had its answer, and the time to read it."""
+        if self._told:
+            return False
+        self._tell(frame(_GOAWAY, bytes(8)) if self._greeted else answer(self._data, after()))
+        return True
+
+    def _converse(self, after: Callable[[], int]) -> None:
+        """HTTP/2: greet, and answer the first request."""
+        if not self._greeted:
+            self._greeted = True
+            self._send(frame(_SETTINGS) + frame(_SETTINGS, flags=1))
+        stream = first_stream(self._data[len(_PREFACE) :])
+        if stream:
+            told = frame(_HEADERS, fields(after()), flags=_ALL, stream=stream)
+            self._tell(told + frame(_GOAWAY, stream.to_bytes(4, "big") + bytes(4)))
+
+    def _tell(self, told: bytes) -> None:
+        self._told, self.since = True, monotonic()
+        self._send(told)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def _send(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # it has left; its end will be heard
+            self._socket.send(data)
+
+
+def answer(request: bytes, seconds: int) -> bytes:
+    """The 503 to a request of HTTP/1.1."""
+    name = new_id()
+    body = msgspec.json.encode({"error": SENTENCE, "code": "unavailable", "request_id": name.decode("ascii")})
+    head = (
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+        b"retry-after: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n" % (len(body), seconds, name)
+    )
+    return head if request.startswith(b"HEAD ") else head + body
+
+
+def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def fields(seconds: int) -> bytes:
+    """The head of an answer as HPACK has it, without a table: `:status` is the name 8 of the static one."""
+    after = b"%d" % seconds
+    return b"\x08\x03503" + b"\x00\x0bretry-after" + bytes((len(after),)) + after
+
+
+def first_stream(data: bytes) -> int:
+    """The stream of the first request among frames, 0 where there is none yet."""
+    at = 0
+    while len(data) - at >= _FRAME:
+        if data[at + 3] == _HEADERS:
+            return int.from_bytes(data[at + 5 : at + _FRAME], "big") & 0x7FFFFFFF
+        at += _FRAME + int.from_bytes(data[at : at + 3], "big")
+    return 0
