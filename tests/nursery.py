@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -135,7 +136,8 @@ class Nursery:
         if self._ready:
             return
         for name in IMPORTED:
-            importlib.import_module(name)
+            if importlib.util.find_spec(name.partition(".")[0]) is not None:  # in other environments some are absent
+                importlib.import_module(name)
         for name in MODULES:
             del sys.modules[name]  # it runs as `__main__`
         gc.collect()

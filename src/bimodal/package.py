@@ -129,7 +129,7 @@ class Package:
         code = [str(self.place / each) for each in manifest.code]
         sample = None if manifest.sample is None else _retold(manifest.sample)
         told = {"path": path, "code": code, "sample": sample, "features": manifest.features}
-        return Source.retold({**told, "trust": manifest.trust})
+        return Source.retold({**told, "trust": manifest.trust, "compared": GOLDEN in manifest.files})
 
     @property
     def compiled(self) -> Path | None:

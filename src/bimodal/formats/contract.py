@@ -26,6 +26,7 @@ class Source:
     trust: names that a pickle may call beyond those that any may (`formats/guard.py`).
     tried: the model may be called with made-up rows. patience: seconds for that; 0: as the caller thinks fit. trying:
     told before the first such call. kept: of a Python file, the copy that is run in place of what is at `path` now.
+    compared: its answers are compared with those that golden rows had when it was packed.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Source:
     trying: Callable[[], None] | None = field(default=None, compare=False, repr=False)
     trust: tuple[str, ...] = ()
     kept: str | None = None
+    compared: bool = False
 
     def may_try(self) -> bool:
         """Whether the model may be called with made-up rows; tells that it is about to be."""
@@ -62,6 +64,7 @@ class Source:
             values.get("patience", 0.0),
             trust=tuple(values.get("trust", ())),
             kept=values.get("kept"),
+            compared=values.get("compared", False),
         )
 
 

@@ -19,7 +19,7 @@ def drifted(lines: Iterable[str]) -> tuple[str, ...]:
         pinned = PINNED.match(line)
         if pinned is None or pinned[1].lower() in TOOLS:
             continue
-        here = _installed(pinned[1])
+        here = installed(pinned[1])
         if here is not None and release(here) != release(pinned[2]):
             found.append((pinned[1], pinned[2], here))
     if not found:
@@ -35,7 +35,8 @@ def release(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text.partition("!")[2] or text)[:2])
 
 
-def _installed(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version that is here; None where there is none."""
     try:
         return version(package)
     except PackageNotFoundError:

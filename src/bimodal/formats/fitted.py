@@ -13,7 +13,7 @@ import numpy as np
 
 from bimodal.errors import ModelError
 from bimodal.field import FLOATS, Field, listed
-from bimodal.formats import boosters, estimators
+from bimodal.formats import boosters, drift, estimators
 from bimodal.formats.contract import Loaded, Source
 from bimodal.formats.conversion import converted
 from bimodal.formats.library import library
@@ -32,13 +32,20 @@ WIDEST = 1000  # a transformer of more columns gives one vector
 
 
 def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
-    """The model as Bimodal runs it. Raises ModelError where it is unfitted or cannot answer new rows."""
+    """The model as Bimodal runs it. Raises ModelError where it is unfitted or cannot answer new rows.
+
+    told: of another version of its library, which saved it; what that broke is an error too.
+    """
     method = _method(model, source.path)
     _require_fitted(model, source.path)
     _one_thread(model)
     warnings.filterwarnings("ignore", module=r"sklearn\.")  # its warnings at every call would fill the log
     warnings.filterwarnings("ignore", "overflow encountered in cast", RuntimeWarning)  # beyond float32: it refuses them
     taken = Intake.of(model, method, source)
+    if told:
+        if not source.compared:
+            drift.demand_known(model, source.path, told[0])
+        drift.demand_answers(model, _faults(model, method, taken), source.path, told[0])
     signature = taken.signature
     if not taken.fault:
         answers, outputs, classes = _outputs(model, method, taken.feed(example_rows(signature.inputs, 2)))
@@ -65,6 +72,15 @@ def understand(model: Any, source: Source, told: Sequence[str] = ()) -> Loaded:
     to_onnx = partial(converted, model, signature)
     lower = partial(pipeline.read, model, signature)
     return Loaded(runtime, signature, versions(model), (*told, *taken.told), facts, lower=lower, to_onnx=to_onnx)
+
+
+def _faults(model: Any, method: str, taken: Intake) -> list[tuple[str, object]]:
+    """What each method raises on made-up rows, None where it answers."""
+    if taken.fault:
+        return [(method, taken.fault)]
+    data = taken.feed(example_rows(taken.signature.inputs, 2))
+    others = [each for each in ("predict_proba", *SCORES) if callable(estimators.attribute(model, each))]
+    return [(each, works(model, each, data)) for each in others]
 
 
 def _one_thread(model: Any) -> None:

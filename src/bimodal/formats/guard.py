@@ -166,6 +166,7 @@ class Reading:
     # -- judging ------------------------------------------------------------------------------------------------------
 
     def _passes(self, module: str, name: str, *, again: bool = False) -> bool:
+        module = _in_full(module)
         asked = f"{module}.{name}"
         if asked in STANDARD or asked in FUNCTIONS:
             return True
@@ -257,6 +258,13 @@ def _called_now(module: str, name: str) -> tuple[str, str]:
     if (module, name) in NAME_MAPPING:
         return NAME_MAPPING[module, name]
     return IMPORT_MAPPING.get(module, module), name
+
+
+def _in_full(module: str) -> str:
+    """Compiled with Cython 3, a module of scikit-learn (up to 1.7) calls itself `_loss`, and so do pickles."""
+    full = "sklearn._loss._loss"
+    known = sys.modules.get("_loss") if module == "_loss" else None
+    return full if known is not None and known is sys.modules.get(full) else module
 
 
 def _found(module: str, name: str) -> Any:

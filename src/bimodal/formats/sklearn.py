@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bimodal.errors import BimodalError, MissingLibrary, ModelError
-from bimodal.formats import estimators
+from bimodal.formats import drift, estimators
 from bimodal.formats.code import make_importable, missing_module, missing_name
 from bimodal.formats.contract import Format, Loaded, Source
 from bimodal.formats.fitted import understand
@@ -95,7 +95,7 @@ def unpickle(source: Source) -> tuple[Any, tuple[str, ...]]:
         except AttributeError as error:
             raise _lost(source.file, error) from error
         except Exception as error:  # a damaged pickle raises anything
-            raise ModelError(f"{source.path} {_damage(source.file, error)}") from error
+            raise _damaged(source.file, error) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):  # a forest says it once a tree
         log.warning("%s", message)
     return model, versions_told(caught)
@@ -116,7 +116,7 @@ def _read(file: Path) -> Any:
 
 def absent(file: Path, module: str) -> BimodalError:
     """The error for a module that the saved model names and that is not there."""
-    root = module.partition(".")[0]
+    root = {"_loss": "sklearn"}.get(module, module.partition(".")[0])  # up to 1.7 a module of it is called so
     if root == "numpy":
         return ModelError(
             f"{file} was saved under another major version of NumPy ({module} is not in this one); upgrade NumPy"
@@ -126,7 +126,7 @@ def absent(file: Path, module: str) -> BimodalError:
             library(root)
         except BimodalError:
             return missing(root)
-        return ModelError(f"{file} was saved under another version of {root}, whose module {module} is not in this one")
+        return _elsewhere(file, root, f"module {module}")
     return missing_module(file, module)
 
 
@@ -139,8 +139,22 @@ def _lost(file: Path, error: AttributeError) -> BimodalError:
     if root == "bimodal":  # the program that runs: what stood in `__main__` when it was saved is looked for there
         module = "__main__"
     if root in MODELS or root == "numpy":
-        return ModelError(f"{file} was saved under another version of {root}, whose {module}.{name} is not in this one")
+        return _elsewhere(file, root, f"{module}.{name}")
     return missing_name(file, name, module)
+
+
+def _elsewhere(file: Path, root: str, what: str) -> ModelError:
+    """The error for what another version of a library has."""
+    known = drift.unreadable(file, f"{what} is not in this one") if root == "sklearn" else None
+    return known or ModelError(f"{file} was saved under another version of {root}, whose {what} is not in this one")
+
+
+def _damaged(file: Path, error: Exception) -> ModelError:
+    """The error for a file that cannot be unpickled; one that ends too early is damaged, whatever saved it."""
+    cut = isinstance(error, EOFError | pickle.UnpicklingError)
+    reason = (f"{type(error).__name__}: {error}".splitlines()[0])[:200]
+    known = None if cut else drift.unreadable(file, reason)
+    return known or ModelError(f"{file} {_damage(file, error)}")
 
 
 def _damage(file: Path, error: Exception) -> str:
