@@ -59,6 +59,13 @@ def test_a_file_that_was_cut_is_no_model(tmp_path: Path) -> None:
         loaded(path)
 
 
+def test_a_file_that_is_found_damaged_at_the_first_answer_is_no_model(tmp_path: Path) -> None:
+    path = saved(classifier(), tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"class_names"', b'"class_nbmes"'))
+    with pytest.raises(ModelError, match=r"is no model that CatBoost .* can read \(.*class_nbmes"):
+        loaded(path)
+
+
 def test_names_types_and_labels_are_the_model_s(tmp_path: Path) -> None:
     signature = loaded(saved(classifier(), tmp_path)).signature
     assert [(each.name, each.type, each.nullable) for each in signature.inputs] == [

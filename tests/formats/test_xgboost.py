@@ -49,6 +49,13 @@ def test_other_json_is_no_model(tmp_path: Path) -> None:
         formats.recognise(str(tmp_path / "model.json"))
 
 
+def test_what_xgboost_says_is_told_also_where_it_quotes_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path, _ = trained(tmp_path, "model.json")
+    path.write_bytes(path.read_bytes().replace(b'"learner":', b'"learner":\xff', 1))
+    with pytest.raises(ModelError, match=r"is no model that XGBoost .* can read \(.*Expecting"):
+        loaded(path)
+
+
 def test_a_file_that_was_cut_is_no_model(tmp_path: Path) -> None:
     path, _ = trained(tmp_path, "model.ubj")
     path.write_bytes(path.read_bytes()[:1000])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,7 +41,8 @@ class CatBoost(Format):
     def load(self, source: Source) -> Loaded:
         model = Trained(_read(source), source)
         inputs, feed, names = model.inputs()
-        model.booster.predict(feed(example_rows(inputs)))  # what it cannot answer is known at once
+        with _readable(source):
+            model.booster.predict(feed(example_rows(inputs)))  # what it cannot answer is known at once
         fields, classes = model.outputs(feed(example_rows(inputs, 2)))
         signature = Signature(model.settled(inputs, feed), fields, classes, named=names is not None)
         facts = {"loss": model.loss, "trees": model.booster.tree_count_}
@@ -48,16 +50,23 @@ class CatBoost(Format):
 
 
 def _read(source: Source) -> Any:
-    catboost = library("catboost")
-    model = catboost.CatBoost()
-    try:
+    model = library("catboost").CatBoost()
+    with _readable(source):
         model.load_model(source.path, format="cbm")
+    return model
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[None]:
+    """Part of what a file holds is read at its first answer."""
+    catboost = library("catboost")
+    try:
+        yield
     except catboost.CatBoostError as error:
         reason = (str(error).splitlines() or [""])[0].rpartition("): ")[2][:200]
         raise ModelError(
             f"{source.path} is no model that CatBoost {catboost.__version__} can read ({reason})"
         ) from error
-    return model
 
 
 @dataclass(frozen=True)

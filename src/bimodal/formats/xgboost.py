@@ -70,7 +70,7 @@ def _read(source: Source) -> Any:
         booster.load_model(bytearray(data))  # by its content: from a file, its name would decide
         booster.set_param({"nthread": 1, "device": "cpu"})
         booster.num_features()
-    except xgboost.core.XGBoostError as error:
+    except (xgboost.core.XGBoostError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{source.path} is no model that XGBoost {xgboost.__version__} can read ({_reason(error)})"
         ) from error
@@ -78,8 +78,10 @@ def _read(source: Source) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error of XGBoost, without the place in its source."""
-    return str(error).splitlines()[0].rpartition("] ")[2][:200]
+    """The first line of an error of XGBoost, without the place in its source. Where it quotes bytes of the file that
+    are no text, its Python part fails to read it."""
+    words = error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
+    return words.splitlines()[0].rpartition("] ")[2][:200]
 
 
 def _columns(booster: Any) -> Columns:
