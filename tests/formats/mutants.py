@@ -1,4 +1,4 @@
-"""Mutants: model files with bits flipped, parts lost, doubled, swapped and lengths changed, read as a child reads them.
+"""Mutants: damaged model files, read as a child reads them.
 
 `python -m tests.formats.mutants KIND COUNT SEED` prints a line of JSON: how many were refused, loaded, killed their
 process or hung it. Each is read in a process of its own, forked from this one, which has imported the library: what a
@@ -33,12 +33,12 @@ from bimodal import formats
 from bimodal.errors import BimodalError
 from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
+from tests.formats.damage import damaged
 
 DATA, TRUTH = make_classification(200, 6, random_state=0)
-SECONDS = 5  # of processor time that a reader has: a server's has more, and is ended all the same
+SECONDS = 2  # of processor time that a reader has: a server's has more, and is ended all the same
 PATIENCE = 60.0  # seconds by the clock, on a busy machine
 MEMORY = 1 << 30  # bytes beyond what it began with
-EXTREMES = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------
@@ -97,61 +97,11 @@ KINDS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
-# -- damage ------------------------------------------------------------------------------------------------------------
-
-
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """The same with one to three faults."""
-    out = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 3))):
-        chance.choice(FAULTS)(out, chance)
-    return bytes(out)
-
-
-def _flip(data: bytearray, chance: random.Random) -> None:
-    for _ in range(chance.randint(1, 8)):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-
-
-def _cut(data: bytearray, chance: random.Random) -> None:
-    del data[chance.randrange(1, len(data)) :]
-
-
-def _lose(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data))
-    del data[start : start + chance.randint(1, 64)]
-    data.extend(b"\0" * (not data))
-
-
-def _double(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data))
-    data[start:start] = data[start : start + chance.randint(1, 256)]
-
-
-def _swap(data: bytearray, chance: random.Random) -> None:
-    length = chance.randint(1, 32)
-    one, other = chance.randrange(len(data)), chance.randrange(len(data))
-    data[one : one + length], data[other : other + length] = data[other : other + length], data[one : one + length]
-
-
-def _length(data: bytearray, chance: random.Random) -> None:
-    """Whatever stands there as a number of four or eight bytes, or in digits, is another."""
-    start = chance.randrange(len(data))
-    if chr(data[start]).isdigit():
-        data[start : start + 1] = str(chance.choice(EXTREMES)).encode()
-    else:
-        size = chance.choice((4, 8))
-        data[start : start + size] = chance.choice(EXTREMES).to_bytes(size, "little")
-
-
-FAULTS = (_flip, _cut, _lose, _double, _swap, _length)
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def read(file: Path, expected: np.ndarray[Any, Any]) -> str:
-    """What comes of the file in a process of its own: refused, same, other (loaded, with other answers), odd (an error
+    """What comes of the file in a process of its own: refused, same, other (loaded, with other answers), odd ERROR (one
     that is none of ours), killed SIGNAL, hung.
     """
     mine, theirs = os.pipe()
@@ -191,8 +141,8 @@ def _outcome(file: Path, expected: np.ndarray[Any, Any]) -> str:
         loaded = formats.recognise(str(file)).load(Source(str(file)))
     except BimodalError:
         return "refused"
-    except Exception:
-        return "odd"
+    except Exception as error:
+        return f"odd {type(error).__name__}"
     try:
         answers = answer(loaded)
     except Exception:

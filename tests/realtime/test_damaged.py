@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from bimodal import pack
-from tests.formats import mutants
+from tests.formats import damage, mutants
 from tests.models import CASES
+from tests.realtime import damaging
 from tests.realtime.test_repository import Shop
 from tests.realtime.times import put
 
@@ -69,7 +70,7 @@ def reloaded(shop: Shop, count: int, seed: int) -> Counter[str]:
     damaged: list[tuple[float, float]] = []  # when a file was served that is damaged and loads all the same
     asking = Asking(lambda: shop.ask(path, ROW)[0])
     for _ in range(count):
-        replace(file, mutants.damaged(whole, chance))
+        replace(file, damage.damaged(whole, chance))
         begun = time.monotonic()
         status, told = shop.load("net")
         if status == 200:
@@ -111,6 +112,18 @@ def test_the_model_before_goes_on_for_hundreds(shop: Shop) -> None:
 
 
 @pytest.mark.soak
+def test_a_server_of_every_kind_of_file_goes_on_while_they_are_damaged() -> None:
+    found = damaging.run(8.0, most=10_000, seed=36, workers=2)
+    print(found)
+    assert found.pop("processes") >= 3
+    assert found.pop("alive")
+    assert len(found) == len(mutants.KINDS)
+    for each in found.values():
+        assert each["refused"] > 0
+        assert "FAILED" not in each
+
+
+@pytest.mark.soak
 def test_a_damaged_package_never_gets_as_far_as_its_parser(shop: Shop, tmp_path: Path) -> None:
     place = shop.folder / "packed" / "1"
     pack(CASES["linear"].model, place, sample=CASES["linear"].rows)
@@ -122,19 +135,13 @@ def test_a_damaged_package_never_gets_as_far_as_its_parser(shop: Shop, tmp_path:
         shutil.copytree(place, kept)
         file = files[number % len(files)]
         before = file.read_bytes()
-        replace(file, damage(before, chance))
+        replace(file, damage.changed(before, chance))
         status, told = shop.load("packed")
         assert (status, "packed" in told["error"]) == (500, True), (file, told)
         assert shop.states("packed")["1"][0] == "READY"
         shutil.rmtree(place)
         kept.rename(place)
     assert shop.load("packed")[0] == 200
-
-
-def damage(data: bytes, chance: random.Random) -> bytes:
-    while (other := mutants.damaged(data, chance)) == data:
-        pass
-    return other
 
 
 def test_a_file_that_hangs_while_it_is_loaded_keeps_nobody_waiting(tmp_path: Path) -> None:
