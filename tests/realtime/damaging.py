@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -75,8 +75,7 @@ class Model:
     damaged: list[tuple[float, float]] = field(default_factory=list)
 
     def ask(self) -> tuple[int, Any]:
-        body = {"X" if self.name == "onnx" else "input": VALUES}
-        return ask(self.port, f"/models/{self.name}/predict", body)
+        return ask(self.port, f"/models/{self.name}/predict", {"input": VALUES})
 
     def load(self, data: bytes) -> tuple[int, Any]:
         other = self.file.with_name(".new")
@@ -116,8 +115,8 @@ class Model:
                 self.found[f"{status} of a damaged file"] += 1
 
 
-def measure(port: int, folder: Path, minutes: float, most: int, seed: int) -> list[Model]:
-    models = [Model(port, name_of(kind), file, file.read_bytes()) for kind, file in places(folder).items()]
+def measure(port: int, files: Mapping[str, Path], minutes: float, most: int, seed: int) -> list[Model]:
+    models = [Model(port, name_of(kind), file, file.read_bytes()) for kind, file in files.items()]
     for each in models:
         status, told = each.ask()
         assert status == 200, told
@@ -145,14 +144,17 @@ def name_of(kind: str) -> str:
     return kind.replace(" ", "_")
 
 
-def places(folder: Path) -> dict[str, Path]:
-    return {kind: folder / name_of(kind) / "1" / name for kind, (name, _) in KINDS.items()}
+def places(folder: Path, kinds: Sequence[str]) -> dict[str, Path]:
+    return {kind: folder / name_of(kind) / "1" / KINDS[kind][0] for kind in kinds}
 
 
-def run(minutes: float, most: int, seed: int, workers: int) -> dict[str, Any]:
+def run(
+    minutes: float, most: int, seed: int, *, workers: int = 2, kinds: Sequence[str] = tuple(KINDS)
+) -> dict[str, Any]:
     """All of it. The figures of each model, and whether the processes of the server are those it began with."""
     with tempfile.TemporaryDirectory() as place:
-        for kind, file in places(Path(place)).items():
+        files = places(Path(place), kinds)
+        for kind, file in files.items():
             file.parent.mkdir(parents=True)
             KINDS[kind][1](file)
         command = [sys.executable, "-m", "bimodal", "serve", place, "--port", "0", "--runtime", "native"]
@@ -162,7 +164,7 @@ def run(minutes: float, most: int, seed: int, workers: int) -> dict[str, Any]:
             port = int(server.stdout.readline().rsplit(b":", 1)[1])
             try:
                 before = _alive(server.pid)
-                models = measure(port, Path(place), minutes, most, seed)
+                models = measure(port, files, minutes, most, seed)
                 lives = all(processes.lives(pid, born) for pid, born in before.items())
             finally:
                 server.terminate()
@@ -179,11 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--files", type=int, default=10_000, help="at most")
+    parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=36)
     told = parser.parse_args(arguments)
     begun = time.monotonic()
-    found = run(told.minutes, told.files, told.seed, told.workers)
+    found = run(told.minutes, told.files, told.seed, workers=told.workers, kinds=told.kinds)
     print(json.dumps({"seconds": round(time.monotonic() - begun), **found}))
 
 
