@@ -30,6 +30,7 @@ from tests.formats.mutants import KINDS
 
 VALUES = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
 PATIENCE = 90.0  # seconds for an answer
+WORKER = b"bimodal.realtime.worker"  # in its command line
 LOADING = 90  # seconds in which a model must be loaded: on a busy machine seven at once take a while
 
 
@@ -172,8 +173,9 @@ def run(
 
 
 def _alive(server: int) -> dict[int, int]:
-    """The server and its workers: number and birth of each."""
-    found = {pid: processes.usage(pid) for pid in (server, *processes.children(server))}
+    """The server and its workers, not the processes of models, which come and go: number and birth of each."""
+    inside = [pid for pid in processes.children(server) if WORKER in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = {pid: processes.usage(pid) for pid in (server, *inside)}
     return {pid: usage.born for pid, usage in found.items() if usage is not None}
 
 
