@@ -217,10 +217,9 @@ async def spent(connection: Nowhere, turns: int = 400) -> float:
     began = process_time()
     for _ in range(turns):
         stages = (1e-5, 1e-5, 1e-4, 1e-4, 1e-5)
-        headers, note = (
-            ((b"x-model", b"linear/123456789abc"), timing(stages)),
-            Note("linear", "123456789abc", "", stages),
-        )
+        timed = timing(stages)
+        headers = (b"x-model", b"linear/123456789abc"), timed
+        note = Note("linear", "123456789abc", "", stages, timed[1])
         for _ in range(32):
             exchange = Exchange(cast(Connection, connection), head, False, monotonic())
             exchange(Response(200, b'{"prediction":[1]}', b"application/json", headers, note))

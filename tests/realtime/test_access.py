@@ -11,17 +11,19 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, cast
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
 from bimodal.errors import UsageError
-from bimodal.realtime import access
+from bimodal.realtime import access, milliseconds
 from bimodal.realtime.access import AccessLog
 from bimodal.realtime.asgi import asgi
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Observer
 from tests.realtime.watched import INFER, ROW, Reply, Watched, watched
 
@@ -296,6 +298,69 @@ def test_a_line_tells_the_name_of_a_key_never_the_key() -> None:
     told = Observer(Routes()).read(Head())
     assert b'"key":"shop"' in told.line
     assert b"4711" not in told.line
+
+
+class Lines:
+    """Takes what an observer tells."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.count = 0
+
+    def put(self, text: bytes, count: int) -> None:
+        self.told += [json.loads(line) for line in text.splitlines()]
+        self.count += count
+
+
+def test_the_lines_of_one_turn_share_nothing_that_differs() -> None:
+    class Routes:
+        mounted = 0
+
+        def template(self, method: str, path: str) -> str:
+            return path
+
+    lines = Lines()
+    observer = Observer(Routes(), cast(AccessLog, lines))
+    first, second = (observer.asked("POST", path, "1.1", {}) for path in ("/predict", "/invocations"))
+    good = Note("m", "1", "", (1e-6, 0.0, 2e-3, 1.5, 0.0), b"parse;dur=0.001, check;dur=0.000")
+    bad, late = Note("m", "1", "wrong_type"), Note("n%d", "1")
+    seen = [
+        (first, b"", 200, 10, 20, good),
+        (first, b',"peer":"a"', 200, 10, 21, good),
+        (first, b',"peer":"b"', 200, 11, 21, good),
+        (first, b',"peer":"b"', 499, 11, 21, good),
+        (second, b"", 499, 11, 21, good),
+        (second, b"", 400, 11, 21, bad),
+        (second, b"", 400, 11, 21, late),
+        (None, b"", 400, 0, 21, None),
+        (None, b"", 431, 0, 21, None),
+        (first, b"", 431, 0, 21, None),
+    ]
+
+    async def turn() -> None:
+        for number, (told, peer, status, taken, sent, note) in enumerate(seen):
+            observer.saw(told, peer, monotonic(), status, taken, sent, b"%d" % number, note)
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    assert lines.count == len(seen)
+    for number, (line, (told, peer, status, taken, sent, note)) in enumerate(zip(lines.told, seen, strict=True)):
+        wanted = {"request_id": str(number), "status": status, "bytes_in": taken, "bytes_out": sent}
+        wanted |= {"method": told.method if told else "", "route": told.route if told else "", "protocol": "HTTP/1.1"}
+        wanted |= json.loads(b"{%b}" % peer.removeprefix(b","))
+        known = {"error": note.code, "model": note.model, "version": note.version} if note else {}
+        wanted |= {name: value for name, value in known.items() if value}
+        if note is good:
+            wanted["stages"] = {"parse": 0.001, "check": 0.0}
+        assert STAMP(line.pop("time"))
+        assert 0 <= line.pop("ms") < 1000
+        assert line == wanted
+
+
+def test_milliseconds_are_told_to_the_microsecond() -> None:
+    for micros in (0, 1, 999, 1000, 1001, 8191, 8192, 999_999, 1_000_000, 61_234_567):
+        assert milliseconds.made(micros) == b"%.3f" % (micros / 1e3)
+    assert milliseconds.KEPT[1001] == b"1.001"
 
 
 def test_a_head_is_read_anew_when_the_routes_change() -> None:

@@ -11,7 +11,8 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from itertools import count
+from functools import lru_cache
+from itertools import chain, count
 from random import random
 from time import gmtime, monotonic, strftime, time
 from typing import Any, Protocol
@@ -24,8 +25,8 @@ from bimodal.formats.library import library
 from bimodal.realtime.access import AccessLog
 from bimodal.realtime.calls import Status
 from bimodal.realtime.exchange import Request, Response
-from bimodal.realtime.measures import STAGES
 from bimodal.realtime.metrics import Metrics
+from bimodal.realtime.milliseconds import KEPT, SHORT, made
 from bimodal.realtime.note import NOTHING, Note
 from bimodal.realtime.refusal import id_of
 from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, sampler_of
@@ -33,7 +34,8 @@ from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, samp
 log = logging.getLogger("bimodal.realtime")
 
 HTTP, HTTP2, GRPC = "HTTP/1.1", "HTTP/2", "gRPC"
-KNOWN = 1024  # kinds of heads that are remembered
+KNOWN = 1024  # kinds of heads, and sizes of answers, that are remembered
+END = b"}\n"  # of a line
 LEFT = 499  # the status of a request whose caller left before its answer, as others have it
 _BLAME = frozenset(  # of gRPC: what is the server's fault
     (
@@ -47,7 +49,6 @@ _BLAME = frozenset(  # of gRPC: what is the server's fault
 )
 
 _PAIRS = [b"%02x" % number for number in range(256)]
-_STAGES = b',"stages":{' + b",".join([b'"%b":%%.3f' % stage.encode() for stage in STAGES]) + b"}"
 _quoted = msgspec.json.encode
 
 
@@ -134,10 +135,11 @@ class Observer:
         self._sampler, self._spans = sampler, spans
         self._seen: list[tuple[Any, ...]] = []  # what makes a Seen, with the head in place of `told`
         self._awaited = False
-        self.name = _names(secrets.token_hex(4).encode()).__next__
+        self.name = chain.from_iterable(_names(secrets.token_hex(4).encode())).__next__
         """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
         self._second, self._date = 0, b""
         self._known: dict[tuple[str, str, str, str], Told] = {}
+        self._sizes: dict[int, bytes] = {}  # a line's part about the bytes of an answer
 
     # -- what the wires call ----------------------------------------------------------------------------------------
 
@@ -170,7 +172,9 @@ class Observer:
             asyncio.get_running_loop().call_soon(self.flush)
 
     def read(self, head: Any) -> Told:
-        """What is told of a head of HTTP/1 or HTTP/2, kept in it. Equal heads share it."""
+        """What is told of a head of HTTP/1 or HTTP/2, kept in it. Equal heads share it. None: it could not be read."""
+        if head is None:
+            return self._made("", "", HTTP, None)
         if isinstance(head, Told):
             return head  # of one request alone
         if isinstance(head.method, str):
@@ -214,7 +218,7 @@ class Observer:
         if key:
             parts.append(b'"key":%b' % _quoted(key))
         parts.append(b'"grpc_status":' if protocol == GRPC else b'"status":')
-        told = Told(method, route, protocol, parent, _safe(b",".join(parts)), age)
+        told = Told(method, route, protocol, parent, b",".join(parts), age)
         if parent is None:
             if len(self._known) >= KNOWN:
                 self._known.clear()
@@ -228,21 +232,26 @@ class Observer:
     # -- at the end of a turn ---------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Hand on what was seen. The requests of one batch, with the same head, share most of their lines."""
+        """Hand on what was seen. The requests of one batch, with the same head, share most of their lines, which are
+        put together of what is made already.
+        """
         self._awaited = False
         seen, self._seen = self._seen, []
-        stamp, share, sampler, logs = self._stamp(), self._share, self._sampler, self._log is not None
-        lines: list[bytes] = []
+        begin, age, logs, share = self._begin(), self._age(), self._log is not None, self._share
+        sampler, sizes = self._sampler, self._sizes
+        pieces: list[bytes] = []
         traced: list[Seen] = []
-        of: tuple[Any, ...] = (None, 0, None)  # whose `line` stands ready: nobody's
-        age, unread = self._age(), self._made("", "", HTTP, None)
+        last: Any = self  # whose head was looked at: nobody's
+        told: Any = None
+        its_note, its_told, its_status, its_taken = None, None, 0, 0  # whose `part` stands ready
         for head, peer, received, ended, name, status, taken, sent, note in seen:
-            told = unread if head is None else head.told
-            if told is None or told.age != age:
-                told = self.read(head)
-            if note is not of[2] or told is not of[0] or status != of[1]:
-                of = told, status, note
-                line = _line(stamp, told, status, note) if logs else b""
+            if head is not last:
+                last, told = head, None if head is None else head.told
+                if told is None or told.age != age:
+                    told = self.read(head)
+            if note is not its_note or told is not its_told or status != its_status or taken != its_taken:
+                its_note, its_told, its_status, its_taken = note, told, status, taken
+                part = b'",%b%d%b,"bytes_in":%d' % (told.line, status, note.line or _noted(note), taken)
                 always = share >= 1.0 or not good(told, status)
             more = peer
             if sampler is not None and sampler(told.parent):
@@ -251,20 +260,33 @@ class Observer:
                 if trace:
                     more = b'%b,"trace_id":"%032x"' % (peer, trace)
             if logs and (always or random() < share):  # noqa: S311 - no secret
-                lines.append(line % (name, taken, sent, (ended - received) * 1e3, more))
-        if lines and self._log is not None:
-            self._log.put(b"".join(lines), len(lines))
+                micros = int((ended - received) * 1e6 + 0.5)
+                spent = (KEPT[micros] if micros < SHORT else b"") or made(micros)
+                pieces += (begin, name, part, sizes.get(sent) or self._size(sent), spent, more)
+        if pieces and self._log is not None:
+            pieces[0] = begin[len(END) :]
+            pieces.append(END)
+            self._log.put(b"".join(pieces), len(pieces) // 6)
         if traced and self._spans is not None:
             self._spans.put(traced)
 
-    def _stamp(self) -> bytes:
-        """The time by RFC 3339, to the millisecond."""
+    def _begin(self) -> bytes:
+        """The end of a line and the begin of the next, up to its request's id. The time is by RFC 3339, to the
+        millisecond.
+        """
         now = time()
         second = int(now)
         if second != self._second:
             self._second = second
-            self._date = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode()
-        return b"%b.%03dZ" % (self._date, int((now - second) * 1e3))
+            self._date = END + strftime('{"time":"%Y-%m-%dT%H:%M:%S.', gmtime(second)).encode()
+        return b'%b%03dZ","request_id":"' % (self._date, int((now - second) * 1e3))
+
+    def _size(self, sent: int) -> bytes:
+        """A line's part about the bytes of an answer, up to its milliseconds."""
+        if len(self._sizes) >= KNOWN:
+            self._sizes.clear()
+        part = self._sizes[sent] = b',"bytes_out":%d,"ms":' % sent
+        return part
 
     def close(self) -> None:
         """Write all that was seen."""
@@ -322,18 +344,11 @@ def failed(told: Told, status: int) -> bool:
     return status in _BLAME if told.protocol == GRPC else status >= 500
 
 
-def _names(begin: bytes) -> Iterator[bytes]:
-    """Ids, 8 digits that are the same and 8 that count."""
+def _names(begin: bytes) -> Iterator[list[bytes]]:
+    """Ids, 8 digits that are the same and 8 that count, 256 at a time."""
     for number in count():
         part = b"%b%06x" % (begin, number & 0xFFFFFF)
-        for end in _PAIRS:
-            yield part + end
-
-
-def _line(stamp: bytes, told: Told, status: int, note: Note) -> bytes:
-    """A line, but for what is told of each request: its id, bytes, milliseconds, caller, the trace it begins."""
-    fixed = b'"time":"%b","request_id":"%%b",%b%d%b' % (stamp, told.line, status, note.line or _noted(note))
-    return b'{%b,"bytes_in":%%d,"bytes_out":%%d,"ms":%%.3f%%b}\n' % fixed
+        yield [part + end for end in _PAIRS]
 
 
 def _key(head: Head | None) -> str:
@@ -342,20 +357,21 @@ def _key(head: Head | None) -> str:
     return "" if verdict is None else str(verdict.key)
 
 
-def _safe(text: bytes) -> bytes:
-    return text.replace(b"%", b"%%") if b"%" in text else text
-
-
 def _noted(note: Note) -> bytes:
     """The note's part of a line, made once."""
+    line = _about(note.code, note.model, note.version)
+    if note.timing:
+        line += b',"stages":{"%b}' % note.timing.replace(b";dur=", b'":').replace(b", ", b',"')
+    note.line = line
+    return line
+
+
+@lru_cache(KNOWN)
+def _about(code: str, model: str, version: str) -> bytes:
+    """The error and the model of a line."""
     parts = [b""]
-    if note.code:
-        parts.append(b'"error":%b' % _quoted(note.code))
-    if note.model:
-        parts.append(b'"model":%b,"version":%b' % (_quoted(note.model), _quoted(note.version)))
-    line = b",".join(parts)
-    if note.stages is not None:
-        line += _STAGES % tuple([each * 1e3 for each in note.stages])
-    if note is not NOTHING:
-        note.line = _safe(line)
-    return _safe(line)
+    if code:
+        parts.append(b'"error":%b' % _quoted(code))
+    if model:
+        parts.append(b'"model":%b,"version":%b' % (_quoted(model), _quoted(version)))
+    return b",".join(parts)

@@ -34,6 +34,7 @@ Record = Callable[[Batch, Sequence[tuple[Work, bytes]]], None]
 T = TypeVar("T")
 _, EXPLICIT, _ = CONTROLS
 NAMED = 10  # models that are not there, told by name
+_TIMING = b"parse;dur=%.3f, check;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, encode;dur=%.3f"
 _LOOK = 0.1  # seconds between two looks whether the answers in pieces are over
 
 
@@ -211,7 +212,8 @@ class Served:
 
     def _told(self, stages: Stages) -> tuple[Headers, Note]:
         """What goes with an answer: its headers, and what is noted of it."""
-        return (self._identity, timing(stages)), Note(self.model.name, self.model.version, "", stages)
+        timed = timing(stages)
+        return (self._identity, timed), Note(self.model.name, self.model.version, "", stages, timed[1])
 
 
 def timing(stages: Stages) -> tuple[bytes, bytes]:
@@ -220,12 +222,7 @@ def timing(stages: Stages) -> tuple[bytes, bytes]:
     For requests of one loop turn they are those of the batch: the mean of parsing and waiting, one check, one call, the
     encoding of all answers.
     """
-    parse, check, queue, predict, encode = stages
-    return (
-        b"server-timing",
-        b"parse;dur=%.3f, check;dur=%.3f, queue;dur=%.3f, predict;dur=%.3f, encode;dur=%.3f"
-        % (parse * 1e3, check * 1e3, queue * 1e3, predict * 1e3, encode * 1e3),
-    )
+    return b"server-timing", _TIMING % tuple([each * 1e3 for each in stages])
 
 
 class Service:
