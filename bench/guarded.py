@@ -222,11 +222,13 @@ async def answers(folder: Path, chosen: argparse.Namespace) -> None:
     """The same requests through the same app, wired anew for each round, with each of it on."""
     access = {"access_log": str(folder / "access"), "sample": 1.0, "peers": True, "traces": None}
     log = {"folder": str(folder / "log"), "sample": 1.0, "age": 60.0, "without": [], "models": {}, "alone": True}
+    key, guard = keys.add(folder / "keys.json", "bench"), {"keys": str(folder / "keys.json")}
     ways: dict[str, dict[str, Any]] = {
         NOTHING: {},
+        "keys and hosts": {"guard": guard},
         "access log": {"observe": access},
         "prediction log": {"record": log},
-        "both": {"observe": access, "record": log},
+        EVERYTHING: {"guard": guard, "observe": access, "record": log},
     }
     case = models.linear()
     gc.set_threshold(50_000, 50, 100)  # as a worker has them
@@ -236,7 +238,9 @@ async def answers(folder: Path, chosen: argparse.Namespace) -> None:
         for turn in range(-1, chosen.rounds):
             for name in list(ways)[:: 1 if turn % 2 else -1]:
                 wired = wire([model], Limits(), spec=ways[name])
-                seen = await pressed(wired, case.bodies[0], chosen.requests if turn >= 0 else 5000, chosen.connections)
+                sent = f"authorization: Bearer {key}\r\n" if "guard" in ways[name] else ""
+                body, requests = case.bodies[0], chosen.requests if turn >= 0 else 5000
+                seen = await pressed(wired, body, sent, requests, chosen.connections)
                 if turn >= 0:
                     runs[name].append(seen)
     print("| on | µs | loop | threads | end | more than nothing |")
@@ -247,11 +251,12 @@ async def answers(folder: Path, chosen: argparse.Namespace) -> None:
         print(f"| {name} | {' | '.join([f'{part:.2f}' for part in parts])} | {more:+.2f} |")
 
 
-async def pressed(wired: Wired, body: bytes, requests: int, connections: int) -> Spent:
+async def pressed(wired: Wired, body: bytes, sent: str, requests: int, connections: int) -> Spent:
+    """sent: what callers send with the body, a line each."""
     loop = asyncio.get_running_loop()
     listener = Listener(wired.app, Limits(), wired.methods, wired.guard)
     wired.attach(listener)
-    said = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1:8000\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    said = f"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\n{sent}content-length: {len(body)}\r\n\r\n".encode() + body
     asking = [Connection(listener, loop) for _ in range(connections)]
     for each in asking:
         each.connection_made(cast(Any, Wire()))
