@@ -8,6 +8,8 @@ import os
 import sys
 from typing import NoReturn
 
+from bimodal import hangup
+
 INTERRUPTED = 130
 
 
@@ -18,6 +20,7 @@ def entry() -> NoReturn:
     threads of Arrow that still read ahead would otherwise abort it. Ctrl-C while the libraries load is told like any
     other.
     """
+    hangup.remember(sys.argv[1:])
     try:
         from bimodal.cli import main  # loads most of what there is to load
 

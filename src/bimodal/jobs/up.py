@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from bimodal import hangup
 from bimodal.config import Config
 from bimodal.errors import UsageError
 from bimodal.jobs import adhoc, deployment
@@ -280,6 +281,8 @@ def _signals(ending: threading.Event, refresh: Callable[[], None]) -> Iterator[C
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     if sys.platform != "win32":
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: refresh())
+        if hangup.came(before[signal.SIGHUP]):
+            refresh()
     try:
         yield lambda: count
     finally:

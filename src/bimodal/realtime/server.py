@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from bimodal import hangup
 from bimodal.errors import PortTaken, UsageError
 from bimodal.formats.library import library
 from bimodal.realtime.activation import Inherited, notify
@@ -244,6 +245,7 @@ class _Signals:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         if sys.platform != "win32":
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+            self.reload |= hangup.came(self._before[signal.SIGHUP])
         return self
 
     def __exit__(self, *error: object) -> None:
