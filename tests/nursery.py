@@ -155,6 +155,7 @@ class Nursery:
 
 def live(told: dict[str, Any], fd: int, errors: int) -> NoReturn:
     """What `python -P -m` does, and how it ends."""
+    os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

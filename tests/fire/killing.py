@@ -26,7 +26,7 @@ from tests.fire.load import Load, Outcome, together
 
 SIGNALS = (signal.SIGSEGV, signal.SIGKILL)
 CODE = '''
-import ctypes, os, pathlib, signal, sys, time
+import ctypes, os, pathlib, signal, subprocess, sys, time
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
@@ -53,6 +53,13 @@ def stop():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def orphan():
+    """What it has started is left alone."""
+    helper = subprocess.Popen(["sleep", "300"])
+    (HERE / "helper").write_text(str(helper.pid))
+    os.abort()
+
+
 DEATHS = {
     1: lambda: ctypes.string_at(0),
     2: lambda: os._exit(3),
@@ -62,6 +69,9 @@ DEATHS = {
     6: lambda: np.ones(2 * 2**30 // 8),
     7: deaf,
     8: stop,
+    9: lambda: os.killpg(0, signal.SIGKILL),
+    10: lambda: os.killpg(0, signal.SIGTERM),
+    11: orphan,
 }
 
 

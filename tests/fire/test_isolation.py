@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException
 import bimodal
 from bimodal.realtime.server import Server
 from tests.fire import killing
-from tests.fire.killing import Killer, all_runners, ask, body, children, deaths, runners, wait_ready, workers
+from tests.fire.killing import Killer, all_runners, ask, body, children, deaths, is_dead, runners, wait_ready, workers
 from tests.fire.load import Load, Outcome, together
 
 MEMORY = 500_000_000
@@ -96,6 +96,27 @@ def test_whatever_a_model_dies_of_its_own_request_alone_hears_of_it(server: Serv
         assert ask(server, 3.0) == (200, {"prediction": [6.0]})
     assert caller.statuses.count(200) > 10
     assert set(caller.statuses) == {200}
+
+
+def test_a_model_that_signals_its_group_signals_its_own_processes_alone(server: Server) -> None:
+    """As libraries do that end what they have started."""
+    before = workers(server)
+    with Caller(server) as caller:
+        for _ in range(2):
+            status, told = ask(server, 209.0, 9)
+            assert (status, told["code"]) == (500, "model_crashed"), told
+            assert "SIGKILL" in told["error"]
+        assert ask(server, 210.0, 10) == (200, {"prediction": [420.0]})  # when it ends is its parent's to decide
+    assert set(caller.statuses) == {200}
+    assert workers(server) == before
+
+
+def test_what_a_model_has_started_ends_with_its_process(server: Server, folder: Path) -> None:
+    assert ask(server, 211.0, 11)[0] == 500
+    end = time.monotonic() + 10
+    while not is_dead(int((folder / "helper").read_text())):
+        assert time.monotonic() < end, "it goes on"
+        time.sleep(0.05)
 
 
 def test_callers_of_grpc_hear_the_same_and_keep_their_connection(server: Server) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 NAMED = "BIMODAL_NURSERY"  # the environment's name for the socket of the nursery
 MODULES = ("bimodal.runtimes.child", "bimodal.compile.child")  # what it can run
+OPTIONS = {"pass_fds", "stdin", "stdout", "env", "cwd", "process_group"}  # that it knows
 LENGTH = 1 << 18  # bytes of the longest request: the environment
 Started = subprocess.Popen  # as it was
 
@@ -32,7 +33,7 @@ class Popen(Started):  # type: ignore[type-arg] # its text or bytes are the call
 
 def _forked(command: Any, options: dict[str, Any]) -> Forked | None:
     place = os.environ.get(NAMED)
-    if place is None or set(options) != {"pass_fds", "stdin", "stdout", "env", "cwd"} or options["stdout"] != 2:
+    if place is None or set(options) != OPTIONS or options["stdout"] != 2:
         return None
     if not isinstance(command, list) or command[:3] != [sys.executable, "-P", "-m"] or command[3] not in MODULES:
         return None

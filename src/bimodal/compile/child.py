@@ -39,8 +39,8 @@ HOPS = 30
 def main() -> None:
     guard.install()  # before any code but ours
     os.nice(NICE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when it ends
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTTOU, signal.SIGTTIN):  # the parent decides when it ends
+        signal.signal(number, signal.SIG_IGN)
     confine()
     logging.disable(logging.CRITICAL)  # what a model raises on made-up rows is no news to anyone
     warnings.simplefilter("ignore")

@@ -33,10 +33,10 @@ REPEATED = 60.0  # seconds in which the same traceback is not told again
 
 
 def main() -> None:
-    # The parent decides when the child ends (it closes the socket); a signal to the whole group must not cut a drain
-    # short.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The parent decides when the child ends (it closes the socket); a signal to all processes of a service must not cut
+    # a drain short. In a group of its own it may write to a terminal, and reads nothing from there.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTTOU, signal.SIGTTIN):
+        signal.signal(number, signal.SIG_IGN)
     confine.confine()
     logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
     log.addFilter(Once())

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -67,7 +68,7 @@ class Child:
         self.hung = False
         self.streaming = False
         self._control: socket.socket | None = None
-        self.end = weakref.finalize(self, _end, self.process, mine)
+        self.end = weakref.finalize(self, _end, os.getpid(), self.process, mine)
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -81,7 +82,7 @@ class Child:
         """Hand the child a socket of its own over which the sockets of streams will come."""
         self._control, theirs = socket.socketpair()
         self.end.detach()
-        self.end = weakref.finalize(self, _end, self.process, self.socket, self._control)
+        self.end = weakref.finalize(self, _end, os.getpid(), self.process, self.socket, self._control)
         with theirs:
             wire.send(self.socket, {"op": "streams"})
             socket.send_fds(self.socket, [b"c"], [theirs.fileno()])
@@ -243,6 +244,7 @@ def _started(module: str, work: str | None) -> tuple[Process, socket.socket]:
             stdout=2,  # what the model prints must not end up among the predictions
             env=environment(os.environ),
             cwd=work,
+            process_group=0,  # what a model signals to its group is for its own processes
         )
 
     with theirs:
@@ -273,11 +275,25 @@ def _take_in(arriving: wire.Arriving, arrived: asyncio.Future[None]) -> None:
         arrived.set_exception(error)
 
 
-def _end(process: Process, *channels: socket.socket) -> None:
+def _end(parent: int, process: Process, *channels: socket.socket) -> None:
+    """parent: the process that it is a child of; in a fork of that one it is not ended."""
     for channel in channels:
         channel.close()  # the child reads the end of its input and leaves
+    if os.getpid() != parent:
+        return
     try:
         process.wait(0.5)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    _sweep(process.pid)
+
+
+def _sweep(group: int) -> None:
+    """End what a process that is gone had started in its group, unless it leaves by itself: some tidy up behind it."""
+    until = time.monotonic() + _LEAVING
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or nothing of ours
+        while time.monotonic() < until:
+            os.killpg(group, 0)
+            time.sleep(0.01)
+        os.killpg(group, signal.SIGKILL)

@@ -58,6 +58,7 @@ class Forking:
         mother = os.getpid()
         pid = os.fork()
         if not pid:
+            os.setpgid(0, 0)  # a group of its own, as its mother has
             confine.end_with(mother)
             channel.close()
         return pid
