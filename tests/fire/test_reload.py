@@ -20,6 +20,8 @@ from sklearn.linear_model import LinearRegression
 
 from bimodal import pack, serve
 from bimodal.realtime import keeper
+from bimodal.realtime.named import Named
+from bimodal.realtime.repository import Found
 from tests.fire.load import Load
 from tests.realtime.test_repository import Shop
 
@@ -208,3 +210,43 @@ def test_a_worker_that_starts_again_serves_what_was_loaded_though_the_file_is_br
         assert shop.factor("/models/times") == 3
         assert shop.factor("/models/line") == pytest.approx(4)
     assert "cannot start again" not in caplog.text
+
+
+def put_same(place: Path, factor: int) -> None:
+    """As `cp -p` puts a model of the same shape there: same size, same inode, same time."""
+    place.write_text(MODEL.format(factor=factor))
+    os.utime(place, (1e9, 1e9))
+
+
+def test_a_file_of_the_same_size_and_time_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "EVERY", 0.05)
+    file = tmp_path / "times.py"
+    put_same(file, 1)
+    shop = Shop(file, workers=1, features=["x"], reload=True)
+    try:
+        assert shop.answer("") == 1
+        put_same(file, 2)
+        wait(lambda: shop.answer("") == 2)
+    finally:
+        shop.close()
+
+
+def test_where_somebody_asks_the_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that tells nothing by its times."""
+    monkeypatch.setattr(Named, "stamp", lambda _: ())
+    monkeypatch.setattr(Found, "stamp", lambda _: ())
+    folder, file = tmp_path / "models", tmp_path / "times.py"
+    (folder / "score" / "1").mkdir(parents=True)
+    put_same(folder / "score" / "1" / "model.py", 1)
+    put_same(file, 1)
+    shop = Shop(file, workers=1, features=["x"], repository=folder)
+    try:
+        put_same(file, 2)
+        put_same(folder / "score" / "1" / "model.py", 3)
+        assert shop.load("score")[0] == 200
+        assert (shop.answer("/models/times"), shop.answer("/models/score")) == (1, 3)
+        put_same(folder / "score" / "1" / "model.py", 4)
+        shop.server.refresh()
+        wait(lambda: (shop.answer("/models/times"), shop.answer("/models/score")) == (2, 4))
+    finally:
+        shop.close()

@@ -308,6 +308,14 @@ class TestRenewal:
         copy.replace(pair)
         return copy
 
+    def test_a_file_of_the_same_size_and_time_is_another(self, mine: Pair) -> None:
+        files, times = Files(str(mine.cert), str(mine.key)), mine.cert.stat()
+        before = files.stamp()
+        time.sleep(0.02)  # what the system's clock of files tells apart
+        mine.cert.write_bytes(mine.cert.read_bytes())
+        os.utime(mine.cert, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert files.stamp() != before
+
     def test_by_signal(self, authority: Authority, mine: Pair) -> None:
         other = authority.issue("renewed", ["localhost"])
         with Server({**TRY_OUT, "tls": Files(str(mine.cert), str(mine.key)).spec()}) as server:

@@ -155,7 +155,7 @@ class Keeper:
         except UsageError as error:  # no fault of the caller's
             told = error.message.replace(f"{repository.folder}/", "")
             raise Conflict(f"a file of the server's repository is wrong, and nothing has changed: {told}") from None
-        self._carry_out(lambda: self._stock.plan(found, aliases, strict=True), name)
+        self._carry_out(lambda: self._stock.plan(found, aliases, strict=True, closely=True), name)
         self._away.discard(name)
         self._tell()
 
@@ -181,8 +181,10 @@ class Keeper:
             )
         return self.repository
 
-    def _refresh(self) -> None:
-        """Serve what stands in the folder now, but for what cannot be, and what was unloaded."""
+    def _refresh(self, *, closely: bool = False) -> None:
+        """Serve what stands in the folder now, but for what cannot be, and what was unloaded. closely: files are read,
+        whatever their times say.
+        """
         if self.repository is not None:
             found: dict[str, Sequence[Found]] = {
                 name: [] if name in self._away else versions
@@ -190,22 +192,22 @@ class Keeper:
                 if name not in self._fixed
             }
             found |= {name: [] for name in self.names if name not in found}
-            self._take_up(found, self._aliases())
+            self._take_up(found, self._aliases(), closely=closely)
         self._tell()
 
-    def _refresh_named(self) -> None:
+    def _refresh_named(self, *, closely: bool = False) -> None:
         """Serve what stands in the places of the models that were named; what cannot be served leaves the old one."""
         found = look(self._stock.named)
-        self._take_up(found, {})
+        self._take_up(found, {}, closely=closely)
         for sentence in self._stock.lose(found):
             log.warning("%s", sentence)
         self._tell()
 
-    def _take_up(self, found: Mapping[str, Sequence[Found]], aliases: Aliases) -> None:
+    def _take_up(self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, closely: bool) -> None:
         for name in sorted(found):
             if any(each.path for each in found[name]) or name in self._stock.held:
                 try:
-                    self._make(self._stock.plan({name: found[name]}, aliases, strict=False))
+                    self._make(self._stock.plan({name: found[name]}, aliases, strict=False, closely=closely))
                 except BimodalError as error:
                     log.error("%s: %s", name, error)
 
@@ -213,8 +215,8 @@ class Keeper:
         """The same where somebody asked for it, who reads in the log also that nothing has changed."""
         log.info("%s is looked at again", self._told_place())
         before = self._changes
-        self._refresh_named()
-        self._refresh()
+        self._refresh_named(closely=True)
+        self._refresh(closely=True)
         if self._changes == before:
             log.info("nothing of it has changed; served are %s", ", ".join(self._stock.held) or "no models")
 

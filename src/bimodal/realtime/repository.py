@@ -33,7 +33,7 @@ WRITTEN = "model.py"  # a model written in Python, among files of code
 STEM = "model"  # of the file that counts where there are several
 MODELS = 1000  # of one repository
 
-Stamp = tuple[tuple[str, int, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Found:
     reason: str = ""
 
     def stamp(self) -> Stamp:
-        """By what it is seen to have changed: path, inode, size and time of each of its files."""
+        """By what it is seen to have changed: path, inode, size and times of each of its files. The time of
+        modification may come along with a copy (`cp -p`, tar), that of the last change of any kind does not.
+        """
         files = [self.root] if self.root.is_file() else [each for each in self.root.rglob("*") if not each.is_dir()]
         told = []
         for file in files:
@@ -57,7 +59,7 @@ class Found:
                 stat = file.stat()
             except OSError:  # it is being replaced
                 continue
-            told.append((str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            told.append((str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return tuple(sorted(told))
 
     def copied(self, folder: PrivateFolder) -> Path:

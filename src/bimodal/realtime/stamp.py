@@ -7,11 +7,11 @@ from pathlib import Path
 
 from bimodal.location import Location
 
-Stamp = tuple[tuple[str, int, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 def stamp(locations: Sequence[Location]) -> Stamp:
-    """Path, inode, size and time of each file of the models, as they are now. A file that is not there is left out;
+    """Path, inode, size and times of each file of the models, as they are now. A file that is not there is left out;
     so is a model that is no file here (its address).
     """
     found = []
@@ -20,7 +20,7 @@ def stamp(locations: Sequence[Location]) -> Stamp:
             told = path.stat()
         except OSError:
             continue
-        found.append((str(path), told.st_ino, told.st_size, told.st_mtime_ns))
+        found.append((str(path), told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns))
     return tuple(sorted(found))
 
 

@@ -51,7 +51,7 @@ class Held:
         stamp, folder = found.stamp(), PrivateFolder()
         root = found.copied(folder)
         try:
-            spec = found.told(root) if isinstance(found, Named) else _told(found, root, loading)
+            spec = _told(found, root, loading)
         except BimodalError as error:
             raise ModelFailed(str(error).replace(str(root), str(found.root))) from None
         return cls(found, stamp, spec["digest"], spec, folder)
@@ -65,6 +65,8 @@ class Held:
 
 def _told(found: Found, copy: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
     """The spec of a version's copy."""
+    if isinstance(found, Named):
+        return found.told(copy)
     assert found.path is not None
     location = Location.find(copy / found.path.relative_to(found.root), name=found.name, **loading)
     return replace(location, label=found.version or None).spec()
@@ -179,9 +181,11 @@ class Stock:
                 told.append(f"{name}: {reason}")
         return sorted(told)
 
-    def plan(self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, strict: bool) -> Plan:
-        """What is to be served of these names. strict: their default versions and those with an alias must be. Raises
-        ModelFailed.
+    def plan(
+        self, found: Mapping[str, Sequence[Found]], aliases: Aliases, *, strict: bool, closely: bool = False
+    ) -> Plan:
+        """What is to be served of these names. strict: their default versions and those with an alias must be.
+        closely: files that seem unchanged are read. Raises ModelFailed.
         """
         for name in found:
             self._count(name)
@@ -191,16 +195,18 @@ class Stock:
             needed = _needed(wanted, plan.aliases[name]) if strict else []
             if strict and not wanted:
                 raise Refused(name, None, _without(versions))
-            self._line_up(plan, name, wanted, needed)
+            self._line_up(plan, name, wanted, needed, closely=closely)
         return plan
 
-    def _line_up(self, plan: Plan, name: str, wanted: Sequence[Found], needed: Sequence[Found]) -> None:
+    def _line_up(
+        self, plan: Plan, name: str, wanted: Sequence[Found], needed: Sequence[Found], *, closely: bool
+    ) -> None:
         before = self.held.get(name, [])
         lineup = plan.lineup[name] = []
         complete = True
         for each in wanted:
             try:
-                held = self._taken(each, before)
+                held = self._taken(each, before, closely=closely)
             except BimodalError as error:
                 plan.failed[name, each.version] = error.message
                 if each in needed:
@@ -213,13 +219,20 @@ class Stock:
         if not complete:
             _keep(lineup, before)
 
-    def _taken(self, found: Found, before: Sequence[Held]) -> Held:
+    def _taken(self, found: Found, before: Sequence[Held], *, closely: bool) -> Held:
         """The version as it is served, where nothing has changed; else a new copy."""
         known = next((held for held in before if held.found.version == found.version), None)
-        if known is not None and known.stamp == found.stamp():
+        if known is not None and known.stamp == found.stamp() and not (closely and self._differs(found, known)):
             return known
         held = Held.take(found, self._loading)
         return known if known is not None and known.digest == held.digest else held
+
+    def _differs(self, found: Found, known: Held) -> bool:
+        """Whether the files hold something else by now."""
+        try:
+            return str(_told(found, found.root, self._loading)["digest"]) != known.digest
+        except BimodalError:
+            return True
 
     def away(self, name: str) -> Plan:
         """A name is served no longer."""

@@ -350,7 +350,7 @@ def _state(path: str) -> object:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _text(path: str, setting: str) -> str:
