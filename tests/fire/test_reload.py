@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -24,6 +25,7 @@ from bimodal.realtime.named import Named
 from bimodal.realtime.repository import Found
 from tests.fire.load import Load
 from tests.realtime.test_repository import Shop
+from tests.realtime.times import put
 
 MODEL = """
 import numpy as np
@@ -250,3 +252,29 @@ def test_where_somebody_asks_the_files_are_read(tmp_path: Path, monkeypatch: pyt
         wait(lambda: (shop.answer("/models/times"), shop.answer("/models/score")) == (2, 4))
     finally:
         shop.close()
+
+
+def test_the_end_waits_for_no_load_and_its_caller_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "score" / "1", 1)
+    command = [sys.executable, "-m", "bimodal", "serve", str(tmp_path), "--features", "x", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        printed = process.stdout
+        assert printed is not None
+        shop = Shop.__new__(Shop)
+        shop.server = type("At", (), {"url": printed.readline().decode().rsplit(" ", 1)[1].strip()})()
+        begun = tmp_path / "begun"
+        put(tmp_path / "score" / "2", 2, f"open({str(begun)!r}, 'w').close(); __import__('time').sleep(300)")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(shop.load, "score")
+            wait(begun.exists)
+            wait(lambda: b"grpc" in printed.readline())  # all is printed: it waits
+            time.sleep(0.3)
+            process.terminate()
+            before = time.monotonic()
+            told = process.communicate(timeout=60)[1]
+            assert time.monotonic() - before < 10
+            status, answered = answer.result()
+    assert (status, answered["code"]) == (503, "unavailable"), answered
+    assert process.returncode == 0
+    assert b"cut off" not in told
+    assert b"Traceback" not in told

@@ -8,6 +8,7 @@ the end of the control socket, which means that the parent is gone.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -156,7 +157,14 @@ def main(control_fd: int, *listening_fds: int) -> None:
     _die_with(job.parent)
     _open_many()
     sys.path.extend(entry for entry in job.path if entry not in sys.path)
-    run(serve(job, control, listening))
+    run(_life(job, control, listening))
+
+
+async def _life(job: Job, control: socket.socket, listening: Sequence[socket.socket]) -> None:
+    """Serve, and leave: the thread of a model that is still being loaded would be waited for, and is of no use."""
+    await serve(job, control, listening)
+    atexit._run_exitfuncs()
+    os._exit(0)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -209,6 +209,8 @@ class Workers:
                 worker.start(self._stock)
         if all(worker.is_ready for worker in self._workers):
             self._started.set()
+        if self._stops:
+            self._abandon()
         self._tell_all()
         if self._stops:
             return
@@ -218,6 +220,11 @@ class Workers:
             self._reload(self._reloads[0])
         elif self._change is not None:
             self._go_on(self._change)
+
+    def _abandon(self) -> None:
+        """No change of models is waited for: who asked for one is told before the workers have drained."""
+        while self._reloads:
+            self._reloads.popleft().fail(Unavailable("the server is shutting down"), self._workers)
 
     def _look_after(self, now: float) -> None:
         """Have the connections of workers that do not come back taken by the others."""
