@@ -236,6 +236,11 @@ def test_what_is_no_log_is_said(tmp_path: Path, life: Lived) -> None:
     code, printed = commands.run(life.folder, "verify", "churn.pkl", "--log", str(tmp_path))
     assert code == 1
     assert "holds no files of a prediction log" in printed
+    for name in ("a", "b"):
+        (tmp_path / f".{name}.arrow").touch()
+    code, printed = commands.run(life.folder, "verify", "churn.pkl", "--log", str(tmp_path))
+    assert code == 1
+    assert "and 2 unfinished" in printed
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
     code, printed = commands.run(life.folder, "verify", "churn.pkl", "--log", str(tmp_path))
     assert code == 1

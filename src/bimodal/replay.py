@@ -24,6 +24,7 @@ from bimodal.batch.run import predict_file
 from bimodal.errors import BimodalError, InputError, MissingLibrary, SourceError, UsageError
 from bimodal.field import listed
 from bimodal.model import Model, load
+from bimodal.realtime.logfile import STREAM
 from bimodal.rows import Rows
 from bimodal.settings import names as named
 from bimodal.signature import Signature
@@ -114,6 +115,12 @@ def replay(
 def _files(log: Path) -> list[Path]:
     found = [log] if log.is_file() else sorted(log.rglob("*.parquet"))
     found = [path for path in found if not path.name.startswith(".")]
+    begun = 0 if found or log.is_file() else len(list(log.rglob(f".*{STREAM}")))
+    if begun:
+        raise SourceError(
+            f"{log} holds no finished file of a prediction log, and {begun} unfinished: the server that writes them "
+            "finishes them in time, and where none runs, the next one that is started with this folder does"
+        )
     if not found:
         raise SourceError(f"{log} holds no files of a prediction log; serve --prediction-log FOLDER writes them")
     return found

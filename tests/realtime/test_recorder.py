@@ -255,7 +255,8 @@ def test_a_full_disk_costs_rows_that_are_counted_and_no_request(
     end(app)
     assert [row["logged_request_id"] for row in rows_of(tmp_path / "log")] == ["before", "after"]
     assert [each.message for each in caplog.records if "prediction log" in each.message] == [
-        "the prediction log cannot be written: No space left on device; it lacks 2 rows so far"
+        "the prediction log cannot be written: No space left on device; it lacks 2 rows so far",
+        "the prediction log is written again; it lacks 6 rows",
     ]
 
 

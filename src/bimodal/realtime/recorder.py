@@ -113,6 +113,7 @@ class Logbook:
         self._number = 0
         self._ids = Ids(self._name)
         self._told_at = -QUIET
+        self._failing = False  # and that was told
         self._again_at = 0.0
         self._thread = threading.Thread(target=self._run, name="bimodal-prediction-log", daemon=True)
         self._thread.start()
@@ -205,7 +206,7 @@ class Logbook:
             file = self._file(recorder)
             file.append(batch(recorder.model, recorder.columns, kept, self._ids))
         except OSError as error:
-            self._lose(rows, _reason(error))
+            self._failing |= self._lose(rows, _reason(error))
             if not self._closing:
                 time.sleep(AGAIN)
             return
@@ -213,19 +214,25 @@ class Logbook:
             self._lose(rows, f"{type(error).__name__} while its columns were made")
             return
         self.logged += rows
+        if self._failing:
+            self._failing = False
+            log.warning("the prediction log is written again; it lacks %d rows", self.lost + self.dropped)
         if file.rows >= FILE_ROWS or file.size >= FILE_BYTES:
             self._seal(recorder)
 
-    def _lose(self, rows: int, reason: str) -> None:
+    def _lose(self, rows: int, reason: str) -> bool:
+        """Whether it was told."""
         self.lost += rows
-        self._warn(f"the prediction log cannot be written: {reason}")
+        return self._warn(f"the prediction log cannot be written: {reason}")
 
-    def _warn(self, reason: str) -> None:
-        """One line a minute."""
+    def _warn(self, reason: str) -> bool:
+        """One line a minute; whether this is one."""
         now = time.monotonic()
-        if now - self._told_at >= QUIET:
-            self._told_at = now
-            log.warning("%s; it lacks %d rows so far", reason, self.lost + self.dropped)
+        if now - self._told_at < QUIET:
+            return False
+        self._told_at = now
+        log.warning("%s; it lacks %d rows so far", reason, self.lost + self.dropped)
+        return True
 
     def _file(self, recorder: Recorder) -> LogFile:
         file = self._files.get(recorder)
@@ -261,14 +268,14 @@ class Logbook:
                 self._warn(f"a file of the prediction log cannot be finished: {_reason(error)}")
 
     def _recover(self) -> None:
-        """Publish what a process that was killed left behind."""
+        """Publish what processes left unfinished that were killed, or had no room on the disk."""
         for stream, place, number in left(self.folder):
             try:
                 rows = publish(stream, place)
             except (OSError, pa.ArrowException) as error:
-                log.warning("%s, which a killed process left, cannot be finished: %s", stream, _reason(error))
+                log.warning("%s, which an earlier process left, cannot be finished: %s", stream, _reason(error))
             else:
-                log.warning("a killed process left %d rows of the prediction log: %s", rows, place)
+                log.warning("an earlier process left %d rows of the prediction log unfinished: %s", rows, place)
             finally:
                 os.close(number)
 
