@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PEM = serialization.Encoding.PEM
 PKCS8 = serialization.PrivateFormat.PKCS8
 USES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
@@ -56,9 +57,12 @@ class Authority:
         days: float = 90,
         use: str = "server",
         password: bytes | None = None,
+        key: Key | None = None,
     ) -> Pair:
-        """A certificate that ends in so many days. names: of hosts, and addresses."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        """A certificate that ends in so many days. names: of hosts, and addresses. key: one of elliptic curves where
+        none is given.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
         told = _begun(_named(name), self._name, key, days)
         told = told.add_extension(x509.ExtendedKeyUsage([USES[use]]), critical=False)
         if names:
@@ -76,7 +80,7 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _begun(name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float) -> x509.CertificateBuilder:
+def _begun(name: x509.Name, issuer: x509.Name, key: Key, days: float) -> x509.CertificateBuilder:
     end = datetime.now(UTC) + timedelta(days)
     begin = min(datetime.now(UTC), end) - timedelta(1)
     return x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number(), begin, end)

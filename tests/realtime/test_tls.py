@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import bimodal
 from bimodal import AsyncClient
@@ -384,10 +385,15 @@ def _seen(server: Server, authority: Authority) -> int:
 # -- what is wrong is told at the start --------------------------------------------------------------------------------
 
 
-def test_the_certificate_is_judged_at_the_start(authority: Authority, files: Files, tmp_path: Path) -> None:
+def test_the_certificate_is_judged_at_the_start(
+    authority: Authority, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     der = tmp_path / "der.pem"
     der.write_bytes(ssl.PEM_cert_to_DER_cert(Path(files.cert).read_text()))
     other = authority.issue("other", ["localhost"])
+    long = authority.issue("long", ["localhost"], key=rsa.generate_private_key(65_537, 2048))
+    sealed = authority.issue("sealed", password=b"word", key=rsa.generate_private_key(65_537, 2048))
+    monkeypatch.setenv("WORD", "word")
     nameless = authority.issue("nameless")
     callers = authority.issue("callers", ["localhost"], use="client")
     secret = authority.issue("secret", ["localhost"], password=b"open sesame")
@@ -398,6 +404,9 @@ def test_the_certificate_is_judged_at_the_start(authority: Authority, files: Fil
         (Files(str(der), files.key), r"tls_cert .*der\.pem: there is no certificate in PEM form.*openssl x509"),
         (Files(files.cert), r"no private key in PEM form.*--tls-key FILE"),
         (replace(files, key=str(other.key)), r"tls_key .*other\.key does not fit tls_cert .*server\.pem"),
+        (replace(files, key=str(long.key)), r"tls_key .*long\.key does not fit tls_cert .*server\.pem"),
+        (Files(str(long.cert), files.key), r"tls_key .*server\.key does not fit tls_cert .*long\.pem"),
+        (Files(files.cert, str(sealed.key), password="env:WORD"), r"tls_key .*sealed\.key does not fit tls_cert"),
         (Files(str(nameless.cert), str(nameless.key)), r"names no host \(subjectAltName\)"),
         (Files(str(callers.cert), str(callers.key)), r"is not for a server"),
         (Files(str(secret.cert), str(secret.key)), r"is encrypted; .*--tls-password env:NAME.*openssl pkey"),

@@ -32,6 +32,7 @@ PROTOCOLS = ("h2", "http/1.1")
 SOON = 14 * 86_400  # seconds before its end at which a certificate is warned of
 UNTIMED = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the module ssl has no name for
 EXPOSED = "other users of this machine may read {place}, which holds the private key: chmod 600 {path}"
+UNFIT = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")  # the last: no certificate of its type
 MISMATCHES = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 _first_certificate = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL).search
@@ -147,7 +148,7 @@ class Files:
 
     def _explain(self, error: ssl.SSLError, *, encrypted: bool) -> NoReturn:
         reason = (error.reason or "").upper()
-        if reason == "KEY_VALUES_MISMATCH":
+        if reason in UNFIT:
             told = (
                 f"{self._place} does not fit tls_cert {self.cert}: they are of two pairs; name the key that the "
                 "certificate was made for (in a file of several certificates the server's own comes first)"
