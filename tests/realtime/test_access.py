@@ -119,6 +119,14 @@ def test_a_stream_is_one_line_with_the_bytes_of_its_answer(server: Watched) -> N
     assert (line["bytes_in"], line["bytes_out"]) == (len(body), len(reply.body))
 
 
+def test_no_body_is_counted_where_none_is_sent(server: Watched) -> None:
+    for wire in (server.http, server.http2):
+        for path, status in (("/health/live", 200), ("/nothing", 404)):
+            reply = wire("HEAD", path, headers={"x-request-id": f"head-{wire.__name__}-{status}"})
+            line = server.line(reply.name)
+            assert (line["status"], line["bytes_out"], reply.body) == (status, 0, b"")
+
+
 def test_asgi_is_told_of_alike(server: Watched) -> None:
     wired = server.wired
     application = asgi(wired.app, observer=wired.observer, metrics=wired.metrics)

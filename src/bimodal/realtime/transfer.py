@@ -237,7 +237,7 @@ class Exchange(msgspec.Struct, eq=False):
             data = listener.rendering.whole(head, response, self.closes)
         observer = listener.observer
         if observer is not None:
-            body = len(response.body)
+            body = 0 if head is not None and head.method == "HEAD" else len(response.body)
             if name is not None and head is not None and self.taken < 0 and head.length >= 0:  # the way of most
                 observer.saw(
                     head, connection.peer, self.received, response.status, head.length, body, name, response.note

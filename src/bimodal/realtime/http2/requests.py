@@ -159,7 +159,7 @@ class Exchange(Stream):
         self._state = _DONE
         if not bare:
             self.send(content, ends=True)
-        self._observed(response.status, response, len(content))
+        self._observed(response.status, response, 0 if bare else len(content))
         self._leave()
 
     def start(self, response: Response) -> None:
