@@ -262,7 +262,7 @@ def test_that_writing_works_again_is_told_once(
 
 
 def test_a_place_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"access log .*: No such file or directory; name a file"):
+    with pytest.raises(UsageError, match=r"access_log .*: No such file or directory; name a file"):
         AccessLog(str(tmp_path / "no" / "log"))
 
 

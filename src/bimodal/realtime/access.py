@@ -30,6 +30,12 @@ PARTING = 2.0  # seconds in which the last lines are written
 Count = Callable[[int, int], None]
 
 
+def check(path: str) -> None:
+    """Raises UsageError where the log cannot be opened. What is there and no file is not tried: a pipe would wait."""
+    if path != STANDARD and (not os.path.exists(path) or os.path.isfile(path) or os.path.isdir(path)):
+        os.close(_opened(path))
+
+
 class AccessLog:
     """path: "-" is standard output. count: told of lines written and of lines dropped, from the thread.
 
@@ -47,10 +53,7 @@ class AccessLog:
         self._stale = False  # whether the file of that name could not be opened anew
         self._ends = False
         self._wake = threading.Event()
-        try:
-            self._file = self._open()
-        except OSError as error:
-            raise UsageError(f"access log {path}: {error.strerror}; name a file that can be written") from None
+        self._file = _opened(path)
         self._piece = PIECE if stat.S_ISREG(os.fstat(self._file).st_mode) else PIPE_BUF
         self._thread = threading.Thread(target=self._run, name="bimodal-access-log", daemon=True)
         self._thread.start()
@@ -142,14 +145,22 @@ class AccessLog:
             there = os.stat(self._path)
             if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
                 return
-        fresh = self._open()
+        fresh = _open(self._path)
         os.close(self._file)
         self._file = fresh
 
-    def _open(self) -> int:
-        if self._path == STANDARD:
-            return os.dup(1)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+def _opened(path: str) -> int:
+    try:
+        return _open(path)
+    except OSError as error:
+        raise UsageError(f"access_log {path}: {error.strerror}; name a file that can be written") from None
+
+
+def _open(path: str) -> int:
+    if path == STANDARD:
+        return os.dup(1)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _pieces(text: bytes, most: int) -> list[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from bimodal import keys
 from bimodal.errors import DeadlineExceeded
 from bimodal.realtime import wiring
 from bimodal.realtime.exchange import Request, Response
@@ -22,6 +23,8 @@ def answer_once(
     """What the server would answer to one request: no socket, no worker process."""
     prepared = prepare(models, {name: options.get(name) for name in SETTINGS}, loading)
     spec, told = prepared.spec(metrics=None), prepared.told  # `prepared` holds what was fetched, until the answer
+    if spec["guard"]["keys"] is not None:
+        keys.load(spec["guard"]["keys"])  # what is wrong with them is told before a model is loaded
     stock = None  # which keeps the copies of a repository's models, until the answer
     if spec["repository"] is not None:
         stock, spec["stock"] = stocked(spec["repository"])

@@ -16,8 +16,8 @@ from bimodal.formats import trust as trusts
 from bimodal.formats.library import library
 from bimodal.keys import beside as keys_beside
 from bimodal.location import Location, PrivateFolder
+from bimodal.realtime import access, tracing
 from bimodal.realtime import repository as repositories
-from bimodal.realtime import tracing
 from bimodal.realtime.access import STANDARD
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
@@ -344,6 +344,8 @@ def observed(told: Mapping[str, Any], environment: Mapping[str, str] = os.enviro
     if path is None and traces is None:
         return None
     place = path if path is None or path == STANDARD else os.path.abspath(path)
+    if place is not None:
+        access.check(place)
     return {"access_log": place, "sample": sample, "peers": told["access_log_peer"], "traces": traces}
 
 

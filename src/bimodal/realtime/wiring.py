@@ -91,18 +91,23 @@ async def build(spec: Mapping[str, Any], limits: Limits, worker: int) -> Wired:
     if worker == 0:  # once, not once a worker
         for each in models:
             each.tell_warnings()
-    return wire(
-        models,
-        limits,
-        worker,
-        outputs=spec.get("outputs"),
-        threshold=spec.get("threshold"),
-        cors=spec.get("cors") or (),
-        metrics=spec.get("metrics"),
-        workers=spec.get("workers") or 1,
-        queue_target=spec.get("queue_target"),
-        spec=spec,
-    )
+    try:
+        return wire(
+            models,
+            limits,
+            worker,
+            outputs=spec.get("outputs"),
+            threshold=spec.get("threshold"),
+            cors=spec.get("cors") or (),
+            metrics=spec.get("metrics"),
+            workers=spec.get("workers") or 1,
+            queue_target=spec.get("queue_target"),
+            spec=spec,
+        )
+    except BaseException:
+        for each in models:
+            each.close()  # else what proves its compiled form would tell how it ended
+        raise
 
 
 def wire(
