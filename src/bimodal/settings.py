@@ -48,6 +48,11 @@ def seconds(text: str) -> float:
     return float(found[1]) * FACTORS[found[2]]
 
 
+def host(text: str) -> str:
+    """An address to listen on. IP version 6 may stand in brackets, as in a URL."""
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
 def names(text: str) -> tuple[str, ...]:
     """A list of names, separated by commas; a name that holds one stands in quotes, as in CSV."""
     try:
@@ -63,10 +68,66 @@ def joined(words: Iterable[str]) -> str:
     return ",".join(quoted)
 
 
+# -- what a value must be ---------------------------------------------------------------------------------------------
+
+TIME_WANTED = 'a time such as "10 s", "15 min", "2 h", "1 day", or a number of seconds'
+SIZE_WANTED = 'a size such as "2GB" or "600MB", or a number of bytes'
+SHARE_WANTED = 'a share such as 0.1 or "10%"'
+
+
+def anything(value: Any) -> None:
+    """Nothing is asked of it."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A whole number within bounds."""
+
+    least: int
+    most: int | None = None
+
+    @property
+    def wanted(self) -> str:
+        """What to write."""
+        return f"a whole number from {self.least} " + ("on" if self.most is None else f"to {self.most}")
+
+    def __call__(self, value: Any) -> None:
+        """Raises UsageError."""
+        if not isinstance(value, int) or value < self.least or (self.most is not None and value > self.most):
+            raise UsageError(f"write {self.wanted}")
+
+
+def some_bytes(value: Any) -> None:
+    """A size, of one byte at least."""
+    if not isinstance(value, int | float) or not value >= 1:
+        raise UsageError(f"write {SIZE_WANTED}")
+
+
+def duration(value: Any) -> None:
+    """Seconds."""
+    if not isinstance(value, int | float) or not value >= 0:
+        raise UsageError(f"write {TIME_WANTED}")
+
+
+def interval(value: Any) -> None:
+    """Seconds, more than none."""
+    if not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"write {TIME_WANTED} (more than none)")
+
+
+def fraction(value: Any) -> None:
+    """A part of 1."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UsageError(f"write {SHARE_WANTED}")
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting. read: turns the text of an option or of the environment into the value. also: other names in the
-    environment, those that platforms give to their containers.
+    environment, those that platforms give to their containers. check: raises UsageError for a value that is of no use.
     """
 
     name: str
@@ -74,6 +135,19 @@ class Setting:
     default: Any
     help: str
     also: tuple[str, ...] = ()
+    check: Callable[[Any], None] = anything
+
+    def judge(self, value: Any) -> Any:
+        """The value, which a text is read into. Raises UsageError whose sentence names no setting: who asks knows as
+        what the user wrote it.
+        """
+        try:
+            value = self.read(value) if isinstance(value, str) else value
+        except ValueError:
+            kind = "whole number" if self.read is int else "number"
+            raise UsageError(f"{value!r} is no {kind}") from None
+        self.check(value)
+        return value
 
     @property
     def variable(self) -> str:
@@ -145,20 +219,32 @@ MODEL_MEMORY = Setting(
     size,
     None,
     "Memory that the process of a native model may hold, such as 2GB; beyond it, it is ended (default: 3/4 of all).",
+    check=some_bytes,
 )
-LOAD_TIMEOUT = Setting("load_timeout", seconds, 600.0, "Time for a native model to load; beyond it, it is ended.")
+LOAD_TIMEOUT = Setting(
+    "load_timeout", seconds, 600.0, "Time for a native model to load; beyond it, it is ended.", check=interval
+)
+
+PORTS = Bounds(0, 65_535)
 
 SERVE = (
-    Setting("host", str, "127.0.0.1", "Address to listen on."),
+    Setting("host", host, "127.0.0.1", "Address to listen on."),
     Setting(
         "port",
         int,
         8000,
         "Port to listen on; 0 takes a free one.",
         also=("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT"),
+        check=PORTS,
     ),
-    Setting("grpc_port", int, None, "A second port, for callers who want gRPC on one of its own; it answers on both."),
-    Setting("workers", int, 1, "Processes that answer; each loads the models for itself."),
+    Setting(
+        "grpc_port",
+        int,
+        None,
+        "A second port, for callers who want gRPC on one of its own; it answers on both.",
+        check=PORTS,
+    ),
+    Setting("workers", int, 1, "Processes that answer; each loads the models for itself.", check=Bounds(1)),
     Setting(
         "tls_cert", str, None, "The server's certificate (PEM, with those that sign it): HTTPS, and gRPC over TLS."
     ),
@@ -175,7 +261,12 @@ SERVE = (
         "outputs", names, None, "Outputs that are answered when a request names none, such as prediction,probability."
     ),
     Setting("threshold", float, None, "Probability from which on the second of two classes is predicted."),
-    Setting("cors", names, (), "Origins whose pages may call the server, such as https://shop.example."),
+    Setting(
+        "cors",
+        names,
+        (),
+        "Origins whose pages may call the server, such as https://shop.example.",
+    ),
     Setting(
         "keys",
         str,
@@ -196,7 +287,11 @@ SERVE = (
         also=("AIP_PREDICT_ROUTE",),
     ),
     Setting(
-        "health_route", str, None, "One more path that says whether the server is ready.", also=("AIP_HEALTH_ROUTE",)
+        "health_route",
+        str,
+        None,
+        "One more path that says whether the server is ready.",
+        also=("AIP_HEALTH_ROUTE",),
     ),
     MODEL_MEMORY,
     LOAD_TIMEOUT,
@@ -206,9 +301,15 @@ SERVE = (
         "auto",
         "Whether a loaded process stands by for when a native model crashes: auto (where cheap), always or never.",
     ),
-    Setting("queue_target", seconds, 0.1, "Longest time that a request may wait in the queue; beyond it: 429."),
-    Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504."),
-    Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413."),
+    Setting(
+        "queue_target",
+        seconds,
+        0.1,
+        "Longest time that a request may wait in the queue; beyond it: 429.",
+        check=duration,
+    ),
+    Setting("deadline", seconds, 10.0, "Time within which a request is answered; beyond it: 504.", check=interval),
+    Setting("body_limit", size, 16 * 2**20, "Largest body of a request; beyond it: 413.", check=some_bytes),
     Setting(
         "repository", str, None, "A folder of models, NAME/VERSION/…, that are served beside those that are named."
     ),
@@ -225,44 +326,63 @@ SERVE = (
         False,
         "Serve what is saved in the place of a model that was named, once it has stood still for 2 s; else at SIGHUP.",
     ),
-    Setting("repository_versions", int, 2, "Newest versions of a model in a repository that are served."),
-    Setting("upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413."),
-    Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413."),
-    Setting("header_timeout", seconds, 10.0, "Time for the head of a request to arrive; beyond it: 408."),
-    Setting("body_timeout", seconds, 30.0, "Time for the body of a request to arrive; beyond it: 408."),
+    Setting(
+        "repository_versions", int, 2, "Newest versions of a model in a repository that are served.", check=Bounds(1)
+    ),
+    Setting(
+        "upload_limit", size, 2**30, "Largest file that is sent for a run of its own; beyond it: 413.", check=some_bytes
+    ),
+    Setting("row_limit", int, 10_000, "Most rows of a request; beyond it: 413.", check=Bounds(1)),
+    Setting(
+        "header_timeout", seconds, 10.0, "Time for the head of a request to arrive; beyond it: 408.", check=interval
+    ),
+    Setting("body_timeout", seconds, 30.0, "Time for the body of a request to arrive; beyond it: 408.", check=interval),
     Setting(
         "body_rate",
         size,
         1024,
         "Bytes a second that a body taken in pieces brings at least; beyond body_timeout behind it: 408.",
+        check=some_bytes,
     ),
-    Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed."),
+    Setting("idle_timeout", seconds, 60.0, "Time after which a connection without requests is closed.", check=interval),
     Setting("access_log", str, None, "A file that gets a line of JSON for each request; - is standard output."),
     Setting(
-        "access_log_sample",
-        share,
-        1.0,
-        "The share of the good answers that the access log tells of.",
+        "access_log_sample", share, 1.0, "The share of the good answers that the access log tells of.", check=fraction
     ),
     Setting("access_log_peer", switch, True, "Whether the access log tells the addresses of callers: on or off."),
-    Setting("traces", str, None, "Where spans go: the address of an OpenTelemetry collector (OTLP over HTTP)."),
+    Setting(
+        "traces",
+        str,
+        None,
+        "Where spans go: the address of an OpenTelemetry collector (OTLP over HTTP).",
+    ),
     Setting(
         "prediction_log", str, None, "A folder in which what was predicted is kept as Parquet: features and answers."
     ),
-    Setting("prediction_log_sample", share, 1.0, "The share of the requests that the prediction log keeps."),
+    Setting(
+        "prediction_log_sample", share, 1.0, "The share of the requests that the prediction log keeps.", check=fraction
+    ),
     Setting("prediction_log_without", names, (), "Features and outputs that the prediction log leaves out."),
-    Setting("prediction_log_age", seconds, 60.0, "Time after which rows of the prediction log stand in a whole file."),
+    Setting(
+        "prediction_log_age",
+        seconds,
+        60.0,
+        "Time after which rows of the prediction log stand in a whole file.",
+        check=duration,
+    ),
     Setting(
         "prediction_log_keep",
         seconds,
         None,
         "Time for which files of the prediction log are kept, such as 30 days (default: they stay).",
+        check=interval,
     ),
     Setting(
         "prediction_log_limit",
         size,
         None,
         "Bytes of the prediction log, such as 10GB: beyond them the oldest files are deleted (default: no bound).",
+        check=some_bytes,
     ),
 )
 
@@ -298,12 +418,16 @@ def resolve(
     [server]), else the default.
     """
     if given is not None:
-        return setting.read(given) if setting is RUNTIME else given
+        return _judged(setting, given, setting.name)
     variable = next((name for name in (setting.variable, *setting.also) if name in environment), None)
     if variable is None:
         return setting.default if file is None else file.get(setting.name, setting.default)
     text = environment[variable]
+    return _judged(setting, text, f"{variable}={text!r}")
+
+
+def _judged(setting: Setting, value: Any, spelled: str) -> Any:
     try:
-        return setting.read(text)
-    except ValueError:
-        raise UsageError(f"{variable}={text!r} cannot be read as {setting.read.__name__}") from None
+        return setting.judge(value)
+    except UsageError as error:
+        raise UsageError(f"{spelled}: {error}") from None

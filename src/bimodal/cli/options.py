@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -73,13 +74,16 @@ def renames(pairs: list[str] | None) -> dict[str, str]:
 
 
 def reader(setting: Setting) -> Callable[[str], Any]:
-    """The function that reads the setting's text; what it cannot read is told as wrong usage of its option."""
+    """The function that reads the setting's text; what cannot be read, or is of no use, is told with the option's
+    name, or the variable's.
+    """
 
     def read(text: str) -> Any:
         try:
-            return setting.read(text)
-        except ValueError:
-            raise UsageError(f"{setting.flag} {text!r} cannot be read as {setting.read.__name__}") from None
+            return setting.judge(text)
+        except UsageError as error:
+            is_given = os.environ.get(setting.variable) != text  # else Typer has it from there
+            raise UsageError(f"{setting.flag if is_given else setting.variable}: {error}") from None
 
     read.__name__ = setting.read.__name__
     return read

@@ -61,26 +61,26 @@ def _number(value: Any) -> float:
 
 
 def _share(value: Any) -> float:
-    if is_number(value) and 0 <= value <= 1:
-        return float(value)
-    if not isinstance(value, str):
-        raise wrong(value, 'a share such as 0.1 or "10%"')
-    return settings.share(value)
+    if isinstance(value, str):
+        return settings.share(value)
+    if not is_number(value):
+        raise wrong(value, settings.SHARE_WANTED)
+    settings.fraction(value)
+    return float(value)
 
 
-def whole(least: int, most: int | None = None) -> Kind:
+def whole(bounds: settings.Bounds) -> Kind:
     """A whole number within bounds."""
-    wanted = f"a whole number from {least}" + (" on" if most is None else f" to {most}")
+    least, most = bounds.least, bounds.most
 
     def read(value: Any) -> int:
         if not is_number(value) or value != int(value):
-            raise wrong(value, wanted)
-        if value < least or (most is not None and value > most):
-            raise UsageError(f"write {wanted}")
+            raise wrong(value, bounds.wanted)
+        bounds(int(value))
         return int(value)
 
-    bounds = {"minimum": least} if most is None else {"minimum": least, "maximum": most}
-    return Kind(read, {"type": "integer", **bounds})
+    limits = {"minimum": least} if most is None else {"minimum": least, "maximum": most}
+    return Kind(read, {"type": "integer", **limits})
 
 
 def choice(known: Sequence[str]) -> Kind:
@@ -129,7 +129,8 @@ NONZERO = r"(?=[0. ]*[1-9])"
 
 def _time(*, positive: bool) -> Kind:
     pattern = f"^ *{NONZERO if positive else ''}{TIME} *{END}"
-    examples = 'a time such as "10 s", "15 min", "2 h", "1 day", or a number of seconds'
+    examples = settings.TIME_WANTED
+    check = settings.interval if positive else settings.duration
 
     def read(value: Any) -> float:
         if isinstance(value, str):
@@ -138,8 +139,7 @@ def _time(*, positive: bool) -> Kind:
             return settings.seconds(value)
         if not is_number(value):
             raise wrong(value, examples)
-        if value < 0 or (positive and value == 0):
-            raise UsageError(f"write {examples}{' (more than none)' if positive else ''}")
+        check(value)
         return float(value)
 
     bound = {"exclusiveMinimum": 0} if positive else {"minimum": 0}
@@ -147,7 +147,7 @@ def _time(*, positive: bool) -> Kind:
 
 
 def _size(value: Any) -> int:
-    wanted = 'a size such as "2GB" or "600MB", or a number of bytes'
+    wanted = settings.SIZE_WANTED
     if isinstance(value, str):
         if not re.search(SIZE, value):
             raise UsageError(f"write {wanted}")
@@ -287,8 +287,8 @@ TABLE = _address(
 )
 WEBHOOK = _address(f"^(?:{REFERENCE}|https?://.)", "https://…, or env:NAME that holds it")
 HIDDEN = _address(f"^(?:{REFERENCE})", "env:NAME or file:PATH: a secret stands in a variable or a file, not here")
-COUNT = whole(0)
-AT_LEAST_ONE = whole(1)
+COUNT = whole(settings.Bounds(0))
+AT_LEAST_ONE = whole(settings.Bounds(1))
 MAX_REJECTS = Kind(_rejects, {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": REJECTS}]})
 
 
@@ -324,15 +324,8 @@ def of_annotation(annotation: Any) -> Kind | None:
     return {str: TEXT, bool: SWITCH, float: NUMBER}.get(annotation)
 
 
-BOUNDED = {
-    "port": whole(0, 65_535),
-    "workers": AT_LEAST_ONE,
-    "row_limit": AT_LEAST_ONE,
-    "repository_versions": AT_LEAST_ONE,
-}
 READERS: dict[Any, Kind] = {
     str: TEXT,
-    int: whole(0),
     float: NUMBER,
     settings.names: ANY_NAMES,
     settings.size: BYTES,
@@ -346,6 +339,25 @@ READERS: dict[Any, Kind] = {
 
 
 def of_setting(setting: settings.Setting) -> Kind:
-    """The kind of a key of [server]; one that reads texts in a way of its own takes texts."""
-    known = BOUNDED.get(setting.name) or READERS.get(setting.read)
-    return known or Kind(lambda value: setting.read(_text(value)), TEXT.schema)
+    """The kind of a key of [server]; one that reads texts in a way of its own takes texts. What the setting says of a
+    text or of a value is said here too.
+    """
+    kind = _of_check(setting) or READERS.get(setting.read)
+    kind = kind or Kind(lambda value: setting.read(_text(value)), TEXT.schema)
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str):
+            setting.judge(value)
+        found = kind.read(value)
+        setting.check(found)
+        return found
+
+    return Kind(read, kind.schema)
+
+
+def _of_check(setting: settings.Setting) -> Kind | None:
+    """The kind of what the setting's check lets pass, where that is less than all that is read so."""
+    check = setting.check
+    if isinstance(check, settings.Bounds):
+        return whole(check)
+    return INTERVAL if check is settings.interval else None

@@ -60,6 +60,8 @@ class Server:
             tls = library("bimodal.realtime.tls")  # only now: a server without it starts sooner
             self._tls = tls.Certificate(tls.Files(**spec["tls"]))
         inherited = Inherited.take()
+        if inherited is None:
+            _address(host, port)  # a name that leads nowhere is told as such
         host = host if inherited is None else inherited.host
         keys = (spec.get("guard") or {}).get("keys")
         self._entrance = Entrance(host, keys, secure=self.secure, mutual=self.mutual, insecure=insecure)
@@ -313,7 +315,7 @@ def _address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        raise UsageError(f"host {host} is not known") from None
+        raise UsageError(f"host {host}: there is no address of that name") from None
     return found[0][0], found[0][4]
 
 

@@ -25,6 +25,7 @@ from bimodal.runtimes.isolation import Isolation
 
 SETTINGS = settings.table(settings.SERVE)
 RECORDED = ("prediction_log", "prediction_log_sample", "prediction_log_without")  # that a model may have of its own
+LEAST = 10**6  # bytes, less than the process of any model holds
 ISOLATION = ("spare", "model_memory", "load_timeout")  # of the processes of native models
 LIMITS = {  # settings that are limits of a worker
     "deadline": "deadline",
@@ -182,8 +183,6 @@ def record(told: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], *, 
 
 def _recorded(told: Mapping[str, Any]) -> dict[str, Any]:
     folder, sample = told["prediction_log"], told["prediction_log_sample"]
-    if not 0 <= sample <= 1:
-        raise UsageError(f"prediction_log_sample {sample}: a share from 0 to 1")
     return {
         "folder": None if folder is None else str(Path(folder).absolute()),
         "sample": sample,
@@ -241,14 +240,12 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
     """
     if told["repository"] is None:
         return None
-    if told["repository_versions"] < 1:
-        raise UsageError(f"repository_versions {told['repository_versions']}: one at least")
     sample, code = loading.get("sample"), loading.get("code") or ()
     if sample is not None and not isinstance(sample, str | Path):
         raise UsageError("for the models of a repository the sample is a file; or pack each model with its own")
     return {
         "path": str(repositories.Repository(told["repository"]).folder),
-        "control": settings.control(told["repository_control"]),
+        "control": told["repository_control"],
         "versions": told["repository_versions"],
         "loading": {
             "sample": None if sample is None else str(sample),
@@ -337,16 +334,19 @@ def secured(told: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def observed(told: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
     """What is seen of requests from outside, for a server's spec; None where nothing is. Raises UsageError."""
-    path, sample = told["access_log"], told["access_log_sample"]
-    if not 0 <= sample <= 1:
-        raise UsageError(f"access_log_sample {sample}: a share from 0 to 1")
+    path = told["access_log"]
     traces = tracing.wanted(told["traces"], environment)
     if path is None and traces is None:
         return None
     place = path if path is None or path == STANDARD else os.path.abspath(path)
     if place is not None:
         access.check(place)
-    return {"access_log": place, "sample": sample, "peers": told["access_log_peer"], "traces": traces}
+    return {
+        "access_log": place,
+        "sample": told["access_log_sample"],
+        "peers": told["access_log_peer"],
+        "traces": traces,
+    }
 
 
 def limits_of(told: Mapping[str, Any]) -> Limits:
@@ -366,6 +366,10 @@ def locate(models: Sequence[Any], **loading: Any) -> list[Location]:
 
 def spec_of(locations: Sequence[Location], told: Mapping[str, Any], *, metrics: str | None) -> dict[str, Any]:
     Isolation.of(*(told[name] for name in ISOLATION))  # that the values are sound
+    if told["model_memory"] is not None and told["model_memory"] < LEAST:
+        raise UsageError(
+            f"model_memory {told['model_memory']}: a model needs 1 MB at least; write it like 2GB or 600MB"
+        )
     return {
         "models": [{**each.spec(), **{name: told[name] for name in ISOLATION}} for each in locations],
         "outputs": told["outputs"],
