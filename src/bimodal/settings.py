@@ -121,6 +121,50 @@ def fraction(value: Any) -> None:
         raise UsageError(f"write {SHARE_WANTED}")
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """A text that has a pattern, or several of them. wanted: what to write."""
+
+    pattern: str
+    wanted: str
+
+    def __call__(self, value: Any) -> None:
+        """Raises UsageError that shows the first that has it not."""
+        for each in (value,) if isinstance(value, str) else value:
+            if not isinstance(each, str) or not re.fullmatch(self.pattern, each):
+                raise UsageError(f"{each!r}: write {self.wanted}")
+
+
+_LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_SIXTH = r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"  # an address of IP version 6
+HOSTS = Pattern(
+    rf"\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?|{_SIXTH}|\[{_SIXTH}\]",
+    "a name or an address alone, without scheme, port and path, such as models.shop.example or *.shop.example",
+)
+_PLACE = rf"(?:[a-z0-9_.-]+|\[{_SIXTH}\])"
+ORIGINS = Pattern(  # as browsers send them, who leave out the usual port
+    rf"\*|http://{_PLACE}(?::(?!80(?![0-9]))[0-9]+)?/?|https://{_PLACE}(?::(?!443(?![0-9]))[0-9]+)?/?"
+    rf"|(?!https?:)[a-z][a-z0-9+.-]*://{_PLACE}(?::[0-9]+)?/?",
+    "an origin as browsers send it, scheme://host or scheme://host:port, in small letters and without the usual "
+    "port, such as https://shop.example; or * for all",
+)
+OWN = (  # paths that the server has itself, or may come to have
+    r"/|/(?:chat|docs|health/live|health/ready|invocations|metrics|openapi\.json|ping|predict)"
+    r"|/(?:jobs|models|runs|static|v2|v1/chat|v1/completions|v1/models)(?:/.*)?|/(?:grpc|inference)\..*"
+)
+READY = ("/health/ready", "/ping", "/v2/health/ready")  # those of them that say whether the server is ready
+_ROUTE = rf"(?!(?:{OWN})$(?!\n))/[^\s?#%]*"
+_ROUTE_WANTED = "a path of its own, none that the server has, which begins with a slash, without ? # % and space"
+PREDICT_ROUTE = Pattern(
+    rf"|/v1/models/[^\s?#%/:]+:predict|{_ROUTE}", f"{_ROUTE_WANTED}, such as /v1/endpoints/1:predict"
+)
+HEALTH_ROUTE = Pattern(rf"|{'|'.join(READY)}|{_ROUTE}", f"{_ROUTE_WANTED}, such as /health")
+COLLECTOR = Pattern(
+    r"https?://(?:[^\s/?#@]*@)?(?:[^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?(?:[/?#]\S*)?",
+    "the address of a collector, such as http://localhost:4318",
+)
+
+
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -261,12 +305,7 @@ SERVE = (
         "outputs", names, None, "Outputs that are answered when a request names none, such as prediction,probability."
     ),
     Setting("threshold", float, None, "Probability from which on the second of two classes is predicted."),
-    Setting(
-        "cors",
-        names,
-        (),
-        "Origins whose pages may call the server, such as https://shop.example.",
-    ),
+    Setting("cors", names, (), "Origins whose pages may call the server, such as https://shop.example.", check=ORIGINS),
     Setting(
         "keys",
         str,
@@ -278,6 +317,7 @@ SERVE = (
         names,
         (),
         "Names that the server is reached by, beside its address, such as models.shop.example or *.shop.example.",
+        check=HOSTS,
     ),
     Setting(
         "predict_route",
@@ -285,6 +325,7 @@ SERVE = (
         None,
         "One more path of the first model's predictions, in the words of KServe V1 and Vertex AI.",
         also=("AIP_PREDICT_ROUTE",),
+        check=PREDICT_ROUTE,
     ),
     Setting(
         "health_route",
@@ -292,6 +333,7 @@ SERVE = (
         None,
         "One more path that says whether the server is ready.",
         also=("AIP_HEALTH_ROUTE",),
+        check=HEALTH_ROUTE,
     ),
     MODEL_MEMORY,
     LOAD_TIMEOUT,
@@ -355,6 +397,7 @@ SERVE = (
         str,
         None,
         "Where spans go: the address of an OpenTelemetry collector (OTLP over HTTP).",
+        check=COLLECTOR,
     ),
     Setting(
         "prediction_log", str, None, "A folder in which what was predicted is kept as Parquet: features and answers."

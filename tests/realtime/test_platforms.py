@@ -16,8 +16,6 @@ import pytest
 
 from bimodal import Client, settings
 from bimodal.errors import UsageError
-from bimodal.realtime import platforms
-from bimodal.realtime.extension import Extension
 from tests.documents import wait_for
 from tests.models import CASES, IRIS
 from tests.ports import free_port
@@ -86,8 +84,18 @@ def test_routes_of_the_callers_choice() -> None:
     try:
         assert desk.answer({"instances": IRIS[:1].tolist()}, "/ask") == {"predictions": [0]}
         assert desk.get("/well").status == 200
-        service = desk.wired.service
-        with pytest.raises(UsageError, match="begins with a slash"):
-            platforms.extend(Extension(service, service.metrics, {"routes": {"predict": "ask"}}, 0))
     finally:
         desk.close()
+
+
+def test_routes_that_say_the_same_already_stay_as_they_are() -> None:
+    routes = {"predict": "/v1/models/absent:predict", "health": "/ping"}
+    plain, desk = Desk(onnx()), Desk(onnx(), spec={"routes": routes})
+    try:
+        assert desk.answer({"instances": IRIS[:1].tolist()}, "/v1/models/absent:predict") == {"predictions": [0]}
+        desk.wired.service.drain()
+        plain.wired.service.drain()
+        assert desk.get("/ping").body == plain.get("/ping").body
+    finally:
+        desk.close()
+        plain.close()

@@ -360,4 +360,30 @@ def _of_check(setting: settings.Setting) -> Kind | None:
     check = setting.check
     if isinstance(check, settings.Bounds):
         return whole(check)
+    if isinstance(check, settings.Pattern):
+        return _names_like(check) if setting.read is settings.names else _text_like(check)
     return INTERVAL if check is settings.interval else None
+
+
+def _text_like(check: settings.Pattern) -> Kind:
+    def read(value: Any) -> str:
+        check(_text(value))
+        return str(value)
+
+    return Kind(read, {"type": "string", "minLength": 1, "pattern": f"^(?:{check.pattern}){END}"})
+
+
+def _names_like(check: settings.Pattern) -> Kind:
+    """As `names`, each with the pattern."""
+    one = f"(?:{check.pattern})"
+    pattern = f"^ *(?:{one} *(?:, *{one} *)*)?{END}"
+
+    def read(value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) and not re.search(pattern, value):
+            raise UsageError(f"write {check.wanted}")
+        found: tuple[str, ...] = ANY_NAMES.read(value)
+        check(found)
+        return found
+
+    listed = {"type": "array", "items": {"type": "string", "pattern": f"^{one}{END}"}}
+    return Kind(read, {"anyOf": [{"type": "string", "pattern": pattern}, listed]})

@@ -239,6 +239,8 @@ def repository(told: Mapping[str, Any], loading: Mapping[str, Any]) -> dict[str,
     UsageError.
     """
     if told["repository"] is None:
+        if told["repository_control"] == "poll":
+            raise UsageError("repository_control poll: there is no repository; name its folder with --repository")
         return None
     sample, code = loading.get("sample"), loading.get("code") or ()
     if sample is not None and not isinstance(sample, str | Path):
