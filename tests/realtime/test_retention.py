@@ -110,5 +110,5 @@ def test_it_is_told_in_every_way_that_a_setting_is(tmp_path: Path, monkeypatch: 
     for told in (alone, filed, around):
         assert told is not None
         assert (told["keep"], told["limit"]) == (30 * DAY, 10_000_000_000)
-    with pytest.raises(UsageError, match="prediction_log_keep 0: more than 0"):
+    with pytest.raises(UsageError, match=r"prediction_log_keep: write a time such as .*more than none"):
         serving.prepare([str(tmp_path / "iris.pkl")], {**given, "prediction_log_keep": 0}, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -187,18 +187,10 @@ def _recorded(told: Mapping[str, Any]) -> dict[str, Any]:
         "folder": None if folder is None else str(Path(folder).absolute()),
         "sample": sample,
         "age": told["prediction_log_age"],
-        "keep": _positive("prediction_log_keep", told["prediction_log_keep"], settings.seconds),
-        "limit": _positive("prediction_log_limit", told["prediction_log_limit"], settings.size),
+        "keep": told["prediction_log_keep"],
+        "limit": told["prediction_log_limit"],
         "without": list(told["prediction_log_without"]),
     }
-
-
-def _positive(name: str, given: float | str | None, read: Callable[[str], float]) -> float | None:
-    """A number above 0, from its words where it is told so. Raises UsageError."""
-    found = read(given) if isinstance(given, str) else given
-    if found is not None and not found > 0:
-        raise UsageError(f"{name} {found:g}: more than 0 is needed; leave it out to keep all")
-    return found
 
 
 def stores_of(file: Config) -> dict[str, dict[str, Any]]:
