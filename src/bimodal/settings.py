@@ -156,7 +156,8 @@ READY = ("/health/ready", "/ping", "/v2/health/ready")  # those of them that say
 _ROUTE = rf"(?!(?:{OWN})$(?!\n))/[^\s?#%]*"
 _ROUTE_WANTED = "a path of its own, none that the server has, which begins with a slash, without ? # % and space"
 PREDICT_ROUTE = Pattern(
-    rf"|/v1/models/[^\s?#%/:]+:predict|{_ROUTE}", f"{_ROUTE_WANTED}, such as /v1/endpoints/1:predict"
+    rf"|/predict|/v1/models/[^\s?#%/:]+:predict|{_ROUTE}",  # Vertex AI's callers like to say /predict
+    f"{_ROUTE_WANTED}, such as /v1/endpoints/1:predict",
 )
 HEALTH_ROUTE = Pattern(rf"|{'|'.join(READY)}|{_ROUTE}", f"{_ROUTE_WANTED}, such as /health")
 COLLECTOR = Pattern(

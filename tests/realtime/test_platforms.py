@@ -88,6 +88,16 @@ def test_routes_of_the_callers_choice() -> None:
         desk.close()
 
 
+def test_predict_itself_speaks_the_words_of_vertex_where_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/predict")
+    route = settings.resolve(settings.table(settings.SERVE)["predict_route"])
+    desk = Desk(onnx(), spec={"routes": {"predict": route, "health": None}})
+    try:
+        assert desk.answer({"instances": IRIS[:1].tolist()}) == {"predictions": [0]}
+    finally:
+        desk.close()
+
+
 def test_routes_that_say_the_same_already_stay_as_they_are() -> None:
     routes = {"predict": "/v1/models/absent:predict", "health": "/ping"}
     plain, desk = Desk(onnx()), Desk(onnx(), spec={"routes": routes})
