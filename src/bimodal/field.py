@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bimodal.errors import Problem
+from bimodal.conversation import conversation
+from bimodal.errors import InputError, Problem
 from bimodal.rows import Array
 
 _FEW = 4096  # numbers whose squares are summed sooner than they are compared
@@ -26,6 +27,7 @@ FLOATS = ("float64", "float32", "float16")
 INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 TYPES = (*FLOATS, *INTEGERS, "bool", "string", "timestamp", "any")
 NEEDS = {"string": "text", "timestamp": "a timestamp", "bool": "true or false"}
+HOLDS = {"object": "an object", "list": "a list", "messages": "a list of messages"}  # what JSON of a column is
 NEAR = 0.72  # how alike two names are (difflib's ratio) to be taken for a slip
 
 
@@ -36,8 +38,9 @@ class Field:
     type: one of TYPES. shape: of ONE row, () for a scalar, (n,) for a vector, -1 where any length is taken.
     nullable: a missing value is taken. finite: infinity is refused. categories: the values the model knows; closed:
     it takes no others. most: the largest magnitude of a number that it takes, None where it takes every finite one.
-    nested (of text): the text holds JSON; objects and lists are taken too, and kept as such text. optional: the column
-    may be left out altogether, which is as if it were null.
+    nested (of text): the text holds JSON; objects and lists are taken too, and kept as such text. holds: which JSON
+    that is, one of HOLDS, None where any is taken. optional: the column may be left out altogether, which is as if it
+    were null.
     frame: the type of pandas in which the training held it (`Int64`, `category`, `datetime64[ns, UTC]`), where code of
     unknown effect gets it; None where that is what pandas reads from a file.
     """
@@ -53,6 +56,7 @@ class Field:
     example: Any = None
     frame: str | None = None
     nested: bool = False
+    holds: str | None = None
     optional: bool = False
 
     @property
@@ -64,6 +68,8 @@ class Field:
             return f"a list of {many}{thing}{'s' if self.shape[0] != 1 else ''}"
         if self.type in INTEGERS:
             return "an integer"
+        if self.nested:
+            return HOLDS.get(self.holds or "", "JSON")
         return NEEDS.get(self.type, "a number")
 
     @cached_property
@@ -233,23 +239,34 @@ def _integer(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 
 def _text(field: Field, value: object) -> tuple[Any, Problem | None]:
+    if field.nested:
+        return _nested(field, value)
     if isinstance(value, str):
-        if field.nested and not _is_json(value):
-            return None, field.wrong("text that is no JSON")
         return (None, field.unknown()) if field.closed and value not in field.known else (str(value), None)
     if _is_null(value):
         return (None, None) if field.nullable else (None, field.null())
-    if field.nested and isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode(), None
     return None, field.wrong(kind(value))
 
 
-def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
+def _nested(field: Field, value: object) -> tuple[Any, Problem | None]:
+    """JSON, as text or as what it stands for; it is kept as text, messages in the one form that models get."""
+    told = value
+    if isinstance(value, str):
+        try:
+            told = msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError):
+            return None, field.wrong("text that is no JSON")
+    if _is_null(told):
+        return (None, None) if field.nullable else (None, field.null())
+    if field.holds == "messages":
+        try:
+            told = value = conversation(told, field.name)
+        except InputError as error:
+            return None, Problem("wrong_type", error.message, column=error.column)
+    needed = {"object": dict, "list": list}.get(field.holds or "", object if isinstance(value, str) else dict | list)
+    if not isinstance(told, needed):
+        return None, field.wrong(kind(told))
+    return (str(value) if isinstance(value, str) else msgspec.json.encode(value).decode()), None
 
 
 def _boolean(field: Field, value: object) -> tuple[Any, Problem | None]:
@@ -359,5 +376,5 @@ def plainly_good(each: Field, column: Array) -> bool:
             return True
         return each.nullable and bool((bounded | np.isnan(column)).all())
     if each.type == "string":
-        return not each.closed or each.known.issuperset(column)
+        return not each.nested and (not each.closed or each.known.issuperset(column))
     return each.type == "bool" or (each.type in INTEGERS and column.dtype != object)  # objects may be of any size

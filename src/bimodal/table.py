@@ -322,6 +322,8 @@ def _integers(each: Field, array: pa.Array, faults: Faults) -> Column:
 
 
 def _texts(each: Field, array: pa.Array, faults: Faults) -> Column:
+    if each.nested:
+        return _by_value(each, array.to_pylist(), faults)
     kind = array.type
     if not (_is_text(kind) or pa.types.is_null(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type))):
         null = _nulls(array)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bimodal.chat.speaker import Speaker
+from bimodal.conversation import conversation
 from bimodal.errors import InputError
 from bimodal.field import kind, nearest
 from bimodal.rows import Rows
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 STOPS = 4  # texts of `stop` at most
 # what a model that has no column for it takes all the same, since it asks for nothing
 NOTHING: dict[str, tuple[Any, ...]] = {
@@ -74,7 +74,7 @@ def asked(body: Mapping[str, Any], speaker: Speaker, *, chat: bool = True) -> As
     if stops and speaker.takes("stop"):
         options["stop"] = list(stops)
     if chat:
-        rows = speaker.heard(_messages(body), options)
+        rows = speaker.heard(conversation(body.get("messages"), "messages"), options)
     else:
         rows = speaker.said(_prompt(body), options)
     return Asked(name, rows, chat, stream, _usage(body, stream=stream), stops)
@@ -113,40 +113,6 @@ def _bounded(name: str, value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not fits(value):
         raise InputError(f"it must be {_WORDS[name]}", column=name)
-
-
-def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    told = body.get("messages")
-    if not isinstance(told, list) or not told:
-        raise InputError("a list of messages is needed, with one at least", column="messages")
-    return [_message(each, f"messages.{place}") for place, each in enumerate(told)]
-
-
-def _message(told: Any, place: str) -> dict[str, Any]:
-    if not isinstance(told, dict):
-        raise InputError(f"a message is an object, not {kind(told)}", column=place)
-    role = told.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise InputError(f"the role is one of {', '.join(ROLES)}", column=f"{place}.role")
-    if told.get("tool_calls"):
-        raise InputError("this server calls no tools", column=f"{place}.tool_calls")
-    return {"role": ROLES[role], "content": _content(told.get("content"), f"{place}.content")}
-
-
-def _content(told: Any, place: str) -> str:
-    """Text, or the texts of parts."""
-    if isinstance(told, str):
-        return told
-    if not isinstance(told, list) or not told:
-        raise InputError("text is needed, or a list of parts", column=place)
-    texts = []
-    for number, part in enumerate(told):
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise InputError(
-                'a part is {"type": "text", "text": "…"}; no other kind is taken', column=f"{place}.{number}"
-            )
-        texts.append(part["text"])
-    return "".join(texts)
 
 
 def _prompt(body: Mapping[str, Any]) -> str:

@@ -54,7 +54,9 @@ def field_of(name: str, hint: Any) -> Field:
     if get_origin(hint) is Literal:
         return _closed(name, get_args(hint), nullable=nullable)
     if _is_nested(hint):
-        return Field(name, "string", nullable=nullable, nested=True, example="[]" if get_origin(hint) is list else "{}")
+        holds = "list" if get_origin(hint) in (list, Sequence) else "object"
+        example = "[]" if holds == "list" else "{}"
+        return Field(name, "string", nullable=nullable, nested=True, holds=holds, example=example)
     if get_origin(hint) in (list, Sequence):
         inner = field_of(name, get_args(hint)[0])
         return Field(name, inner.type, (-1, *inner.shape), nullable=nullable, example=[inner.example])

@@ -21,7 +21,8 @@ from bimodal.signature import Signature
 
 STREAMS = 8  # answers side by side, unless the model says `streams`
 ITERATORS = (abc.Iterator, abc.Iterable, abc.Generator, abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator)
-MESSAGES = Field("messages", "string", nested=True, example='[{"role": "user", "content": "Hello"}]')
+HELLO = '[{"role": "user", "content": "Hello"}]'
+MESSAGES = Field("messages", "string", nested=True, holds="messages", example=HELLO)
 MAY_BE_LEFT_OUT: dict[str, Any] = {"nullable": True, "optional": True}
 OPTIONS = (
     Field("max_tokens", "int64", **MAY_BE_LEFT_OUT),

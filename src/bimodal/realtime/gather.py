@@ -90,7 +90,9 @@ def columns(signature: Signature) -> Gather:
 
 
 def allowed(field: Field) -> frozenset[type]:
-    """The Python types that need no verdict in a column of scalars."""
+    """The Python types that need no verdict in a column of scalars; none where text holds JSON."""
+    if field.nested:
+        return frozenset()
     if field.type in FLOATS:
         kinds: tuple[type, ...] = (float, int)
     elif field.type in INTEGERS:

@@ -31,7 +31,7 @@ def takes(field: Field, datatype: str) -> bool:
         return datatype in WIRE
     if field.type in INTEGERS:
         return not field.nullable and not field.closed and WIRE.get(datatype) == np.dtype(field.type)
-    return field.type == "string" and not field.shape and datatype == "BYTES"
+    return field.type == "string" and not (field.shape or field.nested) and datatype == "BYTES"
 
 
 def vectors(field: Field, datatype: str) -> Gather:

@@ -43,7 +43,7 @@ def gather(signature: Signature) -> Gather | None:
 
 def _plain(each: Field) -> bool:
     """A scalar of which a decoded value is good by itself: see `field.plainly_good`."""
-    return not each.shape and each.type in KINDS and (not each.closed or each.type == "string")
+    return not (each.shape or each.nested) and each.type in KINDS and (not each.closed or each.type == "string")
 
 
 def _field(attribute: str, each: Field) -> tuple[Any, ...]:
