@@ -45,7 +45,7 @@ def verdict(signature: Signature, record: object) -> tuple[str, str | None, str]
         ({"hour": "late"}, "wrong_type", "text where a number is needed"),
         ({"hour": "5"}, "wrong_type", "text where a number is needed"),
         ({"hour": None}, "null", "null where a number is needed; the model takes no missing value here"),
-        ({"hour": math.nan}, "null", "null where a number is needed; the model takes no missing value here"),
+        ({"hour": math.nan}, "null", "NaN where a number is needed; the model takes no missing value here"),
         ({"hour": math.inf}, "not_finite", "infinity where a number is needed; the model takes finite numbers only"),
         ({"hour": EXACT + 1}, "inexact_integer", "an integer beyond 2**53 cannot be held exactly as float64"),
         ({"hour": [5]}, "wrong_type", "a list where a number is needed"),

@@ -10,7 +10,7 @@ from bimodal.errors import InputError, UsageError
 from bimodal.field import Field
 from bimodal.rows import Rows
 from bimodal.signature import Signature
-from bimodal.table import Binding, flat, flat_schema, from_stream, to_stream
+from bimodal.table import Binding, flat, flat_schema, from_stream, suggested, to_stream
 
 NAMED = Signature(
     (Field("hour", "float64", nullable=True), Field("carrier", "string")),
@@ -45,8 +45,9 @@ def test_an_unknown_name_in_an_option_is_told() -> None:
 def test_columns_by_position_are_told_and_counted() -> None:
     binding = Binding.bind(BY_POSITION, ["a", "b"])
     assert binding.mapping == "columns are taken by position: a, b"
-    with pytest.raises(InputError, match=r"2 features are needed, 3 were given .*--features a,b"):
+    with pytest.raises(InputError, match=r"2 features are needed, 3 were given .* of training$"):
         Binding.bind(BY_POSITION, ["id", "a", "b"])
+    assert suggested(["id", "a", "b"], 2) == "a,b"
     assert Binding.bind(BY_POSITION, ["id", "a", "b"], features=["b", "a"]).features == ("b", "a")
 
 

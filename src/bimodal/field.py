@@ -83,9 +83,10 @@ class Field:
     def known(self) -> frozenset[Any]:
         return frozenset(self.categories or ())
 
-    def null(self) -> Problem:
+    def null(self, seen: str = "null") -> Problem:
+        """`seen`: NaN, where that stands there."""
         return Problem(
-            "null", f"null where {self.needs} is needed; the model takes no missing value here", column=self.name
+            "null", f"{seen} where {self.needs} is needed; the model takes no missing value here", column=self.name
         )
 
     def wrong(self, seen: str) -> Problem:
@@ -207,7 +208,7 @@ def _is_null(value: object) -> bool:
 def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
     if isinstance(value, float | np.floating):
         if math.isnan(value):
-            return (math.nan, None) if field.nullable else (None, field.null())
+            return (math.nan, None) if field.nullable else (None, field.null("NaN"))
         if math.isinf(value):
             return (None, field.infinite()) if field.finite else (float(value), None)
         return (None, field.beyond()) if abs(float(value)) > field.bound else (float(value), None)
@@ -225,7 +226,8 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 def _integer(field: Field, value: object) -> tuple[Any, Problem | None]:
     if _is_null(value):
-        return (None, None) if field.nullable and not field.shape else (None, field.null())
+        seen = "NaN" if isinstance(value, float | np.floating) else "null"
+        return (None, None) if field.nullable and not field.shape else (None, field.null(seen))
     if isinstance(value, float | np.floating):
         if math.isinf(value):
             return None, field.infinite()

@@ -206,14 +206,14 @@ def _positions(signature: Signature, chosen: list[str], names: Sequence[str]) ->
         return chosen
     problem = wrong_width(width, len(chosen))
     error = InputError(
-        f"{problem.message} ({listed(list(names))}); leave out what is no feature, or name the {width} features in the "
-        f"order of training: --features {_suggested(names, width)}"
+        f"{problem.message} ({listed(list(names))}); leave out what is no feature: the {width} features are needed, in "
+        "the order of training"
     )
     error.code = problem.code
     raise error
 
 
-def _suggested(names: Sequence[str], width: int) -> str:
+def suggested(names: Sequence[str], width: int) -> str:
     """The columns without those that are called like keys and targets, if as many are left as are needed."""
     likely = [name for name in names if not NO_FEATURE.search(name.casefold())]
     return ",".join(likely) if len(likely) == width else "a,b,c"
@@ -280,7 +280,9 @@ def _numbers(each: Field, array: pa.Array, faults: Faults) -> Column:
     values: Array
     null = _nulls(array)
     if not each.nullable:
-        _fault(faults, null, each.null())
+        nan = null & ~np.asarray(array.is_null())
+        _fault(faults, nan, each.null("NaN"))
+        _fault(faults, null & ~nan, each.null())
     if pa.types.is_decimal(kind):  # by way of text: Arrow's own conversion may miss the nearest number
         array = array.cast(pa.string()).cast(pa.float64())
     elif pa.types.is_boolean(kind) or pa.types.is_null(kind):

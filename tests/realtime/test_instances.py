@@ -91,7 +91,11 @@ def test_the_state_of_a_model_has_the_words_of_both(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [
-        (MIXED, {"instances": [{**RECORDS[0], "plan": {"b64": "%%"}}]}, "needs the base64 of a text in UTF-8"),
+        (
+            MIXED,
+            {"instances": [RECORDS[0], {**RECORDS[0], "plan": {"b64": "%%"}}]},
+            "row 2, column 'plan': {\"b64\": …} needs the base64 of a text in UTF-8",
+        ),
         (MIXED, {"instances": [{**RECORDS[0], "plan": {"b64": "/w=="}}]}, "needs the base64 of a text in UTF-8"),
         (MIXED, {"inputs": {"age": 1}}, "a number where a list of values is needed"),
         (MIXED, {"rows": RECORDS}, 'the body needs one of {"instances"'),

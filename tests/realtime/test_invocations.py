@@ -139,6 +139,13 @@ def test_the_threshold_is_a_parameter(desk: Desk) -> None:
         assert desk.answer({**body, "params": {"threshold": 0.9}}, "/invocations")["predictions"] == expected
 
 
+def test_a_csv_of_another_width_is_told_without_an_option_of_the_command_line(desk: Desk) -> None:
+    error = desk.error(b"5.1,3.5,1.4\n", path="/models/inline/invocations", kind="text/csv; header=absent")
+    assert error["code"] == "wrong_width"
+    assert "the 4 features are needed, in the order of training" in error["error"]
+    assert "--" not in error["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
@@ -149,7 +156,8 @@ def test_the_threshold_is_a_parameter(desk: Desk) -> None:
         ({"instances": FLOWERS, "inputs": FLOWERS}, "the body has instances and inputs"),
         ({"instances": {"a": 1}}, '"instances" needs a list of rows'),
         ({"dataframe_split": {"columns": ["a"]}}, '"dataframe_split" needs'),
-        ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "two columns have one name"),
+        ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "two columns are called 'a'"),
+        ({"dataframe_split": {"columns": ["1", 1], "data": [[1, 2]]}}, "two columns are called '1'"),
         (
             {"dataframe_split": {"columns": [*"abcd"], "data": [[1, 2, 3, 4], [1, 2]]}},
             "row 2: 2 values where 4 columns",

@@ -12,7 +12,7 @@ from bimodal.batch.sources.contract import MISSING, Reading, Source
 from bimodal.errors import InputError, UsageError
 from bimodal.field import INTEGERS, Field, listed, nearest
 from bimodal.signature import Signature
-from bimodal.table import Binding
+from bimodal.table import Binding, suggested
 
 Keep = str | Sequence[str]
 SHOWN = 40  # characters of a name in a message
@@ -51,7 +51,8 @@ class Columns:
         try:
             binding = Binding.bind(signature, names, features=features, rename=rename, target=target)
         except InputError as error:
-            error.message = "; ".join(filter(None, (in_file(error, source, names, signature), source.hint)))
+            free = [name for name in features or names if name != target]
+            error.message = "; ".join(filter(None, (in_file(error, source, free, signature), source.hint)))
             raise
         if source.doubt and not (signature.named or features or target):
             raise InputError(source.doubt)  # by position, the first row would be lost without a word
@@ -84,6 +85,8 @@ def refuse_as_truth(
 def in_file(error: InputError, source: Source, names: Sequence[str], signature: Signature) -> str:
     """The error with the source's name; of missing columns all, with the option that mends it."""
     missing = [each.column for each in error.problems if each.code == "missing_column" and each.column is not None]
+    if error.code == "wrong_width":
+        return f"{source.name}: {error.message}: --features {suggested(names, signature.width)}"
     if not missing:
         return f"{source.name}: {error.message}"
     what = f"the column {missing[0]!r} is" if len(missing) == 1 else f"the columns {listed(missing)} are"

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bimodal.errors import InputError
+from bimodal.errors import InputError, Problem
 from bimodal.field import Field, kind, listed, nearest
 from bimodal.realtime import gather
 from bimodal.realtime.answer import Answer
@@ -155,7 +155,7 @@ class InstancesDoor(RowsDoor):
             raise InputError(f'"{shape}" needs a list of rows, not {kind(value)}')
         if len(value) > self._most:
             raise too_many(self._most)
-        return [_record(each, self.served.signature) for each in value]
+        return [_record(each, self.served.signature, row) for row, each in enumerate(value, 1)]
 
 
 def predictions(columns: Mapping[str, list[Any]]) -> list[Any]:
@@ -184,20 +184,20 @@ def _asked(told: Mapping[str, Any]) -> Choice:
     return choice.of_body({**{key: told[key] for key in choice.PARAMETERS if key in told}, **given})
 
 
-def _record(record: Any, signature: Signature) -> Any:
-    """A row, its tensors of one value as that value, its {"b64": …} decoded."""
+def _record(record: Any, signature: Signature, row: int) -> Any:
+    """The row of this number, its tensors of one value as that value, its {"b64": …} decoded."""
     fields = signature.inputs
     if isinstance(record, dict):
         if _is_tensor(record, signature):
             return next(iter(record.values()))
         if _is_encoded(record) and not any(each.name == "b64" for each in fields):
-            return _value(record, fields[0])
+            return _value(record, fields[0], row)
         if not any(isinstance(value, list | dict) for value in record.values()):
             return record
         found = {each.name: each for each in fields}
-        return {name: _value(value, found[name]) if name in found else value for name, value in record.items()}
+        return {name: _value(value, found[name], row) if name in found else value for name, value in record.items()}
     if isinstance(record, list) and signature.vector is None and len(record) == len(fields) and len(fields) > 1:
-        return [_value(value, each) for value, each in zip(record, fields, strict=True)]
+        return [_value(value, each, row) for value, each in zip(record, fields, strict=True)]
     return record
 
 
@@ -212,25 +212,28 @@ def _column(values: Any, name: str, signature: Signature) -> Any:
     field = next((each for each in signature.inputs if each.name == name), None)
     if field is None or not isinstance(values, list):
         return values
-    return [_value(value, field) if isinstance(value, list | dict) else value for value in values]
+    return [
+        _value(value, field, row) if isinstance(value, list | dict) else value for row, value in enumerate(values, 1)
+    ]
 
 
-def _value(value: Any, field: Field) -> Any:
+def _value(value: Any, field: Field, row: int) -> Any:
     if not field.shape and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    return _decoded(value["b64"], field) if _is_encoded(value) else value
+    return _decoded(value["b64"], field, row) if _is_encoded(value) else value
 
 
 def _is_encoded(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"b64"}
 
 
-def _decoded(text: Any, field: Field) -> Any:
+def _decoded(text: Any, field: Field, row: int) -> Any:
     """The text of a {"b64": …}: features of text are UTF-8."""
     try:
         return base64.b64decode(text, validate=True).decode()
     except (binascii.Error, TypeError, ValueError):
-        raise InputError('{"b64": …} needs the base64 of a text in UTF-8', column=field.name) from None
+        problem = Problem("invalid_input", '{"b64": …} needs the base64 of a text in UTF-8', row, field.name)
+        raise InputError.of([problem]) from None
 
 
 # -- routes ----------------------------------------------------------------------------------------------------------

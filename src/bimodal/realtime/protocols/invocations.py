@@ -143,11 +143,13 @@ def _split(value: Any) -> list[Any]:
         return rows
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
         raise InputError('"dataframe_split": "columns" needs a list of names')
-    if len(set(names)) < len(names):
-        raise InputError('"dataframe_split": two columns have one name')
+    names = [str(name) for name in names]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise InputError(f'"dataframe_split": two columns are called {twice!r}', column=twice)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list):
             raise InputError(f"row {number}: {told_kind(row)} where a list of values is needed", row=number)
         if len(row) != len(names):
             raise InputError(f"row {number}: {len(row)} values where {len(names)} columns are named", row=number)
-    return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+    return [dict(zip(names, row, strict=True)) for row in rows]
