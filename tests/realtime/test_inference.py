@@ -5,12 +5,14 @@ the frame.
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from bimodal.field import Field
@@ -18,6 +20,7 @@ from bimodal.realtime.protocols import columns
 from bimodal.realtime.protocols.classification import classified
 from bimodal.realtime.protocols.description import EXTENSIONS
 from tests.models import CASES, IRIS, customers
+from tests.realtime.callers import Caller
 from tests.realtime.desk import Desk, told
 from tests.realtime.shelf import loaded, onnx
 
@@ -244,6 +247,15 @@ def test_the_content_types_of_mlserver(desk: Desk) -> None:
 
 def test_the_extensions_are_announced(desk: Desk) -> None:
     assert told(desk.get("/v2"))["extensions"] == [each for each in EXTENSIONS if each != "model_repository"]
+
+
+def test_grpc_tells_of_nulls_and_categories_in_the_configuration(desk: Desk) -> None:
+    """ModelMetadata has no place for them."""
+    metadata = told(desk.get("/v2/models/mixed"))
+    request = service_pb2.ModelConfigRequest(name="mixed")
+    config = Caller(desk).ask("ModelConfig", request).config
+    tensors = json.loads(config.parameters["bimodal"].string_value)["tensors"]
+    assert tensors == {kind: metadata[kind] for kind in ("inputs", "outputs")}
 
 
 def test_metadata_tells_of_nulls_and_categories(desk: Desk) -> None:

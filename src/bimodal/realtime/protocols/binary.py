@@ -66,15 +66,13 @@ def asked(request: Request, depth: int) -> Asked:
         size = _size(each)
         if size is None:
             if each.data is msgspec.UNSET:
-                raise InputError("the tensor has neither data nor binary_data_size", column=each.name)
+                raise tensors.wrong(each.name, "it has neither data nor binary_data_size")
             given.append(Tensor(each.name, each.datatype, each.shape, each.data, each.parameters))
             continue
         if each.data is not msgspec.UNSET:
-            raise InputError("the tensor has both data and binary_data_size", column=each.name)
+            raise tensors.wrong(each.name, "it has both data and binary_data_size")
         if size > len(rest) - at:
-            raise InputError(
-                f"binary_data_size is {size} bytes, {len(rest) - at} are left of the body", column=each.name
-            )
+            raise tensors.wrong(each.name, f"binary_data_size is {size} bytes, {len(rest) - at} are left of the body")
         values = tensors.decode(each.datatype, each.shape, rest[at : at + size], each.name)
         given.append(Tensor(each.name, each.datatype, each.shape, values, each.parameters))
         at += size
@@ -177,12 +175,13 @@ def _size(each: Input) -> int | None:
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise InputError("the parameter binary_data_size needs a number of bytes", column=each.name)
+        raise tensors.wrong(each.name, "the parameter binary_data_size needs a number of bytes")
     return size
 
 
 def _flag(name: str, parameters: Mapping[str, Parameter] | None, default: bool, column: str | None) -> bool:
     value = (parameters or {}).get(name, default)
     if not isinstance(value, bool):
-        raise InputError(f"the parameter {name} needs true or false", column=column)
+        sentence = f"the parameter {name} needs true or false"
+        raise InputError(sentence) if column is None else tensors.wrong(column, sentence)
     return value

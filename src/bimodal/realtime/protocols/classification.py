@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bimodal.errors import InputError
 from bimodal.field import FLOATS, INTEGERS
+from bimodal.realtime.protocols import tensors
 from bimodal.rows import Array
 from bimodal.signature import Signature
 
@@ -22,14 +22,14 @@ def count(name: str, parameters: Mapping[str, Any] | None) -> int | None:
     if told is None:
         return None
     if isinstance(told, bool) or not isinstance(told, int) or told < 0:
-        raise InputError("the parameter classification needs a whole number, how many classes to tell", column=name)
+        raise tensors.wrong(name, "the parameter classification needs a whole number, how many classes to tell")
     return told or None
 
 
 def check(signature: Signature, name: str, parameters: Mapping[str, Any] | None) -> None:
     """Raise InputError where an output cannot be told so."""
     if count(name, parameters) is not None and signature.output(name).type not in (*FLOATS, *INTEGERS):
-        raise InputError("a classification needs an output of numbers", column=name)
+        raise tensors.wrong(name, "a classification needs an output of numbers")
 
 
 def labels(signature: Signature, name: str) -> Sequence[Any] | None:

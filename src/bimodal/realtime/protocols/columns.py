@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import Problem
-from bimodal.field import EXACT, FLOATS, INTEGERS, Field, column_of, plainly_good
+from bimodal.field import EXACT, FLOATS, INTEGERS, Field, column_of, listed, plainly_good
 from bimodal.realtime import gather
 from bimodal.rows import Array
 
@@ -32,12 +32,12 @@ def column(field: Field, values: Array, missing: Array | None = None, unit: str 
     """
     if missing is None and values.dtype == field.dtype and _fits(field, values) and _bounded(field, values):
         return np.ascontiguousarray(values), []
-    beyond = _beyond(field, values, missing, unit)
-    if beyond:
-        return None, beyond
+    untold = _beyond(field, values, missing, unit) or _untold(field, values, missing, unit)
+    if untold:
+        return None, untold
     values = _readable(field, values, unit)
     if missing is not None and missing.any():
-        values = _blanked(values, missing)
+        values = _blanked(field, values, missing)
     with np.errstate(over="ignore", invalid="ignore"):
         quick = _quickly(field, values)
     if quick is not None and (_bounded(field, quick) or plainly_good(field, quick)):
@@ -75,6 +75,16 @@ def _readable(field: Field, values: Array, unit: str | None) -> Array:
     return values
 
 
+def _untold(field: Field, values: Array, missing: Array | None, unit: str | None) -> list[Problem]:
+    """The rows of a number for a time, where nothing says what it counts."""
+    if unit is not None or field.type != "timestamp" or values.dtype.kind not in "iu":
+        return []
+    wrong = field.wrong("a number")
+    hint = f"{wrong.message}; the tensor's parameter unit tells what a number counts: {listed(list(UNITS))}"
+    there = np.ones(len(values), bool) if missing is None else ~missing.reshape(len(values), -1).all(axis=1)
+    return [Problem(wrong.code, hint, row, field.name) for row in (np.flatnonzero(there) + 1).tolist()]
+
+
 def _beyond(field: Field, values: Array, missing: Array | None, unit: str | None) -> list[Problem]:
     """The rows whose numbers are no times: NumPy would wrap them around, or take one for no value."""
     if unit is None or field.type != "timestamp" or values.dtype.kind not in "iu":
@@ -97,14 +107,15 @@ def _text(value: Any) -> Any:
         return value  # the verdict on bytes is that they are no text
 
 
-def _blanked(values: Array, missing: Array) -> Array:
-    """The same with nulls: NaN, NaT or None."""
+def _blanked(field: Field, values: Array, missing: Array) -> Array:
+    """The same with nulls: NaN, NaT or None (also of floats, where the field takes none: NaN was not given)."""
     if values.dtype.kind == "M":
         values = values.copy()
         values[missing] = np.datetime64("NaT")
         return values
-    values = values.astype(np.float64 if values.dtype.kind == "f" else object)
-    values[missing] = np.nan if values.dtype.kind == "f" else None
+    nan = values.dtype.kind == "f" and field.nullable
+    values = values.astype(np.float64 if nan else object)
+    values[missing] = np.nan if nan else None
     return values
 
 

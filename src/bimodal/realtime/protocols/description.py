@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,9 +42,13 @@ def metadata(served: Served) -> dict[str, Any]:
         "name": model.name,
         "versions": list(served.versions),
         "platform": f"bimodal_{model.format}",
-        "inputs": [{**told(each), **_more(each)} for each in signature.inputs],
-        "outputs": [{**told(each), **_more(each)} for each in signature.outputs],
+        "inputs": _tensors(signature.inputs),
+        "outputs": _tensors(signature.outputs),
     }
+
+
+def _tensors(fields: Sequence[Field]) -> list[dict[str, Any]]:
+    return [{**told(each), **_more(each)} for each in fields]
 
 
 def told(field: Field) -> dict[str, Any]:
@@ -101,10 +106,18 @@ def configuration(served: Served) -> dict[str, Any]:
 
 
 def _ours(served: Served) -> str:
-    """What the protocol has no place for, as JSON: for our own client over gRPC."""
+    """What the protocol has no place for, as JSON: our extension's metadata, which gRPC's cannot tell, under `tensors`;
+    the rest is for our own client.
+    """
     signature = served.signature
     times = {each.name: each.type for each in signature.inputs if each.type == "timestamp"}
-    told = {"classes": signature.classes, "named": signature.named, "outputs": served.outputs, "types": times}
+    told = {
+        "classes": signature.classes,
+        "named": signature.named,
+        "outputs": served.outputs,
+        "types": times,
+        "tensors": {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)},
+    }
     return msgspec.json.encode(told, enc_hook=plain).decode()
 
 

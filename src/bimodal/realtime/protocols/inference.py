@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bimodal.errors import InputError, Problem
-from bimodal.field import INTEGERS, Field, column_of, listed
+from bimodal.field import INTEGERS, Field, column_of, listed, nearest
 from bimodal.realtime.answer import Answer
 from bimodal.realtime.protocols import classification, columns, tensors
 from bimodal.realtime.protocols.rows import too_many
@@ -146,21 +146,33 @@ def _sorted(given: Sequence[Tensor], most: int) -> tuple[dict[str, Tensor], dict
     found: dict[str, Tensor] = {}
     for tensor in given:
         if tensor.name in found:
-            raise InputError("two input tensors have this name", column=tensor.name)
+            raise tensors.wrong(tensor.name, "two input tensors have this name")
         found[tensor.name] = _shaped(tensor, most)
-    lengths = {tensor.shape[0] for tensor in found.values()}
-    if len(lengths) > 1:
-        raise InputError(f"tensors of one length are needed, not {listed(sorted(lengths))} rows")
-    if lengths == {0}:
+    first = next(iter(found.values()))
+    count = first.shape[0]
+    for tensor in found.values():
+        if tensor.shape[0] != count:
+            sizes = f"not {tensor.shape[0]} rows where {first.name!r} has {count}"
+            raise tensors.wrong(tensor.name, f"tensors of one length are needed, {sizes}")
+    if not count:
         raise InputError.of([EMPTY])
     validity = {}
-    for name in [each for each in found if each.endswith(VALIDITY) and each.removesuffix(VALIDITY) in found]:
+    for name in [each for each in found if each.endswith(VALIDITY)]:
         tensor = found.pop(name)
+        if name.removesuffix(VALIDITY) not in found:
+            raise tensors.wrong(name, _stray(name.removesuffix(VALIDITY), list(found)))
         values = np.asarray(tensor.values)
         if tensor.datatype != "BOOL" or values.size != len(values):
-            raise InputError("a validity is BOOL and has one value a row", column=name)
+            raise tensors.wrong(name, "a validity is BOOL and has one value a row")
         validity[name.removesuffix(VALIDITY)] = ~values.reshape(-1).astype(bool)
     return found, validity
+
+
+def _stray(name: str, names: Sequence[str]) -> str:
+    """A validity belongs to no tensor: left out, what it marks would be taken for values."""
+    near = nearest(name, names)
+    hint = f"; did you mean {near + VALIDITY!r}?" if near else ""
+    return f"it tells of a tensor {name!r}, and there is none{hint}"
 
 
 def _shaped(tensor: Tensor, most: int) -> Tensor:
@@ -168,19 +180,19 @@ def _shaped(tensor: Tensor, most: int) -> Tensor:
     name, shape = tensor.name, tuple(tensor.shape)
     needed = tensors.check(tensor.datatype, shape, name)
     if not shape:
-        raise InputError("the shape of the tensor needs the number of rows first", column=name)
+        raise tensors.wrong(name, "the shape needs the number of rows first")
     if shape[0] > most:
         raise too_many(most)
     values = tensor.values
     if not isinstance(values, np.ndarray):
         values = columns.plain(_flat(values, len(shape), name))
     if values.size != needed:
-        raise InputError(f"the shape {list(shape)} needs {needed} values, {values.size} were given", column=name)
+        raise tensors.wrong(name, f"the shape {list(shape)} needs {needed} values, {values.size} were given")
     require(_unlike(tensor, values, needed))
     try:
         values = values.reshape(shape)
     except (ValueError, OverflowError):
-        raise InputError("the shape of the tensor has sizes that are too large", column=name) from None
+        raise tensors.wrong(name, "the shape has sizes that are too large") from None
     if content_type(tensor.parameters) == "base64" and tensor.datatype == "BYTES":
         values = _unwrapped(values, name)
     return Tensor(name, tensor.datatype, shape, values, tensor.parameters)
@@ -191,7 +203,7 @@ def _flat(data: Sequence[Any], depth: int, name: str) -> Sequence[Any]:
         if not len(data) or not isinstance(data[0], list):
             break
         if not all(isinstance(each, list) for each in data):
-            raise InputError("the data of the tensor is nested unevenly", column=name)
+            raise tensors.wrong(name, "its data is nested unevenly")
         data = [value for each in data for value in each]
     return data
 
@@ -220,7 +232,7 @@ def _unwrapped(values: Array, name: str) -> Array:
     try:
         made[:] = [None if each is None else b64decode(each, validate=True) for each in values.reshape(-1)]
     except (binascii.Error, ValueError, TypeError):
-        raise InputError("content_type is base64, and an element is none", column=name) from None
+        raise tensors.wrong(name, "content_type is base64, and an element is none") from None
     return made.reshape(values.shape)
 
 
@@ -236,9 +248,9 @@ def _alone(signature: Signature, found: Mapping[str, Tensor], validity: Mapping[
     if values.ndim == 2 and not wanted.shape and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != len(wanted.shape) + 1:
-        raise InputError(
-            f"the tensor has the shape {list(tensor.shape)}; the model takes {[-1, *wanted.shape]} (-1: any)",
-            column=wanted.name,
+        raise tensors.wrong(
+            wanted.name,
+            f"it has the shape {list(tensor.shape)}; the model takes {[-1, *wanted.shape]} (-1: any)",
         )
     column, problems = columns.column(wanted, values, validity.get(tensor.name), _unit(tensor))
     require(problems)
@@ -283,9 +295,9 @@ def _squeezed(wanted: Field, tensor: Tensor) -> Array:
     if not wanted.shape and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != len(wanted.shape) + 1:
-        raise InputError(
-            f"the tensor has the shape {list(tensor.shape)}; the model takes {[-1, *wanted.shape]} (-1: any)",
-            column=wanted.name,
+        raise tensors.wrong(
+            wanted.name,
+            f"it has the shape {list(tensor.shape)}; the model takes {[-1, *wanted.shape]} (-1: any)",
         )
     return values
 
@@ -296,5 +308,5 @@ def _unit(tensor: Tensor) -> str | None:
     if told is None:
         return None
     if told not in columns.UNITS:
-        raise InputError(f"the parameter unit is none of {listed(list(columns.UNITS))}", column=tensor.name)
+        raise tensors.wrong(tensor.name, f"the parameter unit is none of {listed(list(columns.UNITS))}")
     return str(told)

@@ -116,9 +116,8 @@ def plain(values: Array, datatype: str) -> Sequence[Any]:
 
 def _raw(tensor: Any, data: bytes) -> Tensor:
     if tensor.HasField("contents") and tensor.contents.ByteSize():
-        raise InputError(
-            "the input has contents, and the request raw_input_contents: raw is for all inputs or for none",
-            column=tensor.name,
+        raise tensors.wrong(
+            tensor.name, "it has contents, and the request raw_input_contents: raw is for all inputs or for none"
         )
     shape = list(tensor.shape)
     parameters = _local(tensor)
@@ -133,12 +132,10 @@ def _typed(tensor: Any) -> Tensor:
     tensors.check(tensor.datatype, shape, tensor.name)
     name = CONTENTS.get(tensor.datatype)
     if name is None:
-        raise InputError(f"{tensor.datatype} has no contents of its own: send it raw", column=tensor.name)
+        raise tensors.wrong(tensor.name, f"{tensor.datatype} has no contents of its own: send it raw")
     strange = [each.name for each, _ in tensor.contents.ListFields() if each.name != name]
     if strange:
-        raise InputError(
-            f"the values of {tensor.datatype} are given in {name}, not in {strange[0]}", column=tensor.name
-        )
+        raise tensors.wrong(tensor.name, f"the values of {tensor.datatype} are given in {name}, not in {strange[0]}")
     listed = list(getattr(tensor.contents, name))
     values: Array = np.empty(len(listed), HELD[name])
     values[:] = listed
@@ -149,5 +146,5 @@ def _local(tensor: Any) -> dict[str, Any] | None:
     """The parameters of an input. Raises InputError where they say that its values are elsewhere."""
     parameters = parameters_of(tensor.parameters)
     if any(name in parameters for name in SHARED):
-        raise InputError("shared memory is not offered: send the values in the request", column=tensor.name)
+        raise tensors.wrong(tensor.name, "shared memory is not offered: send the values in the request")
     return parameters or None

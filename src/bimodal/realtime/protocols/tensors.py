@@ -50,7 +50,7 @@ def decode(datatype: str, shape: Sequence[int], data: bytes | memoryview, name: 
     try:
         return array.reshape(tuple(shape))
     except (ValueError, OverflowError):  # no elements, and sizes that no array can have
-        raise InputError("the shape of the tensor has sizes that are too large", column=name) from None
+        raise wrong(name, "the shape has sizes that are too large") from None
 
 
 def encode(array: Array, datatype: str) -> bytes:
@@ -66,16 +66,19 @@ def encode(array: Array, datatype: str) -> bytes:
     return array.astype(DATATYPES[datatype], copy=False).tobytes()
 
 
+def wrong(name: str, sentence: str) -> InputError:
+    """The error with a tensor; the sentence begins with the name, since it is all that some clients show."""
+    return InputError(f"tensor {name!r}: {sentence}", column=name)
+
+
 def check(datatype: str, shape: Sequence[int], name: str) -> int:
     """How many elements a tensor has. Raises InputError on a datatype or a shape that no tensor has."""
     if datatype not in DATATYPES:
-        raise InputError(
-            f"the datatype of the tensor is not known; known are {listed(sorted(DATATYPES), 20)}", column=name
-        )
+        raise wrong(name, f"the datatype {datatype[:20]!r} is not known; known are {listed(sorted(DATATYPES), 20)}")
     if any(size < 0 for size in shape):
-        raise InputError("the shape of the tensor needs sizes of 0 or more, and no negative one", column=name)
+        raise wrong(name, "the shape needs sizes of 0 or more, and no negative one")
     if len(shape) > AXES:
-        raise InputError(f"the shape of the tensor has more than {AXES} axes", column=name)
+        raise wrong(name, f"the shape has more than {AXES} axes")
     return math.prod(shape)
 
 
@@ -83,7 +86,7 @@ def _numbers(datatype: str, data: memoryview, count: int, shape: Sequence[int], 
     dtype = DATATYPES[datatype]
     needed = count * dtype.itemsize
     if len(data) != needed:
-        raise InputError(f"{datatype} {list(shape)} needs {needed} bytes, {len(data)} were given", column=name)
+        raise wrong(name, f"{datatype} {list(shape)} needs {needed} bytes, {len(data)} were given")
     if datatype == "BOOL":
         return np.frombuffer(data, np.uint8).astype(np.bool_)
     array = np.frombuffer(data, dtype)
@@ -94,10 +97,10 @@ def _numbers(datatype: str, data: memoryview, count: int, shape: Sequence[int], 
 
 def _texts(data: memoryview, count: int, shape: Sequence[int], name: str) -> Array:
     if len(data) < 4 * count:
-        raise InputError(
+        raise wrong(
+            name,
             f"BYTES {list(shape)} needs at least {4 * count} bytes (4 for the length of each element), "
             f"{len(data)} were given",
-            column=name,
         )
     whole, values, at = bytes(data), [], 0
     try:
@@ -108,9 +111,9 @@ def _texts(data: memoryview, count: int, shape: Sequence[int], name: str) -> Arr
     except StructError:
         at = len(whole) + 1
     if at != len(whole):
-        raise InputError(
+        raise wrong(
+            name,
             f"the lengths of the {count} elements of BYTES {list(shape)} do not add up to the {len(whole)} bytes given",
-            column=name,
         )
     array = np.empty(count, object)
     array[:] = values

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bimodal.errors import InputError
 from bimodal.field import kind
 from bimodal.realtime.batcher import RANK, Key
-from bimodal.realtime.protocols import classification
+from bimodal.realtime.protocols import classification, tensors
 from bimodal.realtime.protocols.inference import Parameter, Parameters
 from bimodal.realtime.service import Served
 
@@ -27,17 +27,17 @@ class Named(Protocol):
 
 
 def chosen(served: Served, parameters: Parameters | None, wanted: Sequence[Named] | None) -> Key:
-    """The key of a request: all outputs where none are named. Raises InputError, UsageError."""
+    """The key of a request: all outputs where none are named, be it by an empty list. Raises InputError, UsageError."""
     threshold = (parameters or {}).get("threshold")
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise InputError(f"the parameter threshold needs a number, not {kind(threshold)}")
-    if wanted is None:
+    if not wanted:
         names = [each.name for each in served.signature.outputs]
     else:
         names = [each.name for each in wanted]
         twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
         if twice is not None:
-            raise InputError("two outputs of this name are asked for", column=twice)
+            raise tensors.wrong(twice, "two outputs of this name are asked for")
     key = served.choose(names, threshold)
     for each in wanted or ():
         classification.check(served.signature, each.name, each.parameters)
