@@ -1,13 +1,16 @@
 """Point the suite at a server: python -m conformance --url http://HOST:PORT [--grpc HOST:PORT] [--model NAME]
 
 --list shows every check with its level and the sentence it comes from. The exit code is 0 when every `must` of the core
-and of each announced extension passed, 1 when one failed, 2 for a wrong command or a server that is not there.
+and of each announced extension passed, 1 when one failed, 2 for a wrong command, a server that is not
+there, or a model that does not answer inputs that were made up.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 import conformance.checks  # noqa: F401 - fills the catalogue
 from conformance.catalogue import Fault
@@ -21,6 +24,7 @@ def main() -> int:
     options.add_argument("--url", help="of the HTTP port: http://127.0.0.1:8000")
     options.add_argument("--grpc", help="host:port of gRPC, where the server has it")
     options.add_argument("--model", help="the model of the general checks; without it, the known model `pair`")
+    options.add_argument("--inputs", type=Path, help="what it takes, as JSON: for each input a list, one value a row")
     options.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="sent with every request")
     options.add_argument("--only", default="", help="sections or ids, with commas between them; core: no extensions")
     options.add_argument("--timeout", type=float, default=30, help="seconds for one answer")
@@ -35,9 +39,16 @@ def main() -> int:
     if not asked.url:
         options.error("--url is needed")
     headers = dict(each.split(":", 1) for each in asked.header)
-    target = Target(asked.url, asked.grpc, asked.model, asked.timeout, headers)
+    inputs = json.loads(asked.inputs.read_text()) if asked.inputs else None
+    target = Target(asked.url, asked.grpc, asked.model, asked.timeout, headers, inputs)
     if not there(target):
         print(f"{asked.url} tells no server metadata at /v2", file=sys.stderr)
+        return 2
+    refusal = target.refusal()
+    if refusal is not None:
+        print(f"{asked.model} does not answer inputs that were made up: {refusal}", file=sys.stderr)
+        print("name some that it takes: --inputs FILE", file=sys.stderr)
+        target.close()
         return 2
     try:
         outcomes = run(target, checks)

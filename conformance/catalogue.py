@@ -25,6 +25,10 @@ class Absent(Exception):
     """The check does not apply to this server: what it needs is not announced, or no known model is there."""
 
 
+class Null(Exception):
+    """An answer in JSON holds a null: an extension's word, which the protocol does not know."""
+
+
 @dataclass(frozen=True)
 class Check:
     """id: section/name. extension: what the server must announce for it to apply. grpc: whether it needs the port."""

@@ -6,17 +6,18 @@ import http.client
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2 as messages
 
 from conformance.catalogue import Absent, Fault
 from conformance.models.twins import TWINS
-from conformance.tensors import DATATYPES, Tensor, from_json, from_raw, plain, raw, tensor
+from conformance.tensors import DATATYPES, Tensor, flat, from_json, from_raw, plain, raw, tensor
 
 SERVICE = "/inference.GRPCInferenceService/"
 LENGTH = "inference-header-content-length"
@@ -92,12 +93,16 @@ def expect(holds: object, told: str, answer: Reply | Called | None = None) -> No
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that can be asked: its ports as the server tells them."""
+    """A model that can be asked: its ports as the server tells them.
+
+    given: of inputs that it takes, values by name, one a row; without them they are made up.
+    """
 
     name: str
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]
     versions: tuple[str, ...]
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -108,15 +113,21 @@ class Subject:
         return all(each["shape"] and each["shape"][0] == -1 for each in self.inputs)
 
     def sample(self, rows: int = 1, seed: int = 0) -> list[Tensor]:
-        """Inputs made from the metadata: small numbers, digits as text; -1 is the number of rows."""
+        """Inputs out of those that were given, else made from the metadata: numbers from 1 to 9, digits as text; -1 is
+        the number of rows.
+        """
         dice = random.Random(seed)
+        if self.given:
+            places = [dice.randrange(min(map(len, self.given.values()))) for _ in range(rows)]
+            ports = [each for each in self.inputs if each["name"] in self.given]
+            return [_taken(port, [self.given[port["name"]][place] for place in places]) for port in ports]
         made = []
         for each in self.inputs:
             shape = [rows if size == -1 else int(size) for size in each["shape"]] or [rows]
             count = 1
             for size in shape:
                 count *= size
-            numbers = [dice.randint(0, 9) for _ in range(count)]
+            numbers = [dice.randint(1, 9) for _ in range(count)]
             values: Sequence[Any] = [str(number) for number in numbers]
             if each["datatype"] == "BOOL":
                 values = [number > 4 for number in numbers]
@@ -126,10 +137,17 @@ class Subject:
         return made
 
 
+def _taken(port: Mapping[str, Any], values: Sequence[Any]) -> Tensor:
+    """An input with these values, one a row. What is no text where text is one value goes as JSON."""
+    if port["datatype"] == "BYTES" and len(port["shape"]) == 1:
+        values = [each if isinstance(each, str) else json.dumps(each) for each in values]
+    return tensor(port["name"], port["datatype"], np.shape(np.array(values, object)), flat(list(values)))
+
+
 class Target:
     """url: of the HTTP port. grpc_address: host:port, or None. model: the one to ask where no known one is there.
 
-    headers: sent with every request, as metadata over gRPC.
+    headers: sent with every request, as metadata over gRPC. inputs: what the model takes, as Subject.given.
     """
 
     def __init__(
@@ -139,12 +157,14 @@ class Target:
         model: str | None = None,
         timeout: float = 30,
         headers: Mapping[str, str] | None = None,
+        inputs: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         self.address = f"{self.host}:{self.port}"
         self.grpc_address, self.timeout, self._named = grpc_address, timeout, model
         self.headers = dict(headers or {})
+        self._given = dict(inputs or {})
         self._connection: http.client.HTTPConnection | None = None
 
     # -- HTTP -------------------------------------------------------------------------------------------------------
@@ -264,7 +284,8 @@ class Target:
         known = TWINS.get(name)
         if known and not ports[0]:  # a server that tells no signature still has the model that the suite knows
             ports = [tuple(_told(port) for port in each) for each in (known.inputs, known.outputs)]
-        return Subject(name, ports[0], ports[1], tuple(map(str, told.get("versions") or ())))
+        given = self._given if name == self._named else {}
+        return Subject(name, ports[0], ports[1], tuple(map(str, told.get("versions") or ())), given)
 
     @cached_property
     def known(self) -> dict[str, Subject]:
@@ -293,6 +314,19 @@ class Target:
 
     def announced(self, extension: str) -> bool:
         return extension in self.extensions
+
+    def refusal(self) -> str | None:
+        """Why the model does not answer inputs that are made up; None where it does, or where some were given."""
+        if self._named is None or self._given:
+            return None
+        reply = self.infer(self.subject, asking(self.subject.sample()))
+        return None if reply.status == 200 else str(reply)
+
+    @cached_property
+    def decoupled(self) -> bool:
+        """Whether the model of the general checks says that it answers one request by several."""
+        config = self.call("ModelConfig", messages.ModelConfigRequest(name=self.subject.name))
+        return config.message is not None and bool(config.message.config.model_transaction_policy.decoupled)
 
 
 def _told(port: Any) -> dict[str, Any]:

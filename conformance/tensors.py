@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from conformance.catalogue import Null
 from conformance.models.twins import TYPES
 
 NUMPY = {name: kind for name, kind in TYPES.items() if name != "BYTES"}
@@ -129,10 +130,12 @@ def flat(data: Any) -> list[Any]:
 
 
 def from_json(told: dict[str, Any]) -> Tensor:
-    """The tensor of an output in JSON. Raises ValueError where data and shape disagree."""
+    """The tensor of an output in JSON. Raises ValueError where data and shape disagree, Null."""
     values = flat(told["data"])
     if len(values) != math.prod(told["shape"]):
         raise ValueError(f"{told['name']} has {len(values)} values for the shape {told['shape']}")
+    if None in values:
+        raise Null(f"{told['name']} holds a null")
     if told["datatype"] not in DATATYPES:
         raise ValueError(f"{told['name']} has the unknown datatype {told['datatype']}")
     return tensor(told["name"], told["datatype"], told["shape"], values)
