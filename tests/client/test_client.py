@@ -117,7 +117,7 @@ def test_large_arrays_travel_as_bytes(client: Client, server: Server) -> None:
     np.testing.assert_allclose(several["probability"], NAMED.predict_proba(frame), rtol=1e-12)
     assert several["prediction"] == NAMED.predict(frame).tolist()
     rows[70, 1] = np.nan
-    with pytest.raises(InputError, match="null where a number is needed") as caught:
+    with pytest.raises(InputError, match="NaN where a number is needed") as caught:
         client.predict(rows)
     assert (caught.value.row, caught.value.column) == (71, "sepal width (cm)")
     with pytest.raises(InputError, match="4 features are needed, 3 were given"):
