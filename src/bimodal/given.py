@@ -26,14 +26,17 @@ def taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
         return _table_rows(signature, data, frame=True), lambda answer, sig: _as_frame(answer, sig, data)
     if type(data).__module__.startswith("pyarrow"):
         return _table_rows(signature, data, frame=False), _as_table
+    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):
+        return _table_rows(signature, data, frame=False), lambda answer, sig: _as_stream(answer, sig, data)
     if isinstance(data, Mapping):
         rows, _, problems = signature.check_columns(data)
         require(problems)
         return rows, _as_columns
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return checked(signature, [data] if _one_row(data, signature) else data), as_records
+    lazy = "; a lazy frame is asked for its rows first, by .collect()" if hasattr(data, "collect") else ""
     raise UsageError(
-        f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}"
+        f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}{lazy}"
     )
 
 
@@ -114,6 +117,10 @@ def _as_columns(answer: Rows, _: Signature) -> dict[str, list[Any]]:
 
 def _as_table(answer: Rows, signature: Signature) -> Any:
     return library("bimodal.table").flat(answer, signature)
+
+
+def _as_stream(answer: Rows, signature: Signature, given: Any) -> Any:
+    return library("bimodal.table").like(_as_table(answer, signature), given)
 
 
 def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:

@@ -216,6 +216,8 @@ class Model:
         names = [each.name for each in self.signature.outputs]
         if wanted is None:
             return ("prediction",) if "prediction" in names else tuple(names)
+        if isinstance(wanted, str) or not all(isinstance(name, str) for name in wanted):
+            raise UsageError('outputs needs a list of names, as in ["prediction"]')
         for name in wanted:
             if name not in names:
                 near = nearest(name, names)

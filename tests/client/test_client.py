@@ -86,9 +86,14 @@ def test_an_error_is_the_one_that_the_model_raises(client: Client) -> None:
 
 def test_infinity_is_refused_since_json_would_make_a_null_of_it(client: Client) -> None:
     row = X.iloc[0].to_dict()
-    for data in ([{**row, "petal width (cm)": float("inf")}], np.array([[1, 2, 3, -np.inf]]), {"a": [float("inf")]}):
-        with pytest.raises(InputError, match="infinity cannot be told in JSON"):
+    columns = {name: [value, value] for name, value in row.items()}
+    for data in (
+        [row, {**row, "petal width (cm)": float("inf")}],
+        {**columns, "petal width (cm)": [0.2, -np.inf]},
+    ):
+        with pytest.raises(InputError, match="infinity cannot be told in JSON") as caught:
             client.predict(data)
+        assert (caught.value.row, caught.value.column, caught.value.code) == (2, "petal width (cm)", "not_finite")
 
 
 def test_models_metadata_and_readiness(client: Client) -> None:

@@ -12,11 +12,12 @@ from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.connections import Connections
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
+from bimodal.client.given import options_of
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.sync import CONNECTIONS, RETRIES
 from bimodal.client.words import Words
-from bimodal.errors import Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -87,7 +88,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
     ) -> Any:
         """As Client.predict."""
-        options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
+        options = options_of(outputs, threshold, keep)
         return await self._talk(self._words.predict(data, model, options), timeout)
 
     async def stream(
@@ -179,7 +180,12 @@ class AsyncClient:
         try:
             question = next(conversation)
             while True:
-                question = conversation.send(await self._ask(question, patience))
+                try:
+                    answer = await self._ask(question, patience)
+                except BimodalError as error:
+                    question = conversation.throw(error)
+                else:
+                    question = conversation.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result

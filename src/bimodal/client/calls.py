@@ -7,18 +7,19 @@ rest is the server's to judge.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import pack
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from bimodal.client import tellable
 from bimodal.client.arrays import KINDS, texts
 from bimodal.client.given import Given
-from bimodal.client.question import Answer, Conversation, Question
-from bimodal.errors import ModelNotFound, UsageError
-from bimodal.field import Field
+from bimodal.client.question import Conversation, Question
+from bimodal.errors import InputError, ModelNotFound, UsageError
+from bimodal.field import FLOATS, Field, listed
 from bimodal.given import taken
 from bimodal.messages.pool import message
 from bimodal.rows import Array, Rows
@@ -32,15 +33,21 @@ OURS = "bimodal"  # the parameter of a model's configuration that says what the 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a model: its signature as far as the protocol tells it, and its outputs when none are asked."""
+    """What is known of a model: its signature as far as the protocol tells it, its outputs when none are asked, the
+    inputs that hold JSON, and its version (None of a server that tells none).
+    """
 
     signature: Signature
     outputs: tuple[str, ...]
     datatypes: Mapping[str, str]
+    nested: tuple[str, ...]
+    version: str | None
 
 
 class Words:
-    """The conversations with one server. What a model takes is asked once."""
+    """The conversations with one server. What a model takes is asked once, and anew where the model has become another:
+    another version answers, or the data is refused.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
@@ -50,18 +57,19 @@ class Words:
         """See Client.predict."""
         given = Given.of(data)
         name = model or (yield from self._name())
-        known = yield from self._look(name)
-        rows, shape = taken(_taken_as(given), known.signature)
-        wanted = tuple(options.get("outputs") or known.outputs)
-        answer = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
-        outputs = _outputs(answer, wanted)
-        kept = _kept(given, options.get("keep"), known.signature)
-        if given.kind != "table" and given.columnar:
-            columns = {each: outputs.array(each) for each in outputs}
-            if given.kind == "array" and len(columns) == 1:
-                return next(iter(columns.values()))
-            return {**kept, **{each: array.tolist() for each, array in columns.items()}}
-        return _beside(shape(outputs, known.signature), kept)
+        known, refusal = self._known.get(name), None
+        if known is not None:
+            try:
+                version, answer = yield from _asked(name, known, given, options)
+            except (InputError, UsageError) as error:
+                refusal = error
+            else:
+                if known.version in (None, version):
+                    return answer
+        anew = yield from self._look(name)
+        if refusal is not None and anew == known:
+            raise refusal
+        return (yield from _asked(name, anew, given, options))[1]
 
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[None]:
         yield Question("GET", "/lookup")  # which the channel refuses, naming HTTP
@@ -104,19 +112,47 @@ class Words:
         return self._first
 
     def _look(self, name: str) -> Conversation[Known]:
-        if name not in self._known:
-            told = yield from self.metadata(name)
-            answer = yield _question("ModelConfig", message("inference.ModelConfigRequest")(name=name))
-            config = message("inference.ModelConfigResponse").FromString(answer.body).config
-            ours = config.parameters[OURS].string_value if OURS in config.parameters else "{}"
-            self._known[name] = _known(told, msgspec.json.decode(ours))
+        told = yield from self.metadata(name)
+        answer = yield _question("ModelConfig", message("inference.ModelConfigRequest")(name=name))
+        config = message("inference.ModelConfigResponse").FromString(answer.body).config
+        ours = config.parameters[OURS].string_value if OURS in config.parameters else "{}"
+        self._known[name] = _known(told, msgspec.json.decode(ours))
         return self._known[name]
 
 
+def _asked(name: str, known: Known, given: Given, options: Mapping[str, Any]) -> Conversation[tuple[str, Any]]:
+    """The version that answered, and its answer in the kind of the data."""
+    signature = known.signature
+    wanted = _wanted(known, options["outputs"])
+    rows, shape = taken(_taken_as(given, known), signature)
+    told = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
+    response = message("inference.ModelInferResponse").FromString(told.body)
+    outputs = _outputs(response, wanted)
+    kept = _kept(given, options.get("keep"), signature)
+    if given.kind == "table":
+        return response.model_version, given.back(_beside(shape(_timed(outputs, signature), signature), kept))
+    if not given.columnar:
+        return response.model_version, _beside(shape(outputs, signature), kept)
+    columns = {each: outputs.array(each) for each in outputs}
+    if given.kind == "array" and len(columns) == 1:
+        return response.model_version, next(iter(columns.values()))
+    return response.model_version, {**kept, **{each: array.tolist() for each, array in columns.items()}}
+
+
+def _wanted(known: Known, outputs: Sequence[str] | None) -> tuple[str, ...]:
+    """The outputs that are asked for. Of a name that is none the server tells; of no names it knows nothing."""
+    if outputs is None:
+        return known.outputs
+    if not outputs:
+        names = [each.name for each in known.signature.outputs]
+        raise UsageError(f"no outputs were named; the model has {listed(names)}")
+    return tuple(outputs)
+
+
 def _known(told: Mapping[str, Any], ours: Mapping[str, Any]) -> Known:
-    types = ours.get("types", {})  # of inputs whose type the protocol has no word for
-    inputs = tuple(_field(each, types.get(each["name"])) for each in told["inputs"])
-    outputs = tuple(_field(each) for each in told["outputs"])
+    types, times, optional = ours.get("types", {}), ours.get("times", ()), ours.get("optional", ())
+    inputs = tuple(_field(each, types.get(each["name"]), optional) for each in told["inputs"])
+    outputs = tuple(_field(each, "timestamp" if each["name"] in times else None) for each in told["outputs"])
     vector = len(inputs) == 1 and len(inputs[0].shape) == 1
     classes = ours.get("classes")
     signature = Signature(
@@ -125,12 +161,16 @@ def _known(told: Mapping[str, Any], ours: Mapping[str, Any]) -> Known:
     names = [each.name for each in outputs]
     plain = ["prediction"] if "prediction" in names else names
     datatypes = {each["name"]: each["datatype"] for each in told["inputs"]}
-    return Known(signature, tuple(ours.get("outputs") or plain), datatypes)
+    nested = tuple(ours.get("nested", ()))
+    return Known(signature, tuple(ours.get("outputs") or plain), datatypes, nested, ours.get("version"))
 
 
-def _field(told: Mapping[str, Any], kind: str | None = None) -> Field:
+def _field(told: Mapping[str, Any], kind: str | None = None, optional: Sequence[str] = ()) -> Field:
+    """Whether a null is taken is the server's to judge, where a tensor can carry one: of a list only one of floats."""
     kind = kind or FIELDS.get(told["datatype"], str(told["datatype"]).lower())
-    return Field(told["name"], kind, tuple(told["shape"][1:]), nullable=True, finite=False)
+    shape = tuple(told["shape"][1:])
+    nullable = not shape or kind in FLOATS
+    return Field(told["name"], kind, shape, nullable=nullable, finite=False, optional=told["name"] in optional)
 
 
 def _question(method: str, request: Any) -> Question:
@@ -147,7 +187,7 @@ def _infer(name: str, known: Known, rows: Rows, outputs: Sequence[str], threshol
     for each in outputs:
         request.outputs.add(name=each)
     for each in rows:
-        array, missing = _filled(rows.array(each))
+        array, missing = _filled(rows.array(each), known.datatypes[each])
         _add(request, each, known.datatypes[each], array)
         if missing is not None:
             _add(request, f"{each}{VALIDITY}", "BOOL", ~missing)
@@ -157,11 +197,11 @@ def _infer(name: str, known: Known, rows: Rows, outputs: Sequence[str], threshol
 def _add(request: Any, name: str, datatype: str, array: Array) -> None:
     request.inputs.add(name=name, datatype=datatype, shape=array.shape)
     request.raw_input_contents.append(
-        _lengthened(array) if datatype == "BYTES" else np.ascontiguousarray(array, KINDS[datatype]).tobytes()
+        _lengthened(name, array) if datatype == "BYTES" else np.ascontiguousarray(array, KINDS[datatype]).tobytes()
     )
 
 
-def _filled(array: Array) -> tuple[Array, Array | None]:
+def _filled(array: Array, datatype: str) -> tuple[Array, Array | None]:
     """A column without its nulls, and where they stood (None: there were none). NaN is a number, and stays."""
     if array.dtype.kind == "M":
         missing = np.isnat(array)
@@ -171,16 +211,19 @@ def _filled(array: Array) -> tuple[Array, Array | None]:
     missing = np.array([value is None or value != value for value in array.reshape(-1)]).reshape(array.shape)
     if not missing.any():
         return array, None
-    first = next((value for value in array if value is not None and value == value), "")
     filled = array.copy()
-    filled[missing] = "" if isinstance(first, str) else 0
+    filled[missing] = "" if datatype == "BYTES" else 0
     return filled, missing
 
 
-def _lengthened(array: Array) -> bytes:
+def _lengthened(name: str, array: Array) -> bytes:
     parts = []
-    for value in array.reshape(-1).tolist():
-        text = value if isinstance(value, bytes) else str(value).encode()
+    for at, value in enumerate(array.reshape(-1).tolist()):
+        try:
+            text = value if isinstance(value, bytes) else str(value).encode()
+        except UnicodeEncodeError:
+            place = at // (array.size // len(array)) + 1
+            raise InputError.of([replace(tellable.HALF, row=place, column=name)]) from None
         parts += [pack("<I", len(text)), text]
     return b"".join(parts)
 
@@ -188,14 +231,29 @@ def _lengthened(array: Array) -> bytes:
 # -- and back --------------------------------------------------------------------------------------------------------
 
 
-def _outputs(answer: Answer, wanted: Sequence[str]) -> Rows:
-    told = message("inference.ModelInferResponse").FromString(answer.body)
+def _outputs(told: Any, wanted: Sequence[str]) -> Rows:
     found: dict[str, Array] = {}
     raw = iter(told.raw_output_contents)
     for tensor in told.outputs:
         array = _raw(tensor, next(raw)) if told.raw_output_contents else _contents(tensor)
         found[tensor.name] = array.reshape(tuple(tensor.shape))
-    return Rows({name: found[name] for name in wanted})
+    return Rows({name: _gapped(found[name], found.get(f"{name}{VALIDITY}")) for name in wanted})
+
+
+def _gapped(array: Array, there: Array | None) -> Array:
+    """An output with its nulls, which the server tells beside it."""
+    if there is None:
+        return array
+    gapped = array.astype(object)
+    gapped[~there] = None
+    return gapped
+
+
+def _timed(outputs: Rows, signature: Signature) -> Rows:
+    """Times as such, which travel as text."""
+    times = {each.name for each in signature.outputs if each.type == "timestamp"}
+    found = {name: outputs.array(name) for name in outputs}
+    return Rows({name: found[name].astype("datetime64[us]") if name in times else found[name] for name in found})
 
 
 def _raw(tensor: Any, data: bytes) -> Array:
@@ -212,12 +270,37 @@ def _contents(tensor: Any) -> Array:
     return np.array(values, KINDS[tensor.datatype])
 
 
-def _taken_as(given: Given) -> Any:
-    """The data in a shape that a Model takes."""
+def _taken_as(given: Given, known: Known) -> Any:
+    """The data in a shape that a Model takes, JSON as its text."""
+    value = given.value
+    if given.kind == "array":
+        return value.tolist() if getattr(value, "ndim", 2) == 1 else value
+    if given.kind == "table":
+        return value
     if given.kind == "record":
-        return [given.value]
-    alone = given.kind == "array" and getattr(given.value, "ndim", 2) == 1
-    return given.value.tolist() if alone else given.value
+        value = [value]
+    return _spelled(value, known) if known.nested else value
+
+
+def _spelled(value: Any, known: Known) -> Any:
+    """Columns, records or rows by position, in which JSON stands as its text; what it says is the server's to judge."""
+    names = [each.name for each in known.signature.inputs]
+
+    def text(row: int, name: str, each: Any) -> Any:
+        plain = name not in known.nested or each is None or isinstance(each, str)
+        return each if plain else tellable.encoded(each, Given("record", {name: each}), row).decode()
+
+    if isinstance(value, Mapping):
+        return {name: [text(row, name, each) for row, each in enumerate(column, 1)] for name, column in value.items()}
+    spelled: list[Any] = []
+    for row, record in enumerate(value, 1):
+        if isinstance(record, Mapping):
+            spelled.append({name: text(row, name, each) for name, each in record.items()})
+        elif isinstance(record, list | tuple) and len(record) == len(names):
+            spelled.append([text(row, name, each) for name, each in zip(names, record, strict=True)])
+        else:
+            spelled.append(record)
+    return spelled
 
 
 def _kept(given: Given, keep: Any, signature: Signature) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bimodal.errors import InputError, UsageError
+from bimodal.formats.library import library
 
 PLAIN = frozenset((int, float, str, bool, type(None)))
 NUMBERS = "biufSU"  # kinds of arrays that stay arrays
@@ -18,17 +19,21 @@ UNSET = ("NAType", "NaTType")  # pandas' words for no value
 class Given:
     """kind: table, array, columns (name to values), record (one), records (dicts), rows (whatever else a list holds).
 
-    value: the table or the array as they came; of the others the values in plain Python, times as ISO text.
+    value: the table or the array as they came, another library's frame as an Arrow table; of the others the values in
+    plain Python, times as ISO text. frame: that other library's frame, in whose kind a table is answered.
     """
 
     kind: str
     value: Any
+    frame: Any = None
 
     @classmethod
     def of(cls, data: Any) -> Given:
         """Raises UsageError where it is no data, InputError where it is an array of no rows."""
         if is_table(data):
             return cls("table", data)
+        if is_stream(data):
+            return cls("table", library("bimodal.table").as_table(data), data)
         if isinstance(data, Mapping):
             many = all(_many(value) for value in data.values())
             return cls("columns" if many else "record", spoken(data))
@@ -41,6 +46,10 @@ class Given:
             return cls("array", data if _numeric(data) else spoken(data))
         took = f"a {type(data).__name__}{_hint(data)}"
         raise UsageError(f"predict takes a frame, an Arrow table, records, columns or an array, not {took}")
+
+    def back(self, told: Any) -> Any:
+        """The answer in the kind of the data."""
+        return told if self.frame is None else library("bimodal.table").like(told, self.frame)
 
     @property
     def columnar(self) -> bool:
@@ -62,6 +71,8 @@ def spoken(value: Any) -> Any:
         return {name: spoken(each) for name, each in value.items()}
     if type(value).__name__ in UNSET:
         return None
+    if type(value).__name__ == "Decimal":
+        return float(value)
     if isinstance(value, datetime.date):  # of which datetime and pandas' Timestamp are kinds
         return value.isoformat()
     if hasattr(value, "tolist"):
@@ -86,6 +97,26 @@ def is_table(data: Any) -> bool:
     return hasattr(data, "iloc") and hasattr(data, "columns")
 
 
+def is_stream(data: Any) -> bool:
+    """Whether it is a frame that gives itself as Arrow: of polars, of DuckDB."""
+    return hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns")
+
+
+def names_of(outputs: Sequence[str] | None, what: str = "outputs needs a list of names") -> list[str] | None:
+    """The names, each once. Raises UsageError, also for a text, whose letters are no names."""
+    if outputs is None:
+        return None
+    if isinstance(outputs, str) or not all(isinstance(each, str) for each in outputs):
+        raise UsageError(f'{what}, as in ["prediction"]')
+    return list(dict.fromkeys(outputs))
+
+
+def options_of(outputs: Sequence[str] | None, threshold: float | None, keep: bool | Sequence[str]) -> dict[str, Any]:
+    """What else a prediction is asked with. Raises UsageError."""
+    kept = keep if isinstance(keep, bool) else names_of(keep, "keep needs True or a list of columns")
+    return {"outputs": names_of(outputs), "threshold": threshold, "keep": kept or None}
+
+
 def _many(value: Any) -> bool:
     """Whether it is the values of a column."""
     return isinstance(value, list | tuple) or (hasattr(value, "tolist") and getattr(value, "ndim", 1) != 0)
@@ -96,4 +127,6 @@ def _numeric(array: Any) -> bool:
 
 
 def _hint(data: Any) -> str:
-    return "; one row of a frame is frame.iloc[[0]], or .to_dict() of it" if hasattr(data, "iloc") else ""
+    if hasattr(data, "iloc"):
+        return "; one row of a frame is frame.iloc[[0]], or .to_dict() of it"
+    return "; a lazy frame is asked for its rows first, by .collect()" if hasattr(data, "collect") else ""

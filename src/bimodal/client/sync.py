@@ -11,11 +11,12 @@ from typing import Any, Protocol, Self, TypeVar
 from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.events import Events
 from bimodal.client.failure import failure
+from bimodal.client.given import options_of
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.pool import Pool
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.words import Words
-from bimodal.errors import Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Client:
         answered too. Raises what the model would raise: InputError with row and column, Overloaded,
         DeadlineExceeded, ModelFailed.
         """
-        options = {"outputs": outputs, "threshold": threshold, "keep": keep or None}
+        options = options_of(outputs, threshold, keep)
         return self._talk(self._words.predict(data, model, options), timeout)
 
     def stream(
@@ -201,7 +202,12 @@ class Client:
         try:
             question = next(conversation)
             while True:
-                question = conversation.send(self._ask(question, patience))
+                try:
+                    answer = self._ask(question, patience)
+                except BimodalError as error:
+                    question = conversation.throw(error)
+                else:
+                    question = conversation.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result

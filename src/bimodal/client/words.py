@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,9 +10,9 @@ import msgspec
 
 from bimodal.client import arrays
 from bimodal.client.events import ACCEPT
-from bimodal.client.given import Given, row_of, spoken
+from bimodal.client.given import Given, names_of, row_of, spoken
 from bimodal.client.question import Conversation, Question
-from bimodal.errors import InputError, UsageError
+from bimodal.client.tellable import encoded, finite
 from bimodal.formats.library import library
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -31,24 +30,21 @@ class Words:
         path = f"{_place(model)}/predict"
         given = Given.of(data)
         if given.kind == "table":
-            return (yield from self._table(path, data, options))
-        if arrays.fits(given.value, MANY) and options.get("keep") is None:
+            return given.back((yield from self._table(path, given.value, options)))
+        if options.get("keep") is None and arrays.fits(given.value, MANY if finite(given.value) else 1):
             return (yield from self._array(given.value, model, options))
-        if has_infinity(given.value):
-            raise InputError("infinity cannot be told in JSON; send a frame or an Arrow table")
         body = {**body_of(given), **{name: value for name, value in options.items() if value is not None}}
-        answer = yield Question("POST", path, encoded(body))
+        answer = yield Question("POST", path, encoded(body, given))
         return shaped(msgspec.json.decode(answer.body), given)
 
     def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
         """See Client.stream."""
-        row = row_of(row)
-        if has_infinity(row):
-            raise InputError("infinity cannot be told in JSON")
+        row, outputs = row_of(row), names_of(outputs)
         body: dict[str, Any] = {"rows": [row]} if isinstance(row, Mapping) else {"input": row}
         if outputs is not None:
-            body["outputs"] = list(outputs)
-        return Question("POST", f"{_place(model)}/predict", encoded(body), headers=ACCEPT)
+            body["outputs"] = outputs
+        given = Given("record", row) if isinstance(row, Mapping) else Given("rows", [row])
+        return Question("POST", f"{_place(model)}/predict", encoded(body, given), headers=ACCEPT)
 
     def _table(self, path: str, data: Any, options: Mapping[str, Any]) -> Conversation[Any]:
         table = library("bimodal.table")  # Arrow is loaded only where a table is sent
@@ -66,7 +62,9 @@ class Words:
     def _array(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
         """An array of many numbers goes and comes as its bytes."""
         summary = yield from self.summary(model)
-        outputs = list(options.get("outputs") or summary["default_outputs"])
+        outputs = options["outputs"]
+        if outputs is None:
+            outputs = list(summary["default_outputs"])
         head, body = arrays.request(data, outputs, options.get("threshold"))
         path = f"/v2{_place(summary['name'])}/infer"
         length = ((arrays.LENGTH, str(len(head))),)
@@ -77,11 +75,13 @@ class Words:
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[Any]:
         """See Client.lookup."""
         many = isinstance(key, list | tuple)
-        key, row = spoken(key), row_of(row)
-        if has_infinity(row):
-            raise InputError("infinity cannot be told in JSON")
-        told = {"keys" if many else "key": key, "rows" if many else "row": row, "outputs": outputs}
-        body = encoded({name: each for name, each in told.items() if each is not None})
+        told = {
+            "keys" if many else "key": spoken(key),
+            "rows" if many else "row": row_of(row),
+            "outputs": names_of(outputs),
+        }
+        given = {name: each for name, each in told.items() if each is not None}
+        body = encoded(given, Given("record", given), None)
         name = model or (yield from self.summary(None))["name"]
         answer = msgspec.json.decode((yield Question("POST", f"{_place(name)}/lookup", body)).body)
         return answer["answers"] if many else answer
@@ -133,19 +133,6 @@ def body_of(given: Given) -> dict[str, Any]:
     return {{"columns": "columns", "records": "rows"}.get(given.kind, "input"): given.value}
 
 
-def has_infinity(data: Any) -> bool:
-    """Whether an infinity stands anywhere in the data; JSON would make a null of it."""
-    if isinstance(data, float):
-        return math.isinf(data)
-    if isinstance(data, Mapping):
-        return any(has_infinity(value) for value in data.values())
-    if isinstance(data, list | tuple):
-        return any(has_infinity(value) for value in data)
-    if getattr(getattr(data, "dtype", None), "kind", "") == "f":
-        return bool((abs(data) == math.inf).any())
-    return False
-
-
 def shaped(answer: dict[str, Any], given: Given) -> Any:
     """The columns that the server answered, in the kind of the data."""
     if given.kind == "array" and len(answer) == 1:
@@ -155,17 +142,3 @@ def shaped(answer: dict[str, Any], given: Given) -> Any:
     if given.columnar:
         return answer
     return [dict(zip(answer, values, strict=True)) for values in zip(*answer.values(), strict=True)]
-
-
-def encoded(value: Any) -> bytes:
-    """Raises UsageError where JSON cannot carry it."""
-    return _encode(value)
-
-
-def _plain(value: object) -> object:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise UsageError(f"a {type(value).__name__} cannot be sent as JSON")
-
-
-_encode = msgspec.json.Encoder(enc_hook=_plain).encode

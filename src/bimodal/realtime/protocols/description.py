@@ -110,13 +110,17 @@ def _ours(served: Served) -> str:
     the rest is for our own client.
     """
     signature = served.signature
-    times = {each.name: each.type for each in signature.inputs if each.type == "timestamp"}
+    inputs = signature.inputs
     told = {
+        "version": served.model.version,
         "classes": signature.classes,
         "named": signature.named,
         "outputs": served.outputs,
-        "types": times,
-        "tensors": {"inputs": _tensors(signature.inputs), "outputs": _tensors(signature.outputs)},
+        "types": {each.name: each.type for each in inputs if each.type == "timestamp"},
+        "times": [each.name for each in signature.outputs if each.type == "timestamp"],
+        "optional": [each.name for each in inputs if each.optional],
+        "nested": [each.name for each in inputs if each.nested],
+        "tensors": {"inputs": _tensors(inputs), "outputs": _tensors(signature.outputs)},
     }
     return msgspec.json.encode(told, enc_hook=plain).decode()
 
