@@ -19,6 +19,7 @@ from bimodal.agreement import SHOWN, verify
 from bimodal.batch.columns import Columns
 from bimodal.batch.scoring import Scorer
 from bimodal.batch.sources.inputs import open_input
+from bimodal.client import calls
 from bimodal.drawn import Drawn
 from bimodal.errors import InputError, UsageError
 from bimodal.field import Field
@@ -55,6 +56,19 @@ def texts_told() -> Any:
     return Texts()
 
 
+GAPS = """
+from typing import Optional
+
+class Gaps:
+    inputs = {"n": Optional[int], "s": str}
+    outputs = {"n2": Optional[int], "s2": Optional[str]}
+
+    def predict(self, rows):
+        numbers = [None if n is None or n != n else int(n) for n in rows["n"]]
+        return [{"n2": n, "s2": s or None} for n, s in zip(numbers, rows["s"])]
+"""
+
+
 def names(found: Any) -> list[tuple[str, str]]:
     return [(door.name, door.runtime) for door in found.doors]
 
@@ -71,6 +85,7 @@ def test_a_model_answers_alike_through_every_door(case: str, monkeypatch: pytest
     assert {name for name, _ in names(found)[3:]} == {
         "batch, CSV", "batch, Parquet", "HTTP, one by one", "HTTP, all in one", "HTTP, 64 at once",
         "gRPC, one by one", "gRPC, all in one", "gRPC, 64 at once",
+        "gRPC client, one by one", "gRPC client, all in one",
     }  # fmt: skip
     assert {door.rule for door in found.doors[1:]} == {"bits" if case == "forest" else "rounding"}
     assert all(door.rows == found.rows for door in found.doors)
@@ -86,6 +101,24 @@ def test_columns_that_may_be_left_out_and_are_go_through_no_door(tmp_path: Path)
         assert found.equal
         assert (found.rows, found.refused) == (2, 0)
         assert {door.rows for door in found.doors} == {2}
+
+
+def test_nulls_that_a_client_loses_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gaps.py").write_text(GAPS)
+    rows = [{"n": None, "s": "x"}, {"n": 3, "s": ""}, {"n": 4, "s": "y"}]
+    found = verify(f"{tmp_path}/gaps.py:Gaps", sample=rows)
+    assert found.equal
+    assert {door.name for door in found.doors if "client" in door.name and door.skipped is None} == {
+        "gRPC client, one by one",
+        "gRPC client, all in one",
+    }
+    monkeypatch.setattr(calls, "_gapped", lambda array, _: array)
+    found = verify(f"{tmp_path}/gaps.py:Gaps", sample=rows)
+    assert {(door.name, door.differing) for door in found.doors if door.differing} == {
+        ("gRPC client, one by one", 2),
+        ("gRPC client, all in one", 2),
+    }
+    assert {(each.output, each.native, each.other) for each in found.differences} == {("n2", None, 0), ("s2", None, "")}
 
 
 def test_answers_that_depend_on_their_neighbours_are_found() -> None:

@@ -118,7 +118,8 @@ def verify(
     features: Sequence[str] | None = None,
     trust: str | Sequence[str] = (),
 ) -> Agreement | Replay:
-    """Predict the same rows through the native library, every compiled runtime, batch, HTTP and gRPC, and compare.
+    """Predict the same rows through the native library, every compiled runtime, batch, HTTP, gRPC and our own client
+    over gRPC, and compare.
 
     model: what `load` takes. sample: a file, frame, table or records; of a package the golden rows are taken where
     there is none, with the answers that were given at packing. rows: how many of the sample, at most (1000). log: a
@@ -246,6 +247,8 @@ class _Comparison:
         yield "gRPC, one by one", live, partial(self._grpc, 1, 1)
         yield "gRPC, all in one", live, partial(self._grpc, self.rows.count, 1, raw=False)
         yield f"gRPC, {TOGETHER} at once", live, partial(self._grpc, 1, TOGETHER)
+        yield "gRPC client, one by one", live, partial(self._client, 1)
+        yield "gRPC client, all in one", live, partial(self._client, self.rows.count)
 
     def _direct(self, run: Callable[[Rows, Sequence[str]], Rows]) -> pa.Table:
         return flat(run(self.rows, self.outputs), self.model.signature)
@@ -257,6 +260,9 @@ class _Comparison:
     def _grpc(self, size: int, together: int, *, raw: bool = True) -> pa.Table:
         answer = scenes_grpc.over_grpc(self.model, self.rows, self.outputs, size, together, raw=raw)
         return flat(answer, self.model.signature)
+
+    def _client(self, size: int) -> pa.Table:
+        return scenes_grpc.by_client(self.model, self.rows, self.outputs, size)
 
     def _batch(self, kind: str) -> pa.Table:
         with tempfile.TemporaryDirectory(prefix="bimodal-") as folder:

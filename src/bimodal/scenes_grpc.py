@@ -1,15 +1,17 @@
-"""Scenes over gRPC: Rows as a caller's tensors, sent by grpcio to a server of this process, and the answers as Rows."""
+"""Scenes over gRPC: Rows as tensors, by grpcio or our own client to a server of this process, and what it answers."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from bimodal.client import AsyncClient
 from bimodal.errors import BimodalError
 from bimodal.field import Field
 from bimodal.formats.library import library
@@ -21,10 +23,11 @@ from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY, Tensor, texts
 from bimodal.realtime.protocols.tensor_messages import CONTENTS, Request, Response, plain
 from bimodal.rows import Array, Rows
-from bimodal.scenes import PATIENCE, Lent, Unfit
+from bimodal.scenes import PATIENCE, Lent, Unfit, table
 from bimodal.signature import Signature
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
+LARGEST = 2**31 - 1  # bytes of a message
 UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -52,6 +55,17 @@ def over_grpc(
     answers = asyncio.run(_asked(grpc, model, rows.count, asked, together))
     told = [read(each, model.signature) for each in answers]
     return Rows({name: np.concatenate([each[name] for each in told]) for name in outputs})
+
+
+def by_client(model: Model, rows: Rows, outputs: Sequence[str], size: int) -> pa.Table:
+    """The answers of such a server to our own client, as a program sees them: tables of `size` rows there and back.
+
+    Raises as `over_grpc` does.
+    """
+    library("grpc")
+    parts = [table(rows.slice(start, start + size), model.signature) for start in range(0, rows.count, size)]
+    answers = asyncio.run(_predicted(model, rows.count, parts, outputs))
+    return pa.concat_tables(answers, promote_options="permissive")
 
 
 def request(name: str, rows: Rows, signature: Signature, outputs: Sequence[str], *, raw: bool) -> Any:
@@ -127,26 +141,38 @@ def _own(field: Field, values: Array) -> Array:
 
 
 async def _asked(grpc: Any, model: Model, count: int, requests: Sequence[Any], together: int) -> list[Any]:
-    """A server and its caller on one loop; it refuses nothing for its size or its waiting."""
-    size = max(each.ByteSize() for each in requests)
-    limits = Limits(rows=count, body_bytes=max(size, 1), deadline=PATIENCE)
-    wired = wiring.wire([Lent(model)], limits, queue_target=PATIENCE)
+    """What a caller by grpcio is answered."""
     answers: list[Any] = []
+    async with _serving(model, count) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}", UNBOUNDED) as channel:
+        ask = channel.unary_unary(METHOD, Request.SerializeToString, Response.FromString)
+        try:
+            for start in range(0, len(requests), together):
+                waiting = [ask(each, timeout=PATIENCE) for each in requests[start : start + together]]
+                answers += await asyncio.gather(*waiting)
+        except grpc.aio.AioRpcError as error:
+            raise BimodalError(f"{error.code().name}: {error.details()}") from None
+    return answers
+
+
+async def _predicted(model: Model, count: int, parts: Sequence[pa.Table], outputs: Sequence[str]) -> list[pa.Table]:
+    """What our own client gives back."""
+    async with _serving(model, count) as port, AsyncClient(f"grpc://127.0.0.1:{port}", timeout=PATIENCE) as client:
+        return [await client.predict(each, outputs=outputs) for each in parts]
+
+
+@asynccontextmanager
+async def _serving(model: Model, count: int) -> AsyncIterator[int]:
+    """The port of a server on the caller's loop; it refuses nothing for its size or its waiting."""
+    limits = Limits(rows=count, body_bytes=LARGEST, deadline=PATIENCE)
+    wired = wiring.wire([Lent(model)], limits, queue_target=PATIENCE)
     with _listening() as listening:
         listener = Listener(wired.app, limits, wired.methods, wired.guard)
         await listener.start(listening)
         try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{listening.getsockname()[1]}", UNBOUNDED) as channel:
-                ask = channel.unary_unary(METHOD, Request.SerializeToString, Response.FromString)
-                for start in range(0, len(requests), together):
-                    waiting = [ask(each, timeout=PATIENCE) for each in requests[start : start + together]]
-                    answers += await asyncio.gather(*waiting)
-        except grpc.aio.AioRpcError as error:
-            raise BimodalError(f"{error.code().name}: {error.details()}") from None
+            yield listening.getsockname()[1]
         finally:
             await listener.close()
             await wired.close()
-    return answers
 
 
 @contextmanager

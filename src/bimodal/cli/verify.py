@@ -47,8 +47,9 @@ def verify(
 ) -> None:
     """Compare the answers of a model through all doors.
 
-    The same rows go through the library that trained the model, every compiled runtime, batch, HTTP and gRPC.
-    Leaves with 0 where all answers agree, else with 1 and a table of differences. A package brings its own rows along.
+    The same rows go through the library that trained the model, every compiled runtime, batch, HTTP, gRPC and our own
+    client over gRPC. Leaves with 0 where all answers agree, else with 1 and a table of differences. A package brings
+    its own rows along.
 
     \b
     Examples:
