@@ -56,6 +56,8 @@ def _read(path: Path) -> pa.Table:
         raise UsageError(f"--sample {path}: a sample is a file ending in {', '.join(readers)}")
     try:
         return reader(path)
+    except FileNotFoundError:
+        raise UsageError(f"--sample {path}: there is no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(f"the sample {path} cannot be read: {str(error).splitlines()[0]}") from error
 

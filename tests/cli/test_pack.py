@@ -64,6 +64,8 @@ def test_a_model_that_stays_native_says_why(folder: Path) -> None:
 
 
 def test_equal_answers_leave_with_0(folder: Path) -> None:
+    printed = said(folder, "verify", "iris.pkl", "nope.csv", expect=2)
+    assert printed.strip() == "error: --sample nope.csv: there is no such file"
     assert "named twice" in said(folder, "verify", "iris.bimodal", "rows.csv", "--sample", "rows.csv", expect=2)
     printed = said(folder, "verify", "iris.bimodal", "rows.csv", "--rows", "7")
     assert "7 rows" in printed
