@@ -120,7 +120,12 @@ def _as_table(answer: Rows, signature: Signature) -> Any:
 
 
 def _as_stream(answer: Rows, signature: Signature, given: Any) -> Any:
-    return library("bimodal.table").like(_as_table(answer, signature), given)
+    return like(_as_table(answer, signature), given)
+
+
+def like(told: Any, frame: Any) -> Any:
+    """A table as a frame of the library that the frame is of: of polars; else it stays a table."""
+    return library("polars").from_arrow(told) if type(frame).__module__.startswith("polars") else told
 
 
 def _as_frame(answer: Rows, signature: Signature, given: Any) -> Any:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
 from bimodal.field import EXACT, FLOATS, INTEGERS, Field, listed, nearest, wrong_width
-from bimodal.formats.library import library
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.signature import Signature
 
@@ -552,11 +551,6 @@ def as_table(data: Any) -> pa.Table:
     if not type(data).__module__.startswith("pyarrow"):
         return pa.table(data)
     return data.read_all() if isinstance(data, pa.RecordBatchReader) else data
-
-
-def like(told: pa.Table, frame: Any) -> Any:
-    """A table as a frame of the library that the frame is of: of polars; else it stays a table."""
-    return library("polars").from_arrow(told) if type(frame).__module__.startswith("polars") else told
 
 
 def to_stream(table: pa.Table) -> bytes:

@@ -168,7 +168,7 @@ ROWS = st.fixed_dictionaries(
         "n": st.integers(-(2**63), 2**63 - 1) | st.none(),
         "b": st.booleans(),
         "s": st.text(max_size=3),
-        "f": st.floats(allow_infinity=False) | st.integers(-9, 9),
+        "f": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9),
     }
 )
 
@@ -198,6 +198,26 @@ def test_half_of_a_surrogate_pair_is_told_with_its_place(doors: dict[str, Any], 
         with pytest.raises(InputError, match="half of a surrogate pair") as caught:
             doors[door].predict([row], model=name)
         assert (caught.value.row, caught.value.column) == (1, "s" if name == "Gaps" else "j")
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ("Gaps", [ROW, {**ROW, "f": float("nan")}]),
+        ("Gaps", {name: [value, value] for name, value in ROW.items()} | {"f": [1.0, float("nan")]}),
+        ("vectors", [[5.1, 3.5, 1.4, 0.2], [5.1, 3.5, 1.4, float("nan")]]),
+        ("vectors", np.array([[5.1, 3.5, 1.4, 0.2], [5.1, 3.5, 1.4, np.nan]])),
+    ],
+)
+def test_nan_is_told_by_its_name(doors: dict[str, Any], model: str, data: Any) -> None:
+    with pytest.raises(InputError, match=": NaN where a number is needed") as caught:
+        doors["http"].predict(data, model=model)
+    assert (caught.value.code, caught.value.row) == ("null", 2)
+
+
+def test_a_null_is_no_nan(doors: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="row 1, column 'f': null where a number is needed"):
+        doors["http"].predict([{**ROW, "f": None}, {**ROW, "f": float("nan")}], model="Gaps")
 
 
 def test_a_name_that_is_no_text_is_told(doors: dict[str, Any]) -> None:
@@ -255,8 +275,8 @@ def loading(repository: Path) -> Iterator[tuple[Client, Client]]:
     """A client over HTTP and one over gRPC of a server that loads what it is told to."""
     with (
         serve(repository, port=0, repository_control="explicit") as server,
-        Client(server.url) as plain,
-        Client(grpc(server)) as remote,
+        Client(server.url, timeout=60) as plain,
+        Client(grpc(server), timeout=60) as remote,
     ):
         yield plain, remote
 

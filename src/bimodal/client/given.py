@@ -49,7 +49,7 @@ class Given:
 
     def back(self, told: Any) -> Any:
         """The answer in the kind of the data."""
-        return told if self.frame is None else library("bimodal.table").like(told, self.frame)
+        return told if self.frame is None else library("bimodal.given").like(told, self.frame)
 
     @property
     def columnar(self) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from bimodal.client.failure import made
 from bimodal.client.given import PLAIN, Given
-from bimodal.errors import InputError, Problem
+from bimodal.errors import BimodalError, InputError, Problem
 
 WHOLE = PLAIN - {float}
 INFINITY = Problem("not_finite", "infinity cannot be told in JSON; send a frame or an Arrow table")
@@ -33,6 +34,17 @@ def encoded(body: Any, given: Given, row: int | None = 1) -> bytes:
         if why is not None:
             problems.setdefault(at, replace(why, row=at, column=column))
     raise InputError.of(list(problems.values()) or [replace(HALF, message=f"a name has {HALF.message}")])
+
+
+def as_given(error: BimodalError, given: Given) -> BimodalError:
+    """The server's error in words of the data: JSON has no NaN, so that the server saw a null in its place."""
+    if error.code != "null":
+        return error
+    rows, columns = (None, error.row), (None, error.column)
+    seen = [each for row, column, each in _cells(given, 1) if row in rows and column in columns]
+    if None in seen or not any(isinstance(each, float) and math.isnan(each) for each in seen):
+        return error
+    return made(error.code, error.message.replace("null where", "NaN where", 1), error.row, error.column)
 
 
 def finite(data: Any) -> bool:

@@ -12,7 +12,8 @@ from bimodal.client import arrays
 from bimodal.client.events import ACCEPT
 from bimodal.client.given import Given, names_of, row_of, spoken
 from bimodal.client.question import Conversation, Question
-from bimodal.client.tellable import encoded, finite
+from bimodal.client.tellable import as_given, encoded, finite
+from bimodal.errors import InputError
 from bimodal.formats.library import library
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -34,7 +35,10 @@ class Words:
         if options.get("keep") is None and arrays.fits(given.value, MANY if finite(given.value) else 1):
             return (yield from self._array(given.value, model, options))
         body = {**body_of(given), **{name: value for name, value in options.items() if value is not None}}
-        answer = yield Question("POST", path, encoded(body, given))
+        try:
+            answer = yield Question("POST", path, encoded(body, given))
+        except InputError as error:
+            raise as_given(error, given) from None
         return shaped(msgspec.json.decode(answer.body), given)
 
     def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
