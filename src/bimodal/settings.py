@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from bimodal.errors import UsageError
@@ -24,8 +25,8 @@ def size(text: str) -> int:
     word = text.strip().lower()
     number = word.rstrip("bkmgi")
     try:
-        return int(float(number) * UNITS[word[len(number) :].strip()])
-    except (KeyError, ValueError):
+        return ceil(float(number) * UNITS[word[len(number) :].strip()])
+    except (KeyError, ValueError, OverflowError):
         raise UsageError(f"{text!r} is no size; write it like 2GB or 600MB") from None
 
 

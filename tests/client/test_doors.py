@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -254,7 +255,6 @@ def test_frames_of_other_libraries_are_taken(doors: dict[str, Any]) -> None:
 
 
 def test_frames_of_polars_are_answered_as_such(doors: dict[str, Any]) -> None:
-    polars = pytest.importorskip("polars")
     frame = polars.DataFrame([{**ROW, "n": None}, ROW])
     for kind, _ in told(doors, "Gaps", frame).values():
         assert kind is polars.DataFrame

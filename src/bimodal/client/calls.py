@@ -125,7 +125,10 @@ def _asked(name: str, known: Known, given: Given, options: Mapping[str, Any]) ->
     signature = known.signature
     wanted = _wanted(known, options["outputs"])
     rows, shape = taken(_taken_as(given, known), signature)
-    told = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
+    try:
+        told = yield _question("ModelInfer", _infer(name, known, rows, wanted, options.get("threshold")))
+    except InputError as error:
+        raise tellable.as_given(error, given) from None
     response = message("inference.ModelInferResponse").FromString(told.body)
     outputs = _outputs(response, wanted)
     kept = _kept(given, options.get("keep"), signature)

@@ -13,6 +13,7 @@ from bimodal.client.failure import made
 from bimodal.client.given import PLAIN, Given
 from bimodal.errors import BimodalError, InputError, Problem
 
+MISSING = ("NAType", "NaTType")  # pandas' own words for null
 WHOLE = PLAIN - {float}
 INFINITY = Problem("not_finite", "infinity cannot be told in JSON; send a frame or an Arrow table")
 BYTES = Problem("wrong_type", "bytes cannot be told in JSON; decode them to text")
@@ -37,14 +38,20 @@ def encoded(body: Any, given: Given, row: int | None = 1) -> bytes:
 
 
 def as_given(error: BimodalError, given: Given) -> BimodalError:
-    """The server's error in words of the data: JSON has no NaN, so that the server saw a null in its place."""
-    if error.code != "null":
+    """The server's error in words of the data: JSON has no NaN, so that the server saw a null in its place, and a
+    tensor of numbers has no null.
+    """
+    if error.code != "null" or given.kind == "table":
         return error
     rows, columns = (None, error.row), (None, error.column)
     seen = [each for row, column, each in _cells(given, 1) if row in rows and column in columns]
-    if None in seen or not any(isinstance(each, float) and math.isnan(each) for each in seen):
+    if any(each is None or type(each).__name__ in MISSING for each in seen):
+        message = error.message.replace("NaN where", "null where", 1)
+    elif any(isinstance(each, float) and math.isnan(each) for each in seen):
+        message = error.message.replace("null where", "NaN where", 1)
+    else:
         return error
-    return made(error.code, error.message.replace("null where", "NaN where", 1), error.row, error.column)
+    return made(error.code, message, error.row, error.column)
 
 
 def finite(data: Any) -> bool:
