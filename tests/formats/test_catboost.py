@@ -66,6 +66,18 @@ def test_a_file_that_is_found_damaged_at_the_first_answer_is_no_model(tmp_path: 
         loaded(path)
 
 
+@pytest.mark.parametrize(
+    "words", [b'"loss_function"\xff', b'"loss_function"}', b'"loss_function":["type","Logloss","params",{}],']
+)
+def test_a_file_whose_own_words_are_damaged_is_no_model(tmp_path: Path, words: bytes) -> None:
+    path = saved(classifier(), tmp_path)
+    whole = path.read_bytes()
+    start = whole.index(b'"loss_function":{"type":"Logloss","params":{}},')
+    path.write_bytes(whole[:start] + words + whole[start + len(words) :])
+    with pytest.raises(ModelError, match=r"is no model that CatBoost .* can read"):
+        loaded(path)
+
+
 def test_names_types_and_labels_are_the_model_s(tmp_path: Path) -> None:
     signature = loaded(saved(classifier(), tmp_path)).signature
     assert [(each.name, each.type, each.nullable) for each in signature.inputs] == [

@@ -62,7 +62,7 @@ def _readable(source: Source) -> Iterator[None]:
     catboost = library("catboost")
     try:
         yield
-    except catboost.CatBoostError as error:
+    except (catboost.CatBoostError, ValueError) as error:  # also of words in it that are no text, or no JSON
         reason = (str(error).splitlines() or [""])[0].rpartition("): ")[2][:200]
         raise ModelError(
             f"{source.path} is no model that CatBoost {catboost.__version__} can read ({reason})"
@@ -78,8 +78,12 @@ class Trained:
 
     @cached_property
     def loss(self) -> str:
-        told = json.loads(self.booster.get_metadata().get("params", "{}")).get("loss_function", {})
-        return str(told.get("type", ""))
+        with _readable(self.source):
+            told = json.loads(self.booster.get_metadata().get("params", "{}"))
+            loss = told.get("loss_function", {}) if isinstance(told, dict) else told
+            if not isinstance(loss, dict):
+                raise ValueError("its loss is named by no text")
+        return str(loss.get("type", ""))
 
     @cached_property
     def classes(self) -> tuple[Any, ...]:
