@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -12,12 +13,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from bimodal.errors import ModelCrashed, ModelError, ModelFailed
 from bimodal.model import Model, load
 from bimodal.rows import Rows
+from bimodal.runtimes import wire
 
 pytestmark = pytest.mark.usefixtures("started_anew")
 
@@ -108,10 +111,12 @@ def test_a_cancelled_call_does_not_answer_the_next_one(moody: Model) -> None:
 ENDING = """
 import asyncio, os, signal, sys, time
 from pathlib import Path
+import msgspec
 import numpy as np
 import uvloop
 from bimodal.model import load
 from bimodal.rows import Rows
+from bimodal.runtimes import wire
 
 file = Path(__file__)
 
@@ -221,6 +226,20 @@ def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not alive(pid)
+
+
+def test_a_process_whose_parent_is_gone_while_it_loads_ends_quietly(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.5)\n" + MOODY)
+    with load(f"{tmp_path}/slow.py:Moody") as model:
+        source = model.location.source
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-P", "-m", "bimodal.runtimes.child", str(theirs.fileno())]
+    child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
+    wire.send(ours, {"op": "load", "format": "python", "source": msgspec.to_builtins(source), "memory": None})
+    ours.close()
+    theirs.close()
+    assert child.communicate(timeout=60)[1] == ""
+    assert child.returncode == 0
 
 
 def test_a_model_that_kills_its_process_on_loading_is_told(tmp_path: Path) -> None:

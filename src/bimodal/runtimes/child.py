@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bimodal import formats
 from bimodal.errors import BimodalError, ModelCrashed, ModelError, ModelFailed, told
@@ -47,8 +47,13 @@ def main() -> None:
     try:
         _serve(channel, forking)
     except (EOFError, ConnectionError):
-        desk.clear()
-        os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """The parent is gone. At once: a library's clean-up at exit has nothing to save here."""
+    desk.clear()
+    os._exit(0)
 
 
 def _serve(channel: socket.socket, forking: Forking) -> None:
@@ -155,7 +160,10 @@ class Trying:
     def __call__(self) -> None:
         if not self._told:
             self._told = True
-            wire.send(self._channel, {"trying": True})
+            try:
+                wire.send(self._channel, {"trying": True})
+            except ConnectionError:  # else it would be told as the library's
+                _leave()
 
 
 def _costs(loaded: Loaded, source: Source) -> dict[int, float]:
