@@ -176,7 +176,7 @@ def test_without_grpcio_its_doors_say_the_install_command(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "grpc", None)
     found = verify(company(), sample=customers()[["age"]].head(3))
     skipped = [door.skipped for door in found.doors if door.name.startswith("gRPC")]
-    assert skipped == ['grpc is not installed; install it with: pip install "bimodal[grpc]"'] * 3
+    assert skipped == ['grpc is not installed; install it with: pip install "bimodal[grpc]"'] * 5
 
 
 @pytest.mark.parametrize("raw", [True, False])

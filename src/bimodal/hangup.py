@@ -27,7 +27,7 @@ class Early:
 def remember(arguments: Sequence[str]) -> None:
     """Take SIGHUP from now on, where the command is one that serves."""
     command = next((each for each in arguments if each != "--debug"), "")
-    if command in SERVERS and sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    if command in SERVERS and sys.platform != "win32":  # also under nohup: a server looks again at every one
         signal.signal(signal.SIGHUP, Early())
 
 

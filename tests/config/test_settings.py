@@ -102,8 +102,9 @@ def test_no_route_of_the_server_may_be_named_as_ones_own() -> None:
         desk.close()
     paths |= {"/jobs", "/jobs/a/runs", "/runs/1", "/models/a/runs", "/models/a/lookup", "/models/a/lookup/1"}
     for path in paths:
-        for name, same in (("predict_route", path.endswith(":predict")), ("health_route", path in settings.READY)):
-            if not same:
+        spoken = path.endswith(":predict") or path == "/predict"  # there its words are Vertex AI's then
+        for name, allowed in (("predict_route", spoken), ("health_route", path in settings.READY)):
+            if not allowed:
                 with pytest.raises(UsageError, match="none that the server has"):
                     table[name].judge(path)
 

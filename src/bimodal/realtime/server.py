@@ -313,7 +313,7 @@ def _address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port} does not exist: ports are 1 to 65535, and 0 is any free one")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         raise UsageError(f"host {host}: there is no address of that name") from None
     return found[0][0], found[0][4]

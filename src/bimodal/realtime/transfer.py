@@ -56,10 +56,35 @@ class Exchange(msgspec.Struct, eq=False):
 
     def __call__(self, response: Response) -> None:
         """Respond."""
-        if self.state == OPEN:
-            self._answer(response)
-        elif self.state != GONE and not self.expired:  # an app may not know yet that it came too late
-            log.error("a request was answered twice; the second answer is dropped")
+        if self.state != OPEN:
+            if self.state != GONE and not self.expired:  # an app may not know yet that it came too late
+                log.error("a request was answered twice; the second answer is dropped")
+            return
+        connection, head, name = self.connection, self.head, self.name
+        listener = connection.listener
+        if connection.body is not None or listener.draining:
+            self.closes |= connection.is_receiving(self) or self._is_last()
+        if self.asking:
+            self.closes = True
+        if name is not None and response.status >= 400:
+            name = self._named(response)
+        try:
+            data = listener.rendering.whole(head, response, self.closes, name)
+        except ValueError:
+            log.exception("a response cannot be sent")
+            response, name = internal().response(None), None
+            data = listener.rendering.whole(head, response, self.closes)
+        observer = listener.observer
+        if observer is not None:
+            body = 0 if head is not None and head.method == "HEAD" else len(response.body)
+            if name is not None and head is not None and self.taken < 0 and head.length >= 0:  # the way of most
+                observer.saw(
+                    head, connection.peer, self.received, response.status, head.length, body, name, response.note
+                )
+            else:
+                self._observed(response.status, response, body, name)
+        self.cancel = None
+        connection.complete(self, data)
 
     def start(self, response: Response) -> None:
         if self.state != OPEN:
@@ -124,7 +149,7 @@ class Exchange(msgspec.Struct, eq=False):
         if self.state != OPEN:
             return
         try:
-            cancel = app(request, self)
+            cancel = app.__call__(request, self)  # a slot would cost a third more
         except Exception:
             self._fail()
         else:
@@ -204,7 +229,7 @@ class Exchange(msgspec.Struct, eq=False):
         metrics = self.connection.listener.metrics
         if metrics is not None:
             metrics.refused(refusal.status, refusal.code)
-        self._answer(refusal.response(name or self._given_id() or self.name))
+        self(refusal.response(name or self._given_id() or self.name))
 
     def _named(self, response: Response) -> bytes | None:
         """The id of ours for an answer that has none yet."""
@@ -219,33 +244,6 @@ class Exchange(msgspec.Struct, eq=False):
             name = self._given_id() or (None if response is None else id_of(response)) or name
             note = None if response is None else response.note
             observer.saw(head, connection.peer, self.received, status, taken, sent, name, note)
-
-    def _answer(self, response: Response) -> None:
-        connection, head, name = self.connection, self.head, self.name
-        listener = connection.listener
-        if connection.body is not None or listener.draining:
-            self.closes |= connection.is_receiving(self) or self._is_last()
-        if self.asking:
-            self.closes = True
-        if name is not None and response.status >= 400:
-            name = self._named(response)
-        try:
-            data = listener.rendering.whole(head, response, self.closes, name)
-        except ValueError:
-            log.exception("a response cannot be sent")
-            response, name = internal().response(None), None
-            data = listener.rendering.whole(head, response, self.closes)
-        observer = listener.observer
-        if observer is not None:
-            body = 0 if head is not None and head.method == "HEAD" else len(response.body)
-            if name is not None and head is not None and self.taken < 0 and head.length >= 0:  # the way of most
-                observer.saw(
-                    head, connection.peer, self.received, response.status, head.length, body, name, response.note
-                )
-            else:
-                self._observed(response.status, response, body, name)
-        self.cancel = None
-        connection.complete(self, data)
 
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
         try:

@@ -249,13 +249,13 @@ def _health(service: Service, metrics: Metrics, guarded: Mapping[str, Any]) -> d
 def _predict(served: Served, service: Service, metrics: Metrics) -> Doors:
     """`/predict` of one model."""
     media, paths = Media(served), _paths(served, service)
-    return Doors({("POST", path): media for path in paths}, dict.fromkeys(paths, media.stream))
+    return Doors({("POST", path): media.__call__ for path in paths}, dict.fromkeys(paths, media.stream))
 
 
 def _open_inference(served: Served, service: Service, metrics: Metrics) -> Doors:
     """The Open Inference routes of one model."""
     name, version = served.model.name, served.model.version
-    infer = InferDoor(served)
+    infer = InferDoor(served).__call__
     told = text(JSON, lambda: msgspec.json.encode(metadata(served), enc_hook=plain), metrics)
     ready = state(
         lambda: service.taking and served.available,
