@@ -28,8 +28,9 @@ from bench import models
 from bimodal import keys
 from bimodal.realtime.guard import Guard
 from bimodal.realtime.hosts import Hosts
-from bimodal.realtime.http import Connection, Listener
+from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.wiring import wire
 

@@ -39,8 +39,9 @@ from bench.load import Measure
 from bench.models import Case
 from bench.servers import Server
 from bimodal import keys
-from bimodal.realtime.http import Connection, Listener
+from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.processes import children, usage
 from bimodal.realtime.wiring import Wired, wire
 

@@ -17,8 +17,8 @@ from bimodal.field import Field
 from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import wiring
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.protocols import tensors
 from bimodal.realtime.protocols.inference import DATATYPES, VALIDITY, Tensor, texts
 from bimodal.realtime.protocols.tensor_messages import CONTENTS, Request, Response, plain

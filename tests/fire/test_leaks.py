@@ -25,8 +25,8 @@ import uvloop
 from bimodal.model import load
 from bimodal.realtime.app import App
 from bimodal.realtime.exchange import Request, Respond
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.wiring import wire
 from tests.fire import leaks
 from tests.fire.leaks import SLOPE, SOUND, Figures, Mixed, Seen

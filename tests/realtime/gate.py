@@ -15,8 +15,8 @@ import joblib
 import uvloop
 
 from bimodal import keys
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.wiring import Wired, wire
 from tests.models import CASES
 from tests.realtime.shelf import onnx

@@ -10,8 +10,9 @@ from typing import cast
 
 import pytest
 
-from bimodal.realtime.http import Connection, Listener
+from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from tests.realtime.test_http import ALL_REFUSED
 from tests.realtime.wire import TryOut
 

@@ -16,8 +16,8 @@ import grpc
 import httpx
 from tritonclient.grpc import service_pb2
 
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.wiring import Wired, wire
 from tests.realtime.callers import SERVICE, request

@@ -17,8 +17,8 @@ import uvloop
 
 from bimodal.realtime.calls import Methods
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
+from bimodal.realtime.listener import Listener
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 
 from bimodal.realtime.control import Adopt, Leave
-from bimodal.realtime.http import Listener
+from bimodal.realtime.listener import Listener
 
 
 class Adoption:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from bimodal.realtime.refusal import malformed
 
 if TYPE_CHECKING:
-    from bimodal.realtime.http import Listener
+    from bimodal.realtime.listener import Listener
 
 log = logging.getLogger("bimodal.tls")
 

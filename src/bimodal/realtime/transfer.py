@@ -18,7 +18,8 @@ from bimodal.realtime.refusal import Refusal, expired, id_of, internal, long_bod
 from bimodal.realtime.rendering import BODILESS, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
-    from bimodal.realtime.http import Connection, Listener
+    from bimodal.realtime.http import Connection
+    from bimodal.realtime.listener import Listener
 
 log = logging.getLogger("bimodal.realtime")
 

@@ -24,9 +24,9 @@ from bimodal.realtime.doors import Doors, Provider
 from bimodal.realtime.exchange import JSON, Request, Respond
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.guard import Guard, guard_of
-from bimodal.realtime.http import Listener
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.observer import Observer, observer_of
 from bimodal.realtime.protocols import chat, generate, instances, invocations

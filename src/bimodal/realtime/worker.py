@@ -34,8 +34,8 @@ from bimodal.realtime.control import Adopt, Leave, order
 from bimodal.realtime.exchange import App
 from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.guard import Guard
-from bimodal.realtime.http import Listener
 from bimodal.realtime.job import Job, Report
+from bimodal.realtime.listener import Listener
 from bimodal.realtime.tls import Files, Renewal
 
 log = logging.getLogger("bimodal.realtime")

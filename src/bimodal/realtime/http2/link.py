@@ -22,7 +22,7 @@ from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.opening_grpc import Opening, is_call
 
 if TYPE_CHECKING:
-    from bimodal.realtime.http import Listener
+    from bimodal.realtime.listener import Listener
 
 log = logging.getLogger("bimodal.realtime")
 
