@@ -277,8 +277,8 @@ class Batcher:
         spent = thread_time() - busy  # where others have the processor, that is not what the model costs
         if spent > BRIEF:
             self._spend(spent)
-        self.cost.learn(rows.count, spent)
         self.done(Batch(works, rows, answer, began, monotonic() - began, inline=True, check=self.check), waited=True)
+        self.cost.learn(rows.count, spent)  # nobody waits for that
 
     def _parts(
         self, key: Key, works: Sequence[Work], rows: Rows, error: Exception, *, again: bool = True

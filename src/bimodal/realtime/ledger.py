@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import time
 from typing import TYPE_CHECKING
@@ -55,18 +56,24 @@ class Ledger:
         """The same for the answers in pieces."""
         return self._metrics.watch(self._streams, gauge)
 
-    def answered(
-        self, batch: Batch, bodies: Sequence[tuple[Work, bytes]], parse: float, queue: float, encode: float
-    ) -> None:
-        """A batch was answered. parse and queue: mean seconds of its requests, encode: of all its answers."""
-        row, count = self._row, len(bodies)
-        routes: dict[str, int] = {}
-        for work, _ in bodies:
-            routes[work.door.route] = routes.get(work.door.route, 0) + 1
+    def answers(self, batch: Batch, bodies: Sequence[tuple[Work, bytes]]) -> None:
+        """A batch is about to be answered: who has the answer finds it counted, at any worker."""
+        row = self._row
+        routes = {bodies[0][0].door.route: len(bodies)}
+        if len(bodies) > 1:
+            routes = Counter([work.door.route for work, _ in bodies])
         for route, number in routes.items():
             if route != STREAM:  # a stream is one request, counted at its end
                 row[self._requests[route, 200]] += number
         row[self._rows] += batch.given.count
+
+    def answered(
+        self, batch: Batch, bodies: Sequence[tuple[Work, bytes]], parse: float, queue: float, encode: float
+    ) -> None:
+        """How long it took; nobody waits for that to be noted. parse and queue: mean seconds of its requests, encode:
+        of all its answers.
+        """
+        row, count = self._row, len(bodies)
         _observe(row, self._sizes, SIZES, batch.given.count)
         _observe(row, self._stages["parse"], SECONDS, parse, count)
         _observe(row, self._stages["check"], SECONDS, batch.check)

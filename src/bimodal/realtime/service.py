@@ -198,7 +198,7 @@ class Served:
         parse = sum([work.parse for work, _ in bodies]) / len(bodies)
         queue = max(0.0, batch.began - batch.check - sum([work.queued for work, _ in bodies]) / len(bodies))
         headers, note = self._told((parse, batch.check, queue, batch.seconds, encoding))
-        self.ledger.answered(batch, bodies, parse, queue, encoding)  # who has the answer finds it counted, anywhere
+        self.ledger.answers(batch, bodies)
         for work, body in bodies:
             work.settled = True
             if not batch.inline:
@@ -207,6 +207,7 @@ class Served:
                 work.respond(Response(200, body, work.door.content_type, headers, note))
             except Exception:
                 log.exception("an answer could not be sent")
+        self.ledger.answered(batch, bodies, parse, queue, encoding)
         if self.recorder is not None:
             self.recorder(batch, bodies)
 
