@@ -16,15 +16,23 @@ from time import monotonic
 
 import msgspec
 
+from bimodal.realtime.http2.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEAD_BYTES,
+    HEADERS,
+    PREFACE,
+    SETTINGS,
+    frame,
+    head_of,
+)
 from bimodal.realtime.refusal import new_id
 
 PATIENCE = 1.0  # seconds that a caller has for the head of its request, and then to read its answer
 CALLERS = 512  # that are told at once
 SENTENCE = "no process of the server is there to answer; it is being started again"
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADERS, _SETTINGS, _GOAWAY = 1, 4, 7  # frames of HTTP/2
-_FRAME = 9  # bytes before the payload of one
-_ALL = 5  # flags: it ends the headers, and the stream
 
 
 class StandIn:
@@ -111,9 +119,9 @@ class _Caller:
             return False
         if data and not self._told:
             self._data += data
-            if self._data.startswith(_PREFACE):
+            if self._data.startswith(PREFACE):
                 self._converse(after)
-            elif (b"\r\n\r\n" in self._data and not _PREFACE.startswith(self._data)) or len(self._data) > 65_536:
+            elif (b"\r\n\r\n" in self._data and not PREFACE.startswith(self._data)) or len(self._data) > 65_536:
                 self._tell(answer(self._data, after()))
         return bool(data)
 
@@ -121,18 +129,18 @@ class _Caller:
         """Answer one that has said too little for long; False where it had its answer, and the time to read it."""
         if self._told:
             return False
-        self._tell(frame(_GOAWAY, bytes(8)) if self._greeted else answer(self._data, after()))
+        self._tell(frame(GOAWAY, 0, 0, bytes(8)) if self._greeted else answer(self._data, after()))
         return True
 
     def _converse(self, after: Callable[[], int]) -> None:
         """HTTP/2: greet, and answer the first request."""
         if not self._greeted:
             self._greeted = True
-            self._send(frame(_SETTINGS) + frame(_SETTINGS, flags=1))
-        stream = first_stream(self._data[len(_PREFACE) :])
+            self._send(frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
+        stream = first_stream(self._data[len(PREFACE) :])
         if stream:
-            told = frame(_HEADERS, fields(after()), flags=_ALL, stream=stream)
-            self._tell(told + frame(_GOAWAY, stream.to_bytes(4, "big") + bytes(4)))
+            told = frame(HEADERS, END_HEADERS | END_STREAM, stream, fields(after()))
+            self._tell(told + frame(GOAWAY, 0, 0, stream.to_bytes(4, "big") + bytes(4)))
 
     def _tell(self, told: bytes) -> None:
         self._told, self.since = True, monotonic()
@@ -156,11 +164,6 @@ def answer(request: bytes, seconds: int) -> bytes:
     return head if request.startswith(b"HEAD ") else head + body
 
 
-def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -> bytes:
-    """A frame of HTTP/2 (RFC 9113, 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-
-
 def fields(seconds: int) -> bytes:
     """The head of an answer as HPACK has it, without a table: `:status` is the name 8 of the static one."""
     after = b"%d" % seconds
@@ -170,8 +173,9 @@ def fields(seconds: int) -> bytes:
 def first_stream(data: bytes) -> int:
     """The stream of the first request among frames, 0 where there is none yet."""
     at = 0
-    while len(data) - at >= _FRAME:
-        if data[at + 3] == _HEADERS:
-            return int.from_bytes(data[at + 5 : at + _FRAME], "big") & 0x7FFFFFFF
-        at += _FRAME + int.from_bytes(data[at : at + 3], "big")
+    while len(data) - at >= HEAD_BYTES:
+        upper, lower, kind, _, stream = head_of(data, at)
+        if kind == HEADERS:
+            return int(stream) & 0x7FFFFFFF
+        at += HEAD_BYTES + (upper << 8 | lower)
     return 0
