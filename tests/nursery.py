@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -54,12 +54,14 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 @contextmanager
-def nursery() -> Iterator[dict[str, str]]:
-    """Its process, and the environment of those who are to ask it. In the end it kills what is left of its own."""
+def nursery(*modules: str) -> Iterator[dict[str, str]]:
+    """Its process, and the environment of those who are to ask it. In the end it kills what is left of its own.
+    modules: that it imports beyond its own.
+    """
     with tempfile.TemporaryDirectory(prefix="bm") as folder:  # short: a socket's name is bounded
         paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {"PYTHONPATH": os.pathsep.join(paths), NAMED: f"{folder}/nursery"}
-        command = [sys.executable, "-P", str(HERE), environment[NAMED]]
+        command = [sys.executable, "-P", str(HERE), environment[NAMED], *modules]
         own = {**os.environ, **ONE_THREAD, "PYTHONPATH": environment["PYTHONPATH"]}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own, cwd="/")
         with process:
@@ -75,7 +77,8 @@ class Nursery:
     """Answers each request with the number of a new process (0: start it yourself), and later with how that ended.
     It imports when the first comes: many runs of tests load no model."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, modules: Sequence[str]) -> None:
+        self._imported = (*IMPORTED, *modules)
         self._ready = False
         self._selector = selectors.DefaultSelector()
         self._parents: dict[int, socket.socket] = {}  # who asked for a process, by its number
@@ -135,7 +138,7 @@ class Nursery:
     def _prepare(self) -> None:
         if self._ready:
             return
-        for name in IMPORTED:
+        for name in self._imported:
             if importlib.util.find_spec(name.partition(".")[0]) is not None:  # in other environments some are absent
                 importlib.import_module(name)
         for name in MODULES:
@@ -182,4 +185,4 @@ def live(told: dict[str, Any], fd: int, errors: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    Nursery(sys.argv[1]).run()
+    Nursery(sys.argv[1], sys.argv[2:]).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import urllib.request
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -20,6 +22,8 @@ from typer.testing import CliRunner
 
 import bimodal
 from bimodal.cli import build
+from bimodal.cli.inspect import print_runtimes
+from bimodal.compile.report import Candidate, Report
 from bimodal.errors import NotCompiled, ParityFailed, UsageError
 from bimodal.runtimes.process import ProcessRuntime
 from tests.models import IRIS, SPECIES, customers, on_customers, prepare
@@ -167,3 +171,13 @@ def test_inspect_shows_what_was_compared_and_what_each_runtime_takes(forest: tup
     assert exact["rows"] > 1000
     assert exact["bits"] == exact["labels"] == exact["leaves"] == 0
     assert native["seconds_1"] > exact["seconds_1"] > 0
+
+
+def test_a_narrow_terminal_shows_why_a_runtime_is_refused_right_below_it() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_runtimes(console, Report("sklearn", {}, candidates=(Candidate("exact", False, "it has no trees"),)))
+    assert console.export_text().splitlines()[-3:] == [
+        "  native  real time, batch",
+        "  exact  refused",
+        "    it has no trees",
+    ]

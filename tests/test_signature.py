@@ -47,7 +47,11 @@ def verdict(signature: Signature, record: object) -> tuple[str, str | None, str]
         ({"hour": None}, "null", "null where a number is needed; the model takes no missing value here"),
         ({"hour": math.nan}, "null", "NaN where a number is needed; the model takes no missing value here"),
         ({"hour": math.inf}, "not_finite", "infinity where a number is needed; the model takes finite numbers only"),
-        ({"hour": EXACT + 1}, "inexact_integer", "an integer beyond 2**53 cannot be held exactly as float64"),
+        (
+            {"hour": EXACT + 1},
+            "inexact_integer",
+            "an integer beyond 2**53, where float64 does not hold every one; as a float, with .0, it is rounded",
+        ),
         ({"hour": [5]}, "wrong_type", "a list where a number is needed"),
         ({"hour": {"a": 5}}, "wrong_type", "an object where a number is needed"),
         ({"carrier": 7}, "wrong_type", "a number where text is needed"),
@@ -122,13 +126,13 @@ def test_objects_for_a_model_without_names_are_taken_by_position_as_columns_are(
 
 @pytest.mark.parametrize("field", [Field("x", "float32"), Field("x", "float64", most=3.4028234663852886e38)])
 def test_a_number_that_the_model_cannot_hold_is_refused_and_the_largest_one_is_not(field: Field) -> None:
-    signature, values = Signature((field,), ()), [3.4e38, 1e39, -1e39]
+    signature, values = Signature((field,), ()), [3.40282346e38, 1e39, -1e39]
     _, good, problems = signature.check([{"x": value} for value in values])
     arrow = Binding.bind(signature, ["x"]).rows(pa.table({"x": values}))
     assert good.tolist() == arrow[1].tolist() == [True, False, False]
     assert problems == arrow[2]
     assert {(p.code, p.message) for p in problems} == {
-        ("out_of_range", "a number beyond 3.4e+38, the largest that the model takes")
+        ("out_of_range", "a number beyond 3.4028234663852886e+38, the largest that the model takes")
     }
 
 

@@ -102,7 +102,9 @@ class Field:
 
     def inexact(self) -> Problem:
         return Problem(
-            "inexact_integer", f"an integer beyond 2**53 cannot be held exactly as {self.type}", column=self.name
+            "inexact_integer",
+            f"an integer beyond 2**53, where {self.type} does not hold every one; as a float, with .0, it is rounded",
+            column=self.name,
         )
 
     def outside(self) -> Problem:
@@ -123,7 +125,7 @@ class Field:
 
     def beyond(self) -> Problem:
         return Problem(
-            "out_of_range", f"a number beyond {self.bound:.2g}, the largest that the model takes", column=self.name
+            "out_of_range", f"a number beyond {self.bound}, the largest that the model takes", column=self.name
         )
 
     def unknown(self) -> Problem:
@@ -186,6 +188,8 @@ def kind(value: object) -> str:
         return "a boolean"
     if isinstance(value, str):
         return "text"
+    if isinstance(value, complex | np.complexfloating):
+        return "a complex number"
     if isinstance(value, int | float | np.number):
         return "a number"
     if isinstance(value, datetime.date | np.datetime64):

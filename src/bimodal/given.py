@@ -57,12 +57,12 @@ def _numbers(data: Array, signature: Signature) -> Rows | None:
 
 
 def _one_row(data: Sequence[Any], signature: Signature) -> bool:
-    """Whether a flat list is the values of one row, as in `{"input": [5.1, 3.5, 1.4, 0.2]}`."""
+    """Whether a flat list is the values of one row, as in `{"input": [5.1, 3.5, 1.4, 0.2]}`, good ones or not."""
     return (
         bool(data)
         and signature.flat
         and signature.width != 1
-        and all(isinstance(v, int | float | str | None) for v in data)
+        and all(isinstance(v, str | bytes) or not hasattr(v, "__len__") for v in data)
     )
 
 

@@ -206,7 +206,7 @@ class Location:
             "sample": None if self.source.sample is None else _told(self.source.sample),
             "sample_file": str(Path(self.sample).absolute()) if isinstance(self.sample, str | Path) else None,
             "features": None if self.source.features is None else list(self.source.features),
-            **({} if self.source.kept is None else {"kept": self.source.kept}),
+            **{name: told for name in ("kept", "home") if (told := getattr(self.source, name)) is not None},
         }
 
 

@@ -197,6 +197,12 @@ def plain(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
+def texts(letters: Any) -> pa.Array:
+    """Texts of one width, of letters of ASCII: uint8 [n, width]."""
+    ends = np.arange(len(letters) + 1, dtype=np.int32) * letters.shape[1]
+    return pa.Array.from_buffers(pa.string(), len(letters), [None, pa.py_buffer(ends), pa.py_buffer(letters)])
+
+
 def _told(column: Column) -> pa.Array:
     """Values of any type as JSON, each as text."""
     array = column.decode() if isinstance(column, Dictionary) else column

@@ -234,6 +234,9 @@ class Model:
         """
         if not rows.count:
             return self.signature.empty_outputs(outputs)
+        if threshold is None:
+            answer = self.runtime.run(rows, outputs)
+            return answer if answer.count == rows.count else self._answer(answer, rows.count, outputs, None)
         asked = self._asked(outputs, threshold)
         return self._answer(self.runtime.run(rows, asked), rows.count, outputs, threshold)
 

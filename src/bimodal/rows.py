@@ -70,17 +70,13 @@ class Rows(Mapping[str, Column]):
 
     def __init__(self, columns: Mapping[str, Column], count: int | None = None) -> None:
         self._columns = dict(columns)
-        if len(self._columns) == 1 and count is None:
-            (column,) = self._columns.values()
-            self.count: int = len(column)
-            return
-        lengths = {len(column) for column in self._columns.values()}
-        if count is not None:
-            lengths.add(count)
-        if len(lengths) > 1:
-            sizes = ", ".join(f"{name}: {len(column)}" for name, column in self._columns.items())
-            raise ValueError(f"columns of one length are needed, not {sizes}")
-        self.count = lengths.pop() if lengths else 0
+        for column in self._columns.values():
+            if count is None:
+                count = len(column)
+            elif len(column) != count:
+                sizes = ", ".join(f"{name}: {len(each)}" for name, each in self._columns.items())
+                raise ValueError(f"columns of one length are needed, not {sizes}")
+        self.count: int = count or 0
 
     @overload
     def __getitem__(self, name: str) -> Column: ...

@@ -187,7 +187,7 @@ def test_what_json_would_change_is_refused_with_its_place(doors: dict[str, Any],
     for data in ([ROW, {**ROW, "s": value}], {name: [each, each] for name, each in ROW.items()} | {"s": ["x", value]}):
         found = told(doors, "Gaps", data)
         assert {error[:4] for error in found.values()} == {(InputError, "wrong_type", 2, "s")}
-    with pytest.raises(InputError, match=r"row 2: .* cannot be told in JSON"):
+    with pytest.raises(InputError, match=r"row 2, column 'input\[4\]': .* cannot be told in JSON"):
         doors["http"].predict([[5.1, 3.5, 1.4, 0.2], [5.1, 3.5, 1.4, value]], model="vectors")
     with pytest.raises(InputError, match="cannot be told in JSON"):
         doors["http"].predict([{**ROW, "s": {"deep": [value]}}], model="Gaps")

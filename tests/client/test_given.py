@@ -18,6 +18,7 @@ from bimodal.client.given import spoken
 from bimodal.errors import BimodalError, InputError, ServerUnreachable, UsageError
 from bimodal.realtime.server import Server
 from tests.models import CASES, IRIS
+from tests.ports import free_port
 
 HOURS = """
 import datetime
@@ -117,6 +118,68 @@ def test_bad_rows_are_told_alike(server: Server, data: Any) -> None:
     assert told[0] == told[1]
 
 
+LONG = IRIS[:2].astype(np.longdouble)
+
+
+def test_a_longdouble_is_told_where_float64_holds_it(client: Client) -> None:
+    first, second = CASES["logistic"].model.predict(IRIS[:2]).tolist()
+    assert client.predict(LONG).tolist() == [first, second]
+    assert client.predict(np.tile(LONG, (40, 1))).tolist() == [first, second] * 40
+    assert client.predict(dict(zip("abcd", LONG.T, strict=True))) == {"prediction": [first, second]}
+    assert client.predict(LONG[0]).tolist() == [first]
+    assert client.predict(list(LONG[0])) == {"prediction": [first]}
+    for row in (list(LONG[0]), dict(zip("abcd", LONG[0], strict=True))):
+        assert client.predict([row]) == [{"prediction": first}]
+
+
+THIRD = np.longdouble(1) / 3
+GOOD = [1.0, 2.0, 3.0]
+
+
+def places(value: Any) -> list[tuple[Any, int, str]]:
+    """Data in which a value stands, and its row and column."""
+    rows = [[*GOOD, 4.0], [*GOOD, value]]
+    named = [dict(zip("abcd", row, strict=True)) for row in rows]
+    columns = {name: [each[name] for each in named] for name in "abcd"}
+    return [(rows, 2, "input[4]"), (rows[1], 1, "input[4]"), (named, 2, "d"), (columns, 2, "d")]
+
+
+@pytest.mark.skipif(THIRD == 1 / 3, reason="a longdouble is a float64 there")
+def test_a_longdouble_that_would_be_rounded_is_refused_with_its_place(client: Client) -> None:
+    huge = THIRD * np.longdouble(2) ** 2000
+    arrays = [(np.array([[1, 2, 3, 4], [1, 2, 3, each]]), 2, "input[4]") for each in (THIRD, huge)]
+    for data, row, column in [*places(THIRD), *places(huge), *arrays]:
+        with pytest.raises(InputError, match="a longdouble that float64 does not hold") as caught:
+            client.predict(data)
+        assert (caught.value.row, caught.value.column) == (row, column)
+
+
+@pytest.mark.parametrize("value", [3j, np.complex64(3j), np.clongdouble(3j)])
+def test_a_complex_number_is_told_by_its_type_and_place(client: Client, value: Any) -> None:
+    for data, row, column in places(value)[:2]:
+        with pytest.raises(InputError, match=r"row \d, column .*: a c(omplex|longdouble) ") as caught:
+            client.predict(data)
+        assert (caught.value.row, caught.value.column) == (row, column)
+    with pytest.raises(InputError, match=r"row 1, column 'input\[1\]': a c(omplex|longdouble) "):
+        client.predict(np.array([[*GOOD, value]]))
+
+
+def test_an_infinity_in_lists_is_told_with_its_place(client: Client) -> None:
+    for data, row, column in places(np.inf)[:2]:
+        with pytest.raises(InputError, match="infinity") as caught:
+            client.predict(data)
+        assert (caught.value.row, caught.value.column) == (row, column)
+    with pytest.raises(InputError, match="infinity") as named:
+        client.predict([["2026-01-02", 1.0], ["2026-01-02", np.inf]], model="hours")
+    assert (named.value.row, named.value.column) == (2, "age")
+
+
+def test_an_infinity_is_told_where_nobody_can_be_asked_for_its_column() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with Client(url, retries=0) as client, pytest.raises(InputError, match="row 2: infinity"):
+        client.predict([GOOD, [1.0, np.inf, 3.0]])
+
+
 def test_the_models_are_in_the_servers_order(client: Client) -> None:
     assert client.models() == ["vectors", "hours"]
 
@@ -150,6 +213,14 @@ def test_a_timeout_is_a_positive_number(client: Client, timeout: Any) -> None:
         AsyncClient(timeout=timeout)
     with pytest.raises(UsageError, match="positive number of seconds"):
         client.predict([[1, 2]], timeout=timeout)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_none_is_no_timeout_and_no_address(kind: Any) -> None:
+    with pytest.raises(UsageError, match=r"positive number of seconds, at most 1e\+08, not None"):
+        kind(timeout=None)
+    with pytest.raises(UsageError, match=r"address looks like .* not None"):
+        kind(None)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, closing
@@ -14,7 +15,7 @@ import pytest
 from bimodal import AsyncClient, Client, serve
 from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ModelFailed, ServerUnreachable, UsageError
 from bimodal.realtime.server import Server
-from tests.client.flaky import Act, Flaky, answer, hang_up
+from tests.client.flaky import Act, Flaky, answer, hang_up, stall
 from tests.talkative import TALK
 
 Ask = Callable[..., list[Any]]
@@ -166,9 +167,35 @@ def test_a_stream_is_asked_for_again_only_before_its_first_byte(ask: Ask) -> Non
 
 
 @both
-def test_the_timeout_is_for_the_whole_answer(ask: Ask) -> None:
-    many = chunks(*[b'data: {"a":1}\n\n'] * 200)
+def test_the_timeout_is_for_the_first_piece_and_for_each_further_one(ask: Ask) -> None:
+    many = chunks(*[b'data: {"a":1}\n\n'] * 60, END)
+    with Flaky(hang_up, many) as server:
+        assert len(ask(server.url, [1], timeout=0.4)) == 60
+        assert all(b"x-request-timeout-ms: 400\r\n" in request for request in server.requests)
+
+
+LATE = b'event: error\ndata: {"error":"nothing more within the deadline","code":"deadline_exceeded"}\n\n'
+
+
+def falls_silent(connection: Any) -> bool:
+    chunks(*[b'data: {"a":1}\n\n'] * 2, b": no piece\n\n", whole=False)(connection)
+    return stall(connection)
+
+
+@both
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (falls_silent, "did not give another piece within 0.2 s; 2 pieces had come; timeout= is for each"),
+        (
+            chunks(b'data: {"a":1}\n\n', LATE),
+            "nothing more within the deadline; 1 piece had come; timeout= is for each",
+        ),
+        (stall, "did not answer within 0.2 s"),
+    ],
+)
+def test_a_piece_that_does_not_come_in_time_is_told_with_those_that_had_come(ask: Ask, act: Act, why: str) -> None:
     began = time.monotonic()
-    with Flaky(many) as server, pytest.raises(DeadlineExceeded):
-        ask(server.url, [1], timeout=0.3)
-    assert time.monotonic() - began < 1.5
+    with Flaky(act) as server, pytest.raises(DeadlineExceeded, match=re.escape(why)):
+        ask(server.url, [1], timeout=0.2)
+    assert time.monotonic() - began < 0.9

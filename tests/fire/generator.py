@@ -271,7 +271,9 @@ def main() -> None:
     with undisturbed(loads[0].core):
         outcomes = uvloop.run(drive(loads))
     os.set_blocking(sys.stdout.fileno(), True)  # a reader may be late, and a pipe holds 64 KiB
-    sys.stdout.buffer.write(pickle.dumps(outcomes))
+    # Under PYTHONUNBUFFERED `sys.stdout.buffer` is raw, and one write of it may take no more than what the pipe holds.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        pickle.dump(outcomes, out)
 
 
 if __name__ == "__main__":

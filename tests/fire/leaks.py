@@ -39,15 +39,15 @@ LEAK = """
 import sys
 
 if "bimodal.realtime.worker" in sys.orig_argv:
-    from bimodal.realtime import app
+    from bimodal.realtime import batcher
 
-    kept, answer = [], app.App.__call__
+    kept, submit = [], batcher.Batcher.submit
 
-    def leaking(self, request, respond):
+    def leaking(self, work):
         kept.append(bytearray({size}))
-        return answer(self, request, respond)
+        return submit(self, work)
 
-    app.App.__call__ = leaking
+    batcher.Batcher.submit = leaking
 """
 SLOPE = 1.0  # MiB an hour
 HEAD = "POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: %s\r\n"

@@ -17,6 +17,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,21 +224,27 @@ def peak(
     return Load(url, 0.0, seconds, bodies, connections=connections, **options).run()
 
 
+class Died(Exception):
+    """The generator ended without figures; its words are what it wrote to standard error."""
+
+
 class Running:
-    """Loads in a process of their own, which begins as soon as it can."""
+    """Loads in a process of their own, which begins as soon as it can. Raises Died."""
 
     def __init__(self, loads: Sequence[Load]) -> None:
         self._loads = loads
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         command = [sys.executable, "-m", "tests.fire.generator"]
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed where its process is
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, cwd=ROOT, env=environment
         )
         assert self.process.stdin is not None
         pickle.dump(list(loads), self.process.stdin)
         self.process.stdin.close()
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"began\n", "the generator did not begin"
+        if self.process.stdout.readline() != b"began\n":
+            raise self._died()
 
     def __enter__(self) -> Self:
         return self
@@ -247,6 +254,7 @@ class Running:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._errors.close()
 
     def finish(self) -> Outcome:
         """Wait for its end."""
@@ -254,6 +262,15 @@ class Running:
 
     def finish_all(self) -> list[Outcome]:
         assert self.process.stdout is not None
-        outcomes = cast(list[Outcome], pickle.load(self.process.stdout))
-        assert self.process.wait(10) == 0
-        return outcomes
+        told = self.process.stdout.read()
+        if self.process.wait(10):
+            raise self._died()
+        sys.stderr.write(self._said())
+        return cast(list[Outcome], pickle.loads(told))
+
+    def _died(self) -> Died:
+        return Died(f"the generator of load ended with status {self.process.wait(10)}:\n{self._said()}")
+
+    def _said(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")

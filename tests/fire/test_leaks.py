@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from bimodal.realtime.exchange import Request, Respond
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.listener import Listener
 from bimodal.realtime.wiring import wire
+from bimodal.runtimes import memory
 from tests.fire import leaks
 from tests.fire.leaks import SLOPE, SOUND, Figures, Mixed, Seen
 
@@ -130,6 +132,36 @@ def test_nothing_is_kept_of_what_is_over(tmp_path: Path) -> None:
     assert PASSING & set(kept.objects[-1]) == set()
     assert kept.files[-1] <= kept.files[0]
     assert kept.threads[-1] <= kept.threads[0]
+
+
+@contextmanager
+def interned() -> Iterator[list[str]]:
+    """The strings that are interned meanwhile: Python makes its table of them anew when enough have come and gone."""
+    found: list[str] = []
+    real = sys.intern
+
+    def intern(word: str) -> str:
+        found.append(word)
+        return real(word)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "intern", intern)
+        yield found
+
+
+def test_no_request_has_a_string_interned(tmp_path: Path) -> None:
+    with running(tmp_path) as (port, _):
+        mixed = Mixed(port)
+        mixed.turn()  # what is made once
+        with interned() as found:
+            mixed.turn()
+    assert found == []
+
+
+def test_a_look_at_the_memory_has_no_string_interned() -> None:
+    with interned() as found:
+        memory.free()
+    assert found == []
 
 
 class Leaking:

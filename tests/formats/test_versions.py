@@ -102,6 +102,35 @@ def test_a_module_that_calls_itself_by_a_short_name_is_known(monkeypatch: pytest
         reading.find("_loss", "rmtree")
 
 
+# -- the long form -----------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_that_was_proven_for_the_same_code_is_not_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[str, ...]]()
+
+    def answered(version: str, _: Path, verb: str, saved: str) -> str:
+        asked.append((version, verb, saved))
+        return 'said before\n{"SVC/bare": ["refused", "why"]}\n'
+
+    monkeypatch.setattr(versions, "environment", lambda *_: Path(sys.executable))
+    monkeypatch.setattr(versions, "asked", answered)
+    monkeypatch.setattr(versions, "VERSIONS", ("1.7.2", "1.8.0"))
+    (tmp_path / versions.digest() / "saved" / "1.7.2").mkdir(parents=True)
+    (tmp_path / versions.digest() / "saved" / "1.8.0").mkdir(parents=True)
+    assert not versions.matrix(tmp_path, again=False)  # a version refuses its own
+    assert len(asked) == 2 + 4
+    (tmp_path / versions.digest() / "1.7.2 under 1.8.0.json").unlink()
+    versions.matrix(tmp_path, again=False)
+    assert asked[6:] == [("1.8.0", "load", "1.7.2")]
+
+
+def test_a_step_that_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"load 1\.7\.2 under scikit-learn 1\.8\.0: .* ended with 3; .*said\.log"):
+        versions.step("load 1.7.2 under scikit-learn 1.8.0", tmp_path / "said.log", sys.executable, "-c", "exit(3)")
+
+
 # -- a server ----------------------------------------------------------------------------------------------------------
 
 

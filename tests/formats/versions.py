@@ -1,12 +1,13 @@
 """Version drift: models of scikit-learn that were saved under one version of it and are loaded under another.
 
-    python -m tests.formats.versions [--cache FOLDER] [--saved]
+    python -m tests.formats.versions [--cache FOLDER] [--again]
 
 makes an environment for each of VERSIONS in the folder (pip fetches them, once), saves the estimators in each together
 with scikit-learn's own answers, packs them there, and loads all of them in all environments: as a bare file, as a
 package, and as a package whose compiled form is not used. It prints how many were refused and served, and exits with 1
-where one was ready and then failed or answered otherwise, or where a refusal or a warning does not name both versions.
-Every outcome and sentence is in outcomes.json there.
+where one was ready and then failed or answered otherwise, where a refusal or a warning does not name both versions, or
+where the version that saved one refuses it. What was done for the same code is not done again, unless `--again` says
+so: that folder is named after a digest of the code, and holds every outcome and sentence.
 
 The environments run this file too: `save FOLDER`, and `load FOLDER`, which prints a line of JSON. `keep FOLDER` copies
 what the short form loads from such a folder into tests/formats/versions, with fewer rows.
@@ -15,6 +16,8 @@ what the short form loads from such a folder into tests/formats/versions, with f
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import logging
 import os
@@ -251,54 +254,96 @@ def environment(version: str, cache: Path) -> Path:
     """The Python with that version of scikit-learn, and all else that Bimodal needs for its models."""
     if version == sklearn.__version__:
         return Path(sys.executable)
-    python = cache / version / "bin" / "python"
-    done = cache / version / "done"
-    if not done.exists():
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        extras = project["optional-dependencies"]
-        needed = [*project["dependencies"], *extras["batch"], "joblib", "pandas", "onnxruntime"]
-        subprocess.run([sys.executable, "-m", "venv", str(cache / version)], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", f"scikit-learn=={version}", *needed], check=True)
-        done.touch()
-    return python
+    folder = cache / version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["batch"], "joblib", "pandas", "onnxruntime"]
+    done, wanted = folder / "done", "\n".join([f"scikit-learn=={version}", *needed])
+    if not done.exists() or done.read_text() != wanted:
+        log, python = cache / "made.log", str(folder / "bin" / "python")
+        step(f"the environment of scikit-learn {version}", log, sys.executable, "-m", "venv", str(folder))
+        pip = [python, "-m", "pip", "install", "-q", "--timeout", "120", "--retries", "10"]  # seconds without a byte
+        step(f"the environment of scikit-learn {version}", log, *pip, *wanted.splitlines())
+        done.write_text(wanted)
+    return folder / "bin" / "python"
 
 
-def asked(python: Path, log: Path, *arguments: str) -> str:
-    """What this file prints in that environment. log: where what is said beside it goes."""
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    known = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
-    command = [str(python), "-m", "tests.formats.versions", *arguments]
+def step(what: str, log: Path, *command: str, **known: str) -> str:
+    """What the command prints. log: where what it says beside that goes. known: beyond the environment."""
     with log.open("a") as told:
-        return subprocess.run(
-            command, cwd=ROOT, env=known, check=True, stdout=subprocess.PIPE, stderr=told, text=True
-        ).stdout
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **known}, stdout=subprocess.PIPE, stderr=told, text=True, check=False
+        )
+    if done.returncode:
+        raise SystemExit(f"{what}: {command[0]} ended with {done.returncode}; what it said is in {log}")
+    return done.stdout
 
 
-def matrix(cache: Path, *, saved: bool) -> bool:
-    """Save and load all; print what became of them. Whether nothing was a breach. saved: they are, by a run before."""
-    pythons = {version: environment(version, cache) for version in VERSIONS}
-    for version, python in () if saved else pythons.items():
-        asked(python, cache / "said.log", "save", str(cache / "saved" / version))
+def asked(version: str, place: Path, verb: str, saved: str) -> str:
+    """What this file prints in the environment of that version, of which `place` has the folder."""
+    python = environment(version, place.parent)
+    known = {
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        "PYTHONWARNINGS": "ignore",
+        "BIMODAL_CACHE": str(place / "compiled" / version),  # nothing that other code has compiled
+    }
+    command = [str(python), "-m", "tests.formats.versions", verb, str(place / "saved" / saved)]
+    return step(f"{verb} {saved} under scikit-learn {version}", place / "said.log", *command, **known)
+
+
+def digest() -> str:
+    """Of the code that decides what becomes of a model."""
+    package = (ROOT / "src" / "bimodal").rglob("*")
+    files = [*(each for each in package if each.suffix in (".py", ".so")), Path(__file__), ROOT / "pyproject.toml"]
+    whole = hashlib.sha256()
+    for each in sorted(files):
+        whole.update(f"{each.relative_to(ROOT)}\0{hashlib.sha256(each.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def made(version: str, place: Path) -> None:
+    """Saves them in that version, once."""
+    done = place / "saved" / version / "done"
+    if not done.exists():
+        asked(version, place, "save", version)
+        done.touch()
+
+
+def loaded(then: str, now: str, place: Path) -> dict[str, list[str]]:
+    """What becomes of those of the version `then` under the version `now`, found once."""
+    file = place / f"{then} under {now}.json"
+    if not file.exists():
+        new = file.with_suffix(".new")
+        new.write_text(asked(now, place, "load", then).splitlines()[-1])
+        new.rename(file)
+    found: dict[str, list[str]] = json.loads(file.read_text())
+    return found
+
+
+def is_breach(result: str, then: str, now: str) -> bool:
+    return result.isupper() or (then == now and result == "refused")
+
+
+def matrix(cache: Path, *, again: bool) -> bool:
+    """Save and load all; print what became of them. Whether nothing was a breach. again: also what was done."""
+    place = cache / digest()
+    if again:
+        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    for version in VERSIONS:
+        environment(version, cache)
     counted: dict[str, Counter[str]] = {way: Counter() for way in WAYS}
-    pairs = [(then, now) for now in VERSIONS for then in VERSIONS]
-
-    def loaded(pair: tuple[str, str]) -> dict[str, list[str]]:
-        printed = asked(pythons[pair[1]], cache / "said.log", "load", str(cache / "saved" / pair[0]))
-        found: dict[str, list[str]] = json.loads(printed.splitlines()[-1])
-        return found
-
-    sound, outcomes = True, {}
+    pairs = [(then, now, place) for now in VERSIONS for then in VERSIONS]
+    sound = True
     with ThreadPoolExecutor(2) as pool:
-        for (then, now), found in zip(pairs, pool.map(loaded, pairs), strict=True):
-            outcomes[f"{then} -> {now}"] = found
+        for _ in pool.map(made, VERSIONS, itertools.repeat(place)):
+            pass
+        for (then, now, _), found in zip(pairs, pool.map(loaded, *zip(*pairs, strict=True)), strict=True):
             for name, (result, sentence) in found.items():
-                way = name.rpartition("/")[2]
-                counted[way][f"{'same' if then == now else 'other'} version: {result}"] += 1
-                sound &= not result.isupper()
-                if result.isupper() or (then == now and result == "refused"):
+                counted[name.rpartition("/")[2]][f"{'same' if then == now else 'other'} version: {result}"] += 1
+                if is_breach(result, then, now):
+                    sound = False
                     print(f"{then} -> {now}  {name}: {result}: {sentence}")
             print(f"{then} -> {now}", dict(Counter(result for result, _ in found.values())), flush=True)
-    (cache / "outcomes.json").write_text(json.dumps(outcomes, indent=1))
     for way in WAYS:
         print(way, dict(sorted(counted[way].items())))
     return sound
@@ -317,7 +362,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", nargs="?", choices=("save", "load", "keep"))
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--saved", action="store_true", help="load what an earlier run has saved")
+    parser.add_argument("--again", action="store_true", help="also what was done for the same code")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "bimodal-versions")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -329,7 +374,7 @@ def main() -> int:
             print(json.dumps(load(options.folder)))
         elif options.what == "keep":
             keep(options.folder)
-    return 0 if options.what or matrix(options.cache, saved=options.saved) else 1
+    return 0 if options.what or matrix(options.cache, again=options.again) else 1
 
 
 if __name__ == "__main__":

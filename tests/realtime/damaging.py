@@ -1,9 +1,10 @@
 """Damaging: a server's models are replaced by damaged files, one after the other, while callers ask for all of them.
 
-`python -m tests.realtime.damaging --minutes 8` starts `bimodal serve` on a repository of bare files, a model of each
+`python -m tests.realtime.damaging --files 1000` starts `bimodal serve` on a repository of bare files, a model of each
 kind, and prints a line of JSON: what became of the files, and of the requests. A damaged file that loads all the same
 is served, since nothing tells it from a whole one; the whole one is put back at once, and what was asked meanwhile is
-counted apart.
+counted apart. The processes of models are forked from one that has imported their libraries (tests/nursery.py): a
+thousand imports would take most of an hour. `--anew` starts them as a user's are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,15 +30,19 @@ from typing import Any
 from bimodal.realtime import processes
 from tests.formats.damage import changed
 from tests.formats.mutants import KINDS
+from tests.nursery import nursery
 
 VALUES = [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]
+PAUSE = 0.05  # seconds between two requests of a caller
 PATIENCE = 90.0  # seconds for an answer
+LIBRARIES = ("xgboost", "lightgbm", "catboost", "onnxruntime", "skops.io")  # beside scikit-learn
 WORKER = b"bimodal.realtime.worker"  # in its command line
-LOADING = 90  # seconds in which a model must be loaded: on a busy machine seven at once take a while
+LOADING = 60  # seconds in which a model must be loaded: on a busy machine seven at once take a while
+RELOADING = 900.0  # seconds for a reload: in each worker a file may hang while it is read, and then when it is tried
 
 
-def ask(port: int, path: str, body: Any) -> tuple[int, Any]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+def ask(port: int, path: str, body: Any, patience: float = PATIENCE) -> tuple[int, Any]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
         connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
         answer = connection.getresponse()
@@ -54,7 +61,7 @@ class Caller(threading.Thread):
         self._model = model
 
     def run(self) -> None:
-        while not self.over.wait(0.02):
+        while not self.over.wait(PAUSE):
             begun = time.monotonic()
             try:
                 status, told = self._model.ask()
@@ -65,7 +72,9 @@ class Caller(threading.Thread):
 
 @dataclass
 class Model:
-    """One of the repository. damaged: from when to when a damaged file of it may have been served."""
+    """One of the repository. damaged: from when to when a damaged file of it may have been served. longest: seconds of
+    a reload.
+    """
 
     port: int
     name: str
@@ -74,6 +83,7 @@ class Model:
     answer: Any = None
     found: Counter[str] = field(default_factory=Counter)
     damaged: list[tuple[float, float]] = field(default_factory=list)
+    longest: float = 0.0
 
     def ask(self) -> tuple[int, Any]:
         return ask(self.port, f"/models/{self.name}/predict", {"input": VALUES})
@@ -82,7 +92,10 @@ class Model:
         other = self.file.with_name(".new")
         other.write_bytes(data)
         other.rename(self.file)
-        return ask(self.port, f"/v2/repository/models/{self.name}/load", {})
+        begun = time.monotonic()
+        answer = ask(self.port, f"/v2/repository/models/{self.name}/load", {}, RELOADING)
+        self.longest = max(self.longest, time.monotonic() - begun)
+        return answer
 
     def state(self) -> tuple[str, str]:
         _, index = ask(self.port, "/v2/repository/index", {})
@@ -169,7 +182,11 @@ def run(
                 lives = all(processes.lives(pid, born) for pid, born in before.items())
             finally:
                 server.terminate()
-    return {"processes": len(before), "alive": lives, **{each.name: dict(each.found) for each in models}}
+    return {"processes": len(before), "alive": lives, **{each.name: figures(each) for each in models}}
+
+
+def figures(model: Model) -> dict[str, float]:
+    return {**model.found, "longest": round(model.longest, 1)}
 
 
 def _alive(server: int) -> dict[int, int]:
@@ -181,14 +198,17 @@ def _alive(server: int) -> dict[int, int]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--files", type=int, default=10_000, help="at most")
+    parser.add_argument("--minutes", type=float, default=60.0, help="at most")
+    parser.add_argument("--files", type=int, default=1000, help="at most")
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=36)
+    parser.add_argument("--anew", action="store_true", help="the processes of models are started as a user's are")
     told = parser.parse_args(arguments)
-    begun = time.monotonic()
-    found = run(told.minutes, told.files, told.seed, workers=told.workers, kinds=told.kinds)
+    with nullcontext(dict[str, str]()) if told.anew else nursery(*LIBRARIES) as environment:
+        os.environ.update(environment)
+        begun = time.monotonic()
+        found = run(told.minutes, told.files, told.seed, workers=told.workers, kinds=told.kinds)
     print(json.dumps({"seconds": round(time.monotonic() - begun), **found}))
 
 

@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
@@ -19,12 +20,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from bimodal.errors import UsageError
-from bimodal.realtime import access, milliseconds
+from bimodal.realtime import access
 from bimodal.realtime.access import AccessLog
 from bimodal.realtime.asgi import asgi
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Observer
+from bimodal.realtime.serving import prepare, serve
+from tests.models import CASES
 from tests.realtime.watched import INFER, ROW, Reply, Watched, watched
 
 SECRET = "Geheimnis4711"
@@ -216,17 +219,42 @@ def test_what_comes_faster_than_it_is_written_is_dropped_and_counted(
     assert (tmp_path / "log").read_bytes() == b"123456789\n" * 10
 
 
-def test_a_reader_who_does_not_read_costs_lines_not_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_who_does_not_read_costs_lines_not_time_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(access, "PARTING", 0.2)
     monkeypatch.setattr(access, "HELD", 1 << 20)
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    log = AccessLog(str(tmp_path / "pipe"))
-    for _ in range(4000):
-        log.put(b"x" * 999 + b"\n", 1)  # four times what is held; it returns all the same
-    assert log._dropped > 0
+    seen: list[tuple[int, int]] = []
+    log = AccessLog(str(tmp_path / "pipe"), lambda written, dropped: seen.append((written, dropped)))
+
+    def put() -> None:
+        for _ in range(4000):
+            log.put(b"x" * 999 + b"\n", 1)  # four times what is held; it returns all the same
+
+    def until(met: Callable[[], bool]) -> None:
+        end = monotonic() + 10
+        while not met() and monotonic() < end:
+            threading.Event().wait(0.01)
+            with suppress(BlockingIOError):
+                os.read(reader, (1 << 20) * reads)
+
+    reads = False
+    put()
+    until(lambda: bool(caplog.messages) and sum(each[1] for each in seen) == log._dropped)
+    dropped = sum(each[1] for each in seen)
+    assert dropped == log._dropped > 2000  # while the thread that writes is held
+    reads = True
+    until(lambda: len(caplog.messages) == 2)
+    put()
     log.close()
     os.close(reader)
+    written, lost = [sum(each) for each in zip(*seen, strict=True)]
+    assert written + lost == 8000
+    why = "1 MiB wait to be written; lines are dropped, and counted, until it can be written"
+    ends = [why, f"again; {dropped} lines were dropped", why, f"it ends; {lost - dropped} lines were dropped"]
+    assert all(told.endswith(end) for told, end in zip(caplog.messages, ends, strict=True))
 
 
 def test_a_full_disk_drops_lines_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -264,6 +292,14 @@ def test_that_writing_works_again_is_told_once(
 def test_a_place_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"access_log .*: No such file or directory; name a file"):
         AccessLog(str(tmp_path / "no" / "log"))
+
+
+def test_what_is_said_of_the_log_needs_one_that_has_a_name() -> None:
+    for name, value in (("access_log_sample", 0.5), ("access_log_peer", False)):
+        with pytest.raises(UsageError, match="there is no access log; name its file with --access-log"):
+            prepare([CASES["logistic"].model], {name: value}, {}).spec(metrics=None)
+    with pytest.raises(UsageError, match="access_log 5: write a path"):
+        serve(CASES["logistic"].model, access_log=cast(str, 5))
 
 
 def fill(path: str, letter: bytes) -> None:
@@ -313,20 +349,25 @@ class Lines:
 
     def __init__(self) -> None:
         self.told: list[dict[str, Any]] = []
+        self.texts: list[bytes] = []
         self.count = 0
 
     def put(self, text: bytes, count: int) -> None:
+        self.texts += text.splitlines()
         self.told += [json.loads(line) for line in text.splitlines()]
         self.count += count
 
 
+class Routes:
+    """Every path is a route."""
+
+    mounted = 0
+
+    def template(self, method: str, path: str) -> str:
+        return path
+
+
 def test_the_lines_of_one_turn_share_nothing_that_differs() -> None:
-    class Routes:
-        mounted = 0
-
-        def template(self, method: str, path: str) -> str:
-            return path
-
     lines = Lines()
     observer = Observer(Routes(), cast(AccessLog, lines))
     first, second = (observer.asked("POST", path, "1.1", {}) for path in ("/predict", "/invocations"))
@@ -365,14 +406,25 @@ def test_the_lines_of_one_turn_share_nothing_that_differs() -> None:
         assert line == wanted
 
 
-def test_milliseconds_are_told_to_the_microsecond() -> None:
-    for micros in (0, 1, 999, 1000, 1001, 8191, 8192, 999_999, 1_000_000, 61_234_567):
-        assert milliseconds.made(micros) == b"%.3f" % (micros / 1e3)
-    assert milliseconds.KEPT[1001] == b"1.001"
+@pytest.mark.parametrize("share", [1.0, 0.999999999], ids=["all", "sifted"])
+def test_milliseconds_are_told_to_the_microsecond(share: float) -> None:
+    lines = Lines()
+    observer = Observer(Routes(), cast(AccessLog, lines), share=share)
+    told = observer.asked("POST", "/predict", "1.1", {})
+    spans = [0.0, 1e-6, 9.99e-4, 1e-3, 8.191e-3, 0.999999, 1.0, 61.234567]
+
+    async def turn() -> None:
+        for span in spans:
+            observer.saw(told, b"", monotonic() - span, 400, 0, 0, b"", None)
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    assert [line["ms"] for line in lines.told] == pytest.approx([1e3 * span for span in spans], abs=0.9)
+    assert all(re.search(rb'"ms":\d+\.\d{3}}$', line) for line in lines.texts)
 
 
 def test_a_head_is_read_anew_when_the_routes_change() -> None:
-    class Routes:
+    class Late:
         mounted = 0
 
         def template(self, method: str, path: str) -> str:
@@ -384,7 +436,7 @@ def test_a_head_is_read_anew_when_the_routes_change() -> None:
             self.headers: dict[bytes, bytes] = {}
             self.told: Any = None
 
-    routes, head = Routes(), Head()
+    routes, head = Late(), Head()
     observer = Observer(routes)
     assert observer.read(head).route == ""
     routes.mounted = 1

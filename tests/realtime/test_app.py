@@ -67,6 +67,10 @@ def test_a_model_answers_under_its_name_and_version(desk: Desk) -> None:
     [
         ("/predicts", "not_found", "did you mean /predict?"),
         ("/nothing/at/all", "not_found", "no such route"),
+        ("/models/inline/lookup", "not_found", "no prediction store for 'inline'; [models.inline.store]"),
+        ("/models/inline/lookup/17", "not_found", "no prediction store for 'inline'"),
+        ("/models/inline/lookups", "not_found", "no such route"),
+        ("/models/inlin/lookup", "model_not_found", "'inline'"),
         ("/models/inlin/predict", "model_not_found", "'inline'"),
         ("/models/inline/versions/7/predict", "model_not_found", "served in version"),
     ],
@@ -236,6 +240,7 @@ def test_columns_of_a_model_of_arrays_are_taken_by_position(desk: Desk) -> None:
         (b"a,b,c,d\n1,2,3,x\n", "text where a number is needed"),
         (b"a,b,c,d\n1,2,3,inf\n", "infinity"),
         (b"a,b,c,d\n1,2,3,9007199254740993\n", "2**53"),
+        (b"a,b,c,d\n1,2,3,9007199254740993.0\n1,2,3,9007199254740993\n", "row 2"),  # as a float it is taken
     ],
 )
 def test_a_csv_that_does_not_fit_is_told_where(desk: Desk, body: bytes, words: str) -> None:

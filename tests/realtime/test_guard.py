@@ -33,9 +33,10 @@ from bimodal import keys
 from bimodal.realtime.asgi import asgi
 from bimodal.realtime.guard import Guard
 from bimodal.realtime.head import parse
+from bimodal.realtime.plain import STARTED
 from bimodal.realtime.ring import Ring
 from bimodal.realtime.scopes import Scopes
-from bimodal.realtime.transfer import STARTED, Exchange
+from bimodal.realtime.transfer import Exchange
 from tests.realtime.gate import Clock, Gate, opened
 from tests.realtime.wire import Answer, Client
 
@@ -55,6 +56,7 @@ UNKNOWN = (
     "/predic", "/v2/nothing", "/v3", "/admin", "/static/../keys.json", "/static/secret", "//predict", "/predict/",
     "/PREDICT", "/models/inline/predict/x", "/v2/models/inline/infer/", "/%2e%2e/predict", "/models/nobody/predict",
     "/runs", "/jobs/", "/v2/repository/models/", "/v2/repository/index/", "/health/live/", "/health/", "/ping/x",
+    "/models%2Finline%2Fpredict", "/v2/repository%2Findex", "/v2/repository/models%2finline/load",
     "/v2/models/inline/generate", "/v2/models/inline/generate_stream",  # of models that stream
 )  # fmt: skip
 STRANGERS = ("nothing", "wrong", "ended", "revoked", "digest", "half")
@@ -176,6 +178,16 @@ def test_who_has_a_key_is_told_what_is_not_there_and_what_a_route_takes(gate: Ga
             assert "--keys FILE` on the server" in told(answer)[1]
 
 
+def test_who_sends_several_keys_is_told_so(gate: Gate) -> None:
+    key = gate.known["infer"].encode()
+    with Client(gate.port) as client:
+        for fields in ((b"authorization: Basic eA==\r\n",), (b"authorization: Bearer %b\r\n" % key,)):
+            answer = ask(client, "POST", "/predict", key.decode(), *fields)
+            assert (answer.status, told(answer)[1].startswith("several keys were sent")) == (401, True)
+        answer = ask(client, "POST", "/predict", None)
+        assert "this needs an API key" in told(answer)[1]
+
+
 def test_a_route_that_nobody_has_thought_of_is_closed(gate: Gate) -> None:
     """Whatever the app answers, and no table names, needs admin."""
     guard = Guard(ring=Ring(gate.file), scopes=Scopes())
@@ -210,6 +222,26 @@ def test_http2_has_the_same_gate(gate: Gate, who: str) -> None:
     open_ = {("GET", path) for path in OPEN}
     measured = {(m, p) for m, p in gate.wired.app.routes if needed(p) == "metrics" and p not in OPEN and m == "GET"}
     assert let_in == (open_ | measured if who == "metrics" else open_)
+
+
+def test_an_encoded_slash_is_no_separator_to_any_wire(gate: Gate) -> None:
+    """RFC 3986, section 2.2: else it would pass what a proxy in front has to say of a path."""
+    application = asgi(gate.wired.app, guard=gate.wired.guard)
+    key = gate.known["all"]
+    base = f"http://localhost:{gate.port}"
+    known = [each for each in gate.wired.app.routes if each[1].count("/") > 1]
+    known += [("POST", "/v2/repository/models/inline/load"), ("GET", "/jobs/nightly/runs")]
+    asked = [(method, "%2f".join(path.rsplit("/", 1))) for method, path in known]
+    asked += [(method, "/" + path[1:].replace("/", "%2F")) for method, path in known]
+    assert len(asked) > 60
+
+    async def walk(**wire: Any) -> set[int]:
+        async with httpx.AsyncClient(base_url=base, headers={"x-api-key": key}, **wire) as client:
+            return {(await client.request(*each)).status_code for each in asked}
+
+    assert asyncio.run(walk()) == {404}
+    assert asyncio.run(walk(http1=False, http2=True)) == {404}
+    assert gate.do(walk(transport=httpx.ASGITransport(app=application))) == {404}
 
 
 @pytest.mark.parametrize("who", ["nothing", "infer"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bimodal.realtime.head import Head, Rests, parse
+from bimodal.realtime.head import SLASH, Head, Rests, parse
 from bimodal.realtime.refusal import Refusal
 
 RESTS = (
@@ -51,7 +51,7 @@ def test_a_path_of_letters_and_escapes_is_found() -> None:
     rests.keep(raw, parse(raw, 100))
     found = rests.find(b"GET /models/m/lookup/a%2Fb%20c HTTP/1.1\r\n" + RESTS[0])
     assert found is not None
-    assert found.path == "/models/m/lookup/a/b c"
+    assert found.path == f"/models/m/lookup/a{SLASH}b c"
 
 
 @pytest.mark.parametrize("line", [b"GET /a?b=1 HTTP/1.1\r\n", b"GET /a HTTP/1.0\r\n", b"POST /a HTTP/1.1\r\n"])

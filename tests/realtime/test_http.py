@@ -252,7 +252,7 @@ REFUSED = {
     "host with a user": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "version 0.9": (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
     "no version": (b"GET /\r\nHost: a\r\n\r\n", 505),
-    "version 1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 400),
+    "version 1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
     "version 2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
     "version in small letters": (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400),
     "two spaces": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -359,6 +359,11 @@ class TestRefusals:
             assert client.answer().status == 400
             assert client.is_closed()
         shared.app.requests.clear()
+
+    def test_a_refusal_has_the_id_of_its_caller(self, shared: Running) -> None:
+        with shared.connect() as client:
+            answer = client.send(b"GET / HTTP/1.1\r\nX-Request-Id: mine-2\r\n\r\n").answer()
+            assert (answer.status, answer.json["request_id"], answer.headers["x-request-id"]) == (400, *["mine-2"] * 2)
 
     def test_a_refusal_repeats_nothing_of_the_request(self, shared: Running) -> None:
         with shared.connect() as client:

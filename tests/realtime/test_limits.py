@@ -9,6 +9,7 @@ from dataclasses import fields
 import pytest
 
 from bimodal.errors import UsageError
+from bimodal.realtime import http
 from bimodal.realtime.exchange import Response
 from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
@@ -103,6 +104,15 @@ class TestSizes:
             assert client.answer().status == 413
             assert server.listener.bodies == 0
 
+    def test_what_comes_after_a_refusal_is_not_read_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http, "DISCARDED", 2**20)
+        with serving() as server, server.connect() as client:
+            client.send(b"POST /echo HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % HOST)
+            client.socket.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.socket.sendall(b"1\r\nx\r\n" * 15_000_000)
+            assert client.answer().status == 413
+
     def test_unfinished_bodies_are_bounded_together(self) -> None:
         with serving(Limits(bodies_bytes=1000)) as server:
             with server.connect() as first, server.connect() as second:
@@ -120,7 +130,9 @@ class TestSizes:
                 assert first.get("/nothing").answer().status == 204
                 assert second.get("/nothing").answer().status == 204
                 with server.connect() as third:
-                    assert third.answer().status == 503
+                    answer = third.answer()
+                    assert answer.status == 503
+                    assert answer.json["error"].startswith("2 connections are open, the most that a worker takes")
                     assert third.is_closed()
             wait_for(lambda: not server.listener.connections)
             with server.connect() as fourth:

@@ -27,6 +27,7 @@ from bimodal.predictions.contract import Edition, Found, StoreReader
 from bimodal.predictions.embedded import EmbeddedReader
 from bimodal.predictions.fingerprint import fingerprint
 from bimodal.realtime import lookup
+from bimodal.realtime.head import SLASH
 from bimodal.realtime.layout import SOURCES
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.serving import serve, store
@@ -202,7 +203,8 @@ def test_without_any_edition_all_is_live(shop: Shop) -> None:
 def test_text_keys_stand_in_a_path_percent_encoded(shop: Shop, key: str) -> None:
     shop.fill({key: ('"prediction":9', ROW), "other": ('"prediction":1', ROW)}, kind="text")
     desk = shop.open()
-    assert told(desk.get(f"{PATH}/{key}" if "?" not in key else f"{PATH}/other"))["source"] == "batch"
+    for path in (key, key.replace("/", SLASH)):
+        assert told(desk.get(f"{PATH}/{path}" if "?" not in key else f"{PATH}/other"))["source"] == "batch"
     assert desk.answer({"key": key}, PATH)["prediction"] == 9
 
 
@@ -281,6 +283,7 @@ def test_wrong_paths_and_parameters(shop: Shop) -> None:
     assert desk.get("/models/none/lookup/17").status == 404
     assert desk.ask(f"{PATH}/17", b"", method="HEAD").status == 200
     assert desk.get(PATH).status == 405
+    assert "no such route" in desk.error({}, 404, f"{PATH}/17")["error"], "it has a store, and no POST there"
     over = desk.error({"keys": list(range(desk.limits.rows + 1))}, 413, PATH)
     assert over["code"] == "too_large"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,11 @@ import pytest
 from bimodal.realtime.control import Prepare, Prepared, Switch, Switched
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.server import Server
+from bimodal.realtime.standin import StandIn
 from bimodal.realtime.stock import Stock
+from bimodal.realtime.tls import Files
+from bimodal.realtime.workers import sealing
+from tests.realtime.certificates import Authority
 from tests.realtime.test_http import wait_for
 from tests.realtime.test_workers import pid_of_answer
 
@@ -43,7 +49,7 @@ def test_connections_of_a_worker_that_cannot_start_are_taken_by_the_others(
         assert {pid_of_answer(server.port) for _ in range(30)} == {alive}
         wait_for(lambda: "cannot start again: it is broken; the next try is in" in caplog.text)
         broken.unlink()
-        wait_for(lambda: "worker 0 takes its connections again" in caplog.text)
+        wait_for(lambda: "worker 0 takes its connections again" in caplog.text, 30)
         pids = set(server.pids)
         assert len(pids) == 2
         assert {pid_of_answer(server.port) for _ in range(60)} == pids
@@ -95,6 +101,47 @@ def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
         assert pid_of_answer(server.port) in server.pids
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def test_over_tls_they_are_told_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, authority = tmp_path / "broken", Authority(tmp_path)
+    pair = authority.issue("server", ["localhost", "127.0.0.1"])
+    (tmp_path / "sealed.py").write_text(FRAGILE.format(broken=str(broken)))
+    monkeypatch.syspath_prepend(tmp_path)
+    context = ssl.create_default_context(cafile=authority.path)
+    with Server({"app": "sealed:app", "tls": Files(str(pair.cert), str(pair.key)).spec()}) as server:
+        broken.touch()
+        os.kill(server.pids[0], signal.SIGKILL)
+        wait_for(lambda: "no worker serves" in caplog.text, 10)
+        silent = socket.create_connection(("127.0.0.1", server.port), timeout=10)  # keeps nobody waiting
+        for http2 in (False, True):
+            with httpx.Client(http1=not http2, http2=http2, verify=context) as client:
+                answer = client.post(f"{server.url}/predict", content=b"" if http2 else b"x" * 300_000)
+                assert (answer.status_code, answer.http_version) == (503, "HTTP/2" if http2 else "HTTP/1.1")
+                assert 1 <= int(answer.headers["retry-after"]) <= 30
+        with silent:
+            assert silent.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert not plain.recv(100).startswith(b"HTTP")
+        broken.unlink()
+        wait_for(lambda: "takes its connections again" in caplog.text, 30)
+
+
+def test_where_the_certificate_cannot_be_used_any_more_callers_over_tls_are_hung_up_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = Authority(tmp_path).issue("server", ["127.0.0.1"])
+    pair.cert.write_text("none")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stand_in = StandIn([listening], lambda: 1, sealing(Files(str(pair.cert), str(pair.key)).spec()))
+        with socket.create_connection(listening.getsockname(), timeout=10) as caller:
+            assert caller.recv(100) == b""
+        stand_in.end()
+    assert "callers over TLS are not told: tls_cert" in caplog.text
 
 
 class Told:

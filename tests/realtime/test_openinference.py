@@ -101,6 +101,7 @@ def test_outputs_are_chosen_and_the_id_comes_back(desk: Desk) -> None:
     answer = desk.answer(body, INFER)
     assert answer["id"] == "a-1"
     assert [each["name"] for each in answer["outputs"]] == ["probability"]
+    assert "parameters['x'] is null where" in desk.error({**body, "parameters": {"x": None}}, path=INFER)["error"]
     assert "'probability'" in desk.error({**body, "outputs": [{"name": "probabilty"}]}, path=INFER)["error"]
 
 
@@ -147,6 +148,17 @@ def test_numbers_are_taken_whatever_their_width(desk: Desk, datatype: str) -> No
         ([tensor(["a", "b", "c", "d"], [1, 4], "BYTES")], "text where"),
         ([tensor([1.5, 1, 1, 1], [1, 4], "INT64")], "fraction"),
         ([tensor([[1, 2], [3], 4], [1, 4])], "uneven"),
+        ([tensor([ROW, 5], [2, 4])], "uneven"),
+        ([tensor([[*ROW, 5], ROW[:3]], [2, 4])], "'input': the shape [2, 4] needs 4 values in list 1 of its data, 5"),
+        ([tensor([[1], [1, 2, 3, 4, 5, 6, 7]], [2, 4])], "4 values in list 1 of its data, 1 were given"),
+        ([tensor([ROW, ROW[:3]], [2, 4])], "4 values in list 2 of its data, 3 were given"),
+        ([tensor([ROW[:2]] * 4, [2, 4])], "the shape [2, 4] needs 2 values in its data, 4 were given"),
+        ([tensor([[], ROW], [1, 4])], "the shape [1, 4] needs 1 values in its data, 2 were given"),
+        ([tensor([[ROW], [[1, 2], [3, 4]]], [2, 1, 4])], "1 values in list 2 of its data, 2 were given"),
+        ([tensor([[ROW, ROW], [ROW, ROW[:3]]], [2, 2, 4])], "4 values in list 2, 2 of its data, 3 were given"),
+        ([tensor([[ROW]], [1, 4])], "its data is nested 3 deep, the shape [1, 4] has 2 axes"),
+        ([tensor([[1], [2]], [2])], "its data is nested 2 deep, the shape [2] has 1 axis"),
+        ([tensor([ROW], [1, 2, 2])], "its data is nested 2 deep, the shape [1, 2, 2] has 3 axes"),
         ([tensor([{}, 1, 2, 3], [1, 4])], "an object"),
         ([tensor([1, 2, 3, None], [1, 4])], "null"),
         ([tensor(ROW, [1, 4]), tensor(ROW, [1, 4], name="other")], "1 input tensor"),
@@ -155,6 +167,7 @@ def test_numbers_are_taken_whatever_their_width(desk: Desk, datatype: str) -> No
         ([{"name": "input", "shape": [1, 4]}], 'no inference request: it needs "datatype" in inputs[0]'),
         (3, "inputs is a whole number where a list is needed"),
         ([{**tensor(ROW, [1, 4]), "shape": "all"}], "inputs[0].shape is text where a list is needed"),
+        ([{**tensor(ROW, [1, 4]), "parameters": {"a": 1, "x": {}}}], "inputs[0].parameters['x'] is an object where"),
     ],
 )
 def test_what_is_no_tensor_of_the_model_is_refused(desk: Desk, inputs: object, words: str) -> None:
@@ -203,6 +216,8 @@ def test_columns_that_are_missing_twice_there_or_of_unlike_length(desk: Desk) ->
     near = [{**good[0], "name": "Age"}, *good[1:]]
     assert "'Age' is near" in desk.error({"inputs": near}, path=MIXED)["error"]
     assert "this name" in desk.error({"inputs": [*good, good[0]]}, path=MIXED)["error"]
+    wide = [tensor([[1.0, 2.0], [3.0]], [3, 1], "FP64", "age"), *good[1:]]
+    assert "the shape [3, 1] needs 3 values in its data, 2 were" in desk.error({"inputs": wide}, path=MIXED)["error"]
     short = [tensor([1.0], [1], "FP64", "age"), *good[1:]]
     assert "one length" in desk.error({"inputs": short}, path=MIXED)["error"]
 

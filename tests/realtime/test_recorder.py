@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -248,9 +249,9 @@ def test_a_full_disk_costs_rows_that_are_counted_and_no_request(
     waits(lambda: metric(app, "rows") == 1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        for _ in range(3):
+        for lost in (2, 4, 6):
             assert app.answer({"rows": [ROW, ROW]})["echo"] == [1.5, 1.5]
-        waits(lambda: metric(app, "dropped_rows") == 6)
+            waits(partial(has_dropped, app, lost))
     app.answer({"rows": [ROW]}, headers={"X-Request-Id": "after"})
     end(app)
     assert [row["logged_request_id"] for row in rows_of(tmp_path / "log")] == ["before", "after"]
@@ -315,6 +316,10 @@ def metric(app: Desk, name: str) -> float:
     told = app.get("/metrics").body.decode()
     (line,) = [each for each in told.splitlines() if each.startswith(f"bimodal_prediction_log_{name}_total")]
     return float(line.rpartition(" ")[2])
+
+
+def has_dropped(app: Desk, rows: int) -> bool:
+    return metric(app, "dropped_rows") == rows
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

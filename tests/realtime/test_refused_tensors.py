@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bimodal
@@ -71,7 +72,7 @@ PLAN = tensor("plan", "BYTES", ["pro"])
             "it tells of a tensor 'plam'",
         ),
         ([{**TIME, "parameters": {"unit": "h"}}, VISITS, PLAN], "time", "the parameter unit is none of 's'"),
-        ([tensor("time", "BYTES", [["a"]], shape=[1, 1, 1]), VISITS, PLAN], "time", "it has the shape [1, 1, 1]"),
+        ([tensor("time", "BYTES", ["a"], shape=[1, 1, 1]), VISITS, PLAN], "time", "it has the shape [1, 1, 1]"),
     ],
 )
 def test_the_sentence_begins_with_the_tensor_s_name(desk: Desk, tensors: Any, name: str, words: str) -> None:
@@ -92,6 +93,22 @@ def test_bytes_of_another_number_are_told_with_the_tensor_s_name_over_rest_and_g
         Caller(desk).infer(message)
     assert refused.value.message == words
     assert refused.value.trailers["x-error-column"] == "visits"
+
+
+def test_a_byte_that_is_no_boolean_is_refused_as_the_number_is(desk: Desk) -> None:
+    data, shape = bytes([1, 0, 1, 1, 0, 1, 2, 1]), [2, 4]
+    words = "row 2, column 'input[3]': a number where true or false is needed"
+    flags = {"name": "input", "shape": shape, "datatype": "BOOL"}
+    assert desk.error({"inputs": [{**flags, "data": list(data)}]}, path="/v2/models/inline/infer")["error"] == words
+    head = json.dumps({"inputs": [{**flags, "parameters": {"binary_data_size": 8}}]}).encode()
+    error = desk.error(head + data, path="/v2/models/inline/infer", headers={LENGTH: str(len(head))})
+    assert error["error"] == words
+    message = request("inline", {"input": ("BOOL", np.ones(shape, bool))})
+    assert Caller(desk).infer(message).outputs
+    message.raw_input_contents[0] = data
+    with pytest.raises(Refused) as refused:
+        Caller(desk).infer(message)
+    assert refused.value.message == words
 
 
 def test_tensors_of_several_lengths_name_two_of_them(desk: Desk) -> None:

@@ -32,6 +32,7 @@ from bimodal.realtime.server import Server
 from bimodal.realtime.serving import prepare
 from bimodal.rows import Rows
 from tests.models import CASES
+from tests.realtime.desk import Desk
 from tests.realtime.times import put
 
 
@@ -169,6 +170,48 @@ def test_a_model_is_loaded_reloaded_and_unloaded_in_all_workers(shop: Shop) -> N
     assert "new" not in [each["name"] for each in shop.ask("/v2/repository/index", {"ready": True})[1]]
 
 
+def test_a_caller_is_answered_when_all_workers_know(shop: Shop) -> None:
+    put(shop.folder / "known" / "1", 3)
+    shop.client.load_model("known")
+    put(shop.folder / "known" / "1", 0, "raise OSError('no disk')")
+    later = shop.server.pids[1]  # the first one tries to load it, and says for all that it cannot be loaded
+    asked, answered = _at_other_than(shop, later), list[int]()
+
+    def loaded() -> None:
+        asked.request("POST", "/v2/repository/models/known/load", b"{}", {"content-type": "application/json"})
+        answered.append(asked.getresponse().status)
+
+    os.kill(later, signal.SIGSTOP)
+    thread = threading.Thread(target=loaded)
+    thread.start()
+    thread.join(2.0)
+    assert answered == []
+    os.kill(later, signal.SIGCONT)
+    thread.join()
+    asked.close()
+    assert answered == [500]
+    assert all("OSError" in shop.states("known")["1"][1] for _ in range(8))
+    shop.client.unload_model("known")
+
+
+def _at_other_than(shop: Shop, pid: int) -> HTTPConnection:
+    """A connection that another worker has."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while True:
+            connection = HTTPConnection("127.0.0.1", shop.server.port, timeout=2.0)
+            try:
+                connection.request("GET", "/health/live")
+                connection.getresponse().read()
+            except TimeoutError:
+                connection.close()
+            else:
+                connection.sock.settimeout(60)
+                return connection
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_versions_and_aliases_of_a_reloaded_model_are_those_of_the_folder(shop: Shop) -> None:
     for version in ("1", "2", "3"):
         put(shop.folder / "turns" / version, int(version))
@@ -259,6 +302,13 @@ def test_golden_rows_that_are_answered_otherwise_keep_a_model_from_serving(tmp_p
 
 def test_what_callers_may_do_is_announced(shop: Shop) -> None:
     assert REPOSITORY in shop.client.get_server_metadata()["extensions"]
+
+
+def test_that_no_model_is_loaded_is_told_of_the_routes_of_the_first(tmp_path: Path) -> None:
+    desk = Desk(spec={"repository": {"path": str(tmp_path), "control": "explicit", "versions": 2, "loading": {}}})
+    for path in ("/predict", "/invocations", "/models/score/predict"):
+        assert "none is loaded" in desk.error({}, 404, path)["error"]
+    desk.close()
 
 
 def test_only_what_is_in_the_repository_can_be_named(shop: Shop) -> None:

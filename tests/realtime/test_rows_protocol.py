@@ -41,6 +41,15 @@ def test_the_shapes_of_a_model_of_arrays(desk: Desk, body: object) -> None:
     assert desk.answer(body) == {"prediction": [0]}
 
 
+@pytest.mark.parametrize(("bad", "words"), [([1], "a list where a number"), ({}, "an object where a number")])
+def test_one_bad_value_makes_no_rows_of_a_row(desk: Desk, bad: object, words: str) -> None:
+    error = desk.error({"input": [0, 0, bad, 0]}, path="/models/inline/predict")
+    assert (error["row"], error["column"][-3:], "more)" in error["error"]) == (1, "[3]", False)
+    assert words in error["error"]
+    rows = desk.error({"input": [ROW, 5, 6]}, path="/models/inline/predict")
+    assert [each["row"] for each in rows["problems"]] == [2, 3]
+
+
 @pytest.mark.parametrize(
     "body",
     [

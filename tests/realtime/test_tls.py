@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,14 @@ import bimodal
 from bimodal import AsyncClient
 from bimodal import Client as BimodalClient
 from bimodal.errors import ServerUnreachable, UsageError
+from bimodal.realtime import processes
+from bimodal.realtime.heap import PAUSE
 from bimodal.realtime.limits import MIB, Limits
 from bimodal.realtime.server import Server
 from bimodal.realtime.serving import prepare
 from bimodal.realtime.tls import Certificate, Files, Renewal
 from tests.realtime.certificates import Authority, Pair
+from tests.realtime.watched import Watched, watched
 from tests.realtime.wire import LOOPS, Client, serving
 
 TRY_OUT = {"app": "tests.realtime.wire:app"}
@@ -224,11 +229,76 @@ class TestBeforeTheHandshake:
                     assert secured.recv(100).startswith(b"HTTP/1.1 204")
 
 
+@pytest.fixture(scope="module")
+def seen(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    log = tmp_path_factory.mktemp("seen") / "log"
+    with watched(log, Limits(connections=3), tls=files.context()) as server:
+        yield server
+
+
+class TestCounted:
+    """What becomes of a connection to a TLS port is counted, and what is answered stands in the access log."""
+
+    def test_http_in_clear_text(self, seen: Watched) -> None:
+        reply = seen.raw(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        (line,) = seen.lines(1)
+        assert (line["request_id"], line["status"], line["error"]) == (reply.name, 400, "malformed")
+        assert line["peer"] == "127.0.0.1"
+        assert line["bytes_out"] == len(reply.body)
+        assert _refused(seen, "malformed") == 1
+        assert seen.metrics.total(seen.metrics.layout.others[400]) == 1
+
+    @pytest.mark.parametrize("protocol", ["h2", "http/1.1"])
+    def test_each_protocol(self, seen: Watched, files: Files, protocol: str) -> None:
+        client, before = _client(files), _connections(seen)
+        client.set_alpn_protocols([protocol])
+        _until(lambda: not seen.listener.connections)
+        with client.wrap_socket(socket.create_connection(("127.0.0.1", seen.port), timeout=5)):
+            _until(lambda: _connections(seen) == before + 1)
+            assert len(seen.listener.connections) == 1  # as bimodal_connections_open tells
+
+    def test_one_over_the_limit(self, seen: Watched) -> None:
+        _until(lambda: not seen.listener.connections)
+        with Client(seen.port), Client(seen.port), Client(seen.port):
+            _until(lambda: len(seen.listener.connections) == 3)
+            with Client(seen.port) as fourth, pytest.raises((ConnectionError, EOFError)):
+                fourth.answer()
+        assert _refused(seen, "overloaded") == 1
+
+
+def _refused(seen: Watched, reason: str) -> float:
+    return seen.metrics.total(seen.metrics.layout.wire[reason])
+
+
+def _connections(seen: Watched) -> float:
+    return seen.metrics.total(seen.metrics.layout.counts["bimodal_connections_total",])
+
+
 def _until(done: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not done():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.mark.soak
+def test_rounds_of_many_connections_at_once_leave_no_memory_behind(files: Files) -> None:
+    client = _client(files)
+    with Server({**TRY_OUT, "tls": files.spec()}) as server:
+        sizes = []
+        for _ in range(5):
+            with ExitStack() as held:
+                for _ in range(900):
+                    plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+                    secured = held.enter_context(client.wrap_socket(plain))
+                    secured.sendall(b"GET /pid HTTP/1.1\r\nhost: test\r\n\r\n")
+                    told = secured.recv(1000)
+            time.sleep(PAUSE + 1)
+            usage = processes.usage(json.loads(told.partition(b"\r\n\r\n")[2])["pid"])
+            assert usage is not None
+            sizes.append(usage.memory / MIB)
+        print([round(size) for size in sizes])
+        assert max(sizes) < sizes[0] + 8
 
 
 # -- callers with certificates -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 import grpc
@@ -112,7 +113,12 @@ class Watched:
 
 @contextmanager
 def watched(
-    log: Path, limits: Limits | None = None, *, record: Mapping[str, Any] | None = None, **observe: Any
+    log: Path,
+    limits: Limits | None = None,
+    *,
+    record: Mapping[str, Any] | None = None,
+    tls: SSLContext | None = None,
+    **observe: Any,
 ) -> Iterator[Watched]:
     """A server of a model that runs on the loop. record: of the prediction log. observe: more of the access log's."""
     spec = {
@@ -135,7 +141,7 @@ def watched(
         made: Wired = do(wired())
         listener = Listener(made.app, limits or Limits(), made.methods)
         made.attach(listener)
-        do(listener.start(listening))
+        do(listener.start(listening, tls=tls))
         try:
             yield Watched(listening.getsockname()[1], made, listener, log)
         finally:

@@ -56,6 +56,11 @@ frame takes columns by their names. `open`: it cannot say how many values a row 
 taken. `--sample`: it tells no names at all, and a sample does. The runtimes are those of the first way
 that is named; in the others each was asked natively.
 
+**The largest numbers** are asked of a model of scikit-learn when it is loaded: any float64, else 1e100, else the
+largest float32, 3.4028234663852886e+38. Numbers beyond the first of these that it answers are refused as
+`out_of_range`, in both modes. Its trees compute in float32, as XGBoost does; the sums of a linear model with several
+outputs, or with scaling before it, would overflow.
+
 **Times** with an offset become UTC, and the model gets them without one, from every door; where the model's sample has
 a zone, in that zone. A model that was trained on local times without a zone is given those without their offset
 (`frame["seen"].dt.tz_localize(None)`), in real time and in batch.

@@ -79,11 +79,11 @@ def show(model: Model) -> None:
     if model.compiled is not None:
         if console.width >= WIDE:
             console.print(_runtimes(model.compiled.report))
+            for each in model.compiled.report.candidates:
+                if each.told:
+                    console.print(f"  {each.name}: {each.told}", markup=False, soft_wrap=True)
         else:
-            _print_runtimes(console, model.compiled.report)
-        for each in model.compiled.report.candidates:
-            if each.told:
-                console.print(f"  {each.name}: {each.told}", markup=False, soft_wrap=True)
+            print_runtimes(console, model.compiled.report)
     console.print(_fields("takes", model.signature.inputs, by_name=model.signature.named))
     console.print(_fields("gives", model.signature.outputs, by_name=True))
     if model.signature.classes:
@@ -118,15 +118,18 @@ def _runtimes(report: Report) -> Table:
     return table
 
 
-def _print_runtimes(console: Console, report: Report) -> None:
+def print_runtimes(console: Console, report: Report) -> None:
     """The same on a narrow terminal: a few lines for each runtime."""
     table = _runtimes(report)
     headings = [str(column.header) for column in table.columns]
+    reasons = {each.name: each.told for each in report.candidates}
     console.print(table.title)
     for cells in zip(*[column.cells for column in table.columns], strict=True):
         told = [f"{heading} {cell}" for heading, cell in zip(headings[2:], cells[2:], strict=True) if cell]
         console.print(f"  {cells[0]}  {cells[1]}", markup=False)
-        console.print(f"    {', '.join(told)}", markup=False)
+        for each in (", ".join(told), reasons.get(str(cells[0]))):
+            if each:
+                console.print(f"    {each}", markup=False, soft_wrap=True)
 
 
 def _count(value: float | None) -> str:

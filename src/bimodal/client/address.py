@@ -26,6 +26,8 @@ class Address:
     def of(cls, url: str) -> Address:
         """Raises UsageError."""
         wrong = UsageError(f"a server's address looks like http://127.0.0.1:8000 or grpc://127.0.0.1:8000, not {url!r}")
+        if not isinstance(url, str):
+            raise wrong
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port

@@ -17,7 +17,7 @@ from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.sync import CONNECTIONS, RETRIES
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class AsyncClient:
         cert: Shown | None = None,
     ) -> None:
         address, key = Address.of(url), sendable(key)
-        self._timeout = checked(timeout, timeout)
+        self._timeout = checked(timeout)
         self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
@@ -108,8 +108,11 @@ class AsyncClient:
                 async for data in pieces:
                     for piece in events.feed(data):
                         yield piece
+                        patience.renew()
             except Cut as cut:
                 raise patience.broken(cut) from cut
+            except DeadlineExceeded as error:
+                raise patience.stopped(error) from None
             events.finish()
 
     async def _begun(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
@@ -172,7 +175,8 @@ class AsyncClient:
         """That of one call. Raises UsageError where there can be none."""
         if self._closed:
             raise UsageError(CLOSED)
-        return Patience(checked(timeout, self._timeout), self._retries if retries is None else retries, self._place)
+        seconds = self._timeout if timeout is None else checked(timeout)
+        return Patience(seconds, self._retries if retries is None else retries, self._place)
 
     async def _talk(self, conversation: Conversation[T], limit: float | None = None, retries: int | None = None) -> T:
         """Ask what the conversation asks, up to its result."""

@@ -123,6 +123,7 @@ class Words:
 def _asked(name: str, known: Known, given: Given, options: Mapping[str, Any]) -> Conversation[tuple[str, Any]]:
     """The version that answered, and its answer in the kind of the data."""
     signature = known.signature
+    tellable.held(given, [(each.name, each.shape) for each in signature.inputs])
     wanted = _wanted(known, options["outputs"])
     rows, shape = taken(_taken_as(given, known), signature)
     try:

@@ -153,12 +153,13 @@ class Connections:
 
     async def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
         """One try of an answer in pieces: first nothing, once its head is good. Closing it closes the connection.
-        Raises Cut, DeadlineExceeded, and the error that is answered.
+        The server is told the whole timeout, which each further piece has anew. Raises Cut, DeadlineExceeded, and the
+        error that is answered.
         """
         connection = await self._within(patience, lambda: self._take(patience))
         keep = False
         try:
-            await self._within(patience, lambda: connection.begin(self._written.request(question, patience.left)))
+            await self._within(patience, lambda: connection.begin(self._written.request(question, patience.timeout)))
             reading = connection.reading
             if reading.status >= 400:
                 while not reading.done:

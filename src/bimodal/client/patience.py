@@ -87,18 +87,18 @@ def unknown(host: str) -> str:
     return f"the name {host!r} is not known; is it spelled right?"
 
 
-def checked(timeout: float | None, default: float) -> float:
+def checked(timeout: float) -> float:
     """Seconds for one call. Raises UsageError."""
-    if timeout is None:
-        return default
     number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not number or not 0 < timeout <= LONGEST:
-        raise UsageError(f"the timeout is a positive number of seconds, not {timeout!r}")
+        raise UsageError(f"the timeout is a positive number of seconds, at most {LONGEST:g}, not {timeout!r}")
     return float(timeout)
 
 
 class Patience:
-    """Of one call. timeout: seconds for all of its tries together; retries: how many may follow the first."""
+    """Of one call. timeout: seconds for all of its tries together, of a stream up to its first piece and then for each
+    further one; retries: how many may follow the first.
+    """
 
     def __init__(self, timeout: float, retries: int, place: str) -> None:
         self.timeout = timeout
@@ -106,6 +106,7 @@ class Patience:
         self.place = place
         self._retries = retries
         self._tried = 0
+        self._pieces = 0
 
     @property
     def left(self) -> float:
@@ -116,7 +117,20 @@ class Patience:
         return left
 
     def late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"the server at {self.place} did not answer within {self.timeout:g} s")
+        what = "give another piece" if self._pieces else "answer"
+        return DeadlineExceeded(f"the server at {self.place} did not {what} within {self.timeout:g} s")
+
+    def renew(self) -> None:
+        """A piece has come, and another one is asked for."""
+        self._pieces += 1
+        self.deadline = monotonic() + self.timeout
+
+    def stopped(self, error: DeadlineExceeded) -> DeadlineExceeded:
+        """The end of a stream for want of a piece, whoever did not wait for it, with what had come."""
+        came = f"{self._pieces} piece{' had' if self._pieces == 1 else 's had'} come"
+        return DeadlineExceeded(
+            f"{error}; {came}; timeout= is for each, and may be raised up to the server's --deadline"
+        )
 
     def distrusted(self, error: ssl.SSLCertVerificationError) -> ServerUnreachable:
         """The server's certificate is not good, which no further try will mend."""

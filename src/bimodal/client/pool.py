@@ -142,13 +142,14 @@ class Pool:
 
     def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
         """One try of an answer in pieces: first nothing, once its head is good. Closing it closes the connection.
-        Raises Cut, DeadlineExceeded, and the error that is answered.
+        The server is told the whole timeout, which each further piece has anew. Raises Cut, DeadlineExceeded, and the
+        error that is answered.
         """
         connection = self.take(patience, safe=question.safe)
         pieces: list[bytes] = []
         keep = False
         try:
-            reading = connection.ask(self._written.request(question, patience.left), patience, pieces.append)
+            reading = connection.ask(self._written.request(question, patience.timeout), patience, pieces.append)
             if reading.status >= 400:
                 while not reading.done:
                     connection.next(patience)

@@ -16,7 +16,7 @@ from bimodal.client.patience import CLOSED, Cut, Patience, checked
 from bimodal.client.pool import Pool
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -40,10 +40,10 @@ class Client:
     """A client of one server; threads may share it. Close it, or use it in a `with` block.
 
     url: such as http://127.0.0.1:8000, or grpc://127.0.0.1:8000 (the extra `grpc`). timeout: seconds that a call may
-    take, all its tries together; the server is told. retries: how often a call is tried again at most where that is
-    safe. connections: the most that are open at once. key: an API key, sent as a bearer's token. verify: by what the
-    certificate of an https server is judged (`address.trust`). cert: this caller's own certificate and its key, for a
-    server that asks for one (mTLS): the files (certificate, key), or the one that holds both.
+    take, all its tries together, at most 1e8; the server is told. retries: how often a call is tried again at most
+    where that is safe. connections: the most that are open at once. key: an API key, sent as a bearer's token. verify:
+    by what the certificate of an https server is judged (`address.trust`). cert: this caller's own certificate and its
+    key, for a server that asks for one (mTLS): the files (certificate, key), or the one that holds both.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Client:
         cert: Shown | None = None,
     ) -> None:
         address, key = Address.of(url), sendable(key)
-        self._timeout = checked(timeout, timeout)
+        self._timeout = checked(timeout)
         self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
@@ -111,7 +111,8 @@ class Client:
         timeout: float | None = None,
     ) -> Generator[dict[str, Any]]:
         """The answer to one row (a dict, or a list of values) in pieces, each a dict of the outputs that it holds, as
-        Model.stream gives them. Closing the generator stops the model. timeout: seconds for the whole answer.
+        Model.stream gives them. Closing the generator stops the model. timeout: seconds to the first piece, and for
+        each further one from when it is asked for.
 
         HTTP only. It is tried again only before the first byte of the answer.
         """
@@ -120,10 +121,14 @@ class Client:
         events = Events(self._place)
         with closing(self._begun(question, patience)) as pieces:
             try:
-                for piece in pieces:
-                    yield from events.feed(piece)
+                for data in pieces:
+                    for piece in events.feed(data):
+                        yield piece
+                        patience.renew()
             except Cut as cut:
                 raise patience.broken(cut) from cut
+            except DeadlineExceeded as error:
+                raise patience.stopped(error) from None
             events.finish()
 
     def _begun(self, question: Question, patience: Patience) -> Generator[bytes]:
@@ -194,7 +199,8 @@ class Client:
         """That of one call. Raises UsageError where there can be none."""
         if self._closed:
             raise UsageError(CLOSED)
-        return Patience(checked(timeout, self._timeout), self._retries if retries is None else retries, self._place)
+        seconds = self._timeout if timeout is None else checked(timeout)
+        return Patience(seconds, self._retries if retries is None else retries, self._place)
 
     def _talk(self, conversation: Conversation[T], timeout: float | None = None, retries: int | None = None) -> T:
         """Ask what the conversation asks, up to its result."""

@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from bimodal.client.failure import made
-from bimodal.client.given import PLAIN, Given
+from bimodal.client.given import PLAIN, Given, is_long, spoken
 from bimodal.errors import BimodalError, InputError, Problem
 
 MISSING = ("NAType", "NaTType")  # pandas' own words for null
 WHOLE = PLAIN - {float}
-INFINITY = Problem("not_finite", "infinity cannot be told in JSON; send a frame or an Arrow table")
+INFINITY = Problem(
+    "not_finite", "infinity cannot be told in JSON; send an array [rows, features], a frame or an Arrow table"
+)
 BYTES = Problem("wrong_type", "bytes cannot be told in JSON; decode them to text")
+ROUNDED = Problem("wrong_type", "a longdouble that float64 does not hold; round it, with float() or .astype(float)")
 HALF = Problem("wrong_type", "half of a surrogate pair, which is no Unicode text")
 
+Inputs = Sequence[tuple[str, Sequence[int]]]  # name and shape of each: what rows without names hold
 
-def encoded(body: Any, given: Given, row: int | None = 1) -> bytes:
+
+def encoded(body: Any, given: Given, row: int | None = 1, inputs: Inputs = ()) -> bytes:
     """The JSON of a body that holds the data. row: which one a record is. Raises InputError telling the row and column
-    of the first value that JSON cannot carry.
+    of the first value that JSON cannot carry; inputs: by which a column without a name is told (none: it is not).
     """
     if _lost(given.value) is None:
         try:
             return _encode(body)
         except (UnicodeEncodeError, TypeError):
             pass  # it is told which value that is
+    problems = _problems(given, lambda value: _lost(value) or _refused(value), row, inputs)
+    raise InputError.of(problems or [replace(HALF, message=f"a name has {HALF.message}")])
+
+
+def held(given: Given, inputs: Inputs) -> None:
+    """Raises InputError telling row and column of the first longdouble that float64 does not hold."""
+    if _long(given.value):
+        raise InputError.of(_problems(given, lambda value: ROUNDED if _long(value) else None, 1, inputs))
+
+
+def _problems(given: Given, why: Callable[[Any], Problem | None], first: int | None, inputs: Inputs) -> list[Problem]:
+    """The first problem of each row."""
     problems: dict[int | None, Problem] = {}
-    for at, column, value in _cells(given, row):
-        why = _lost(value) or _refused(value)
-        if why is not None:
-            problems.setdefault(at, replace(why, row=at, column=column))
-    raise InputError.of(list(problems.values()) or [replace(HALF, message=f"a name has {HALF.message}")])
+    for row, column, value in _cells(given, first, inputs):
+        problem = why(value)
+        if problem is not None:
+            problems.setdefault(row, replace(problem, row=row, column=column))
+    return list(problems.values())
 
 
 def as_given(error: BimodalError, given: Given) -> BimodalError:
@@ -72,7 +89,20 @@ def _lost(value: Any) -> Problem | None:
         return None if WHOLE.issuperset(map(type, value)) else next(filter(None, map(_lost, value)), None)
     if isinstance(value, bytes | bytearray | memoryview) or getattr(getattr(value, "dtype", None), "kind", "") == "S":
         return BYTES
+    if is_long(value):
+        return ROUNDED
     return None if finite(value) else INFINITY
+
+
+def _long(value: Any) -> bool:
+    """Whether there is a longdouble in it, of which `Given` has left none that float64 holds."""
+    if type(value) in PLAIN:
+        return False
+    if isinstance(value, Mapping):
+        return any(map(_long, value.values()))
+    if isinstance(value, list | tuple):
+        return not PLAIN.issuperset(map(type, value)) and any(map(_long, value))
+    return is_long(value)
 
 
 def _refused(value: Any) -> Problem | None:
@@ -86,9 +116,9 @@ def _refused(value: Any) -> Problem | None:
     return None
 
 
-def _cells(given: Given, first: int | None) -> Iterator[tuple[int | None, str | None, Any]]:
+def _cells(given: Given, first: int | None, inputs: Inputs = ()) -> Iterator[tuple[int | None, str | None, Any]]:
     """Row, column and value of each value."""
-    value = given.value.tolist() if hasattr(given.value, "tolist") else given.value
+    value = spoken(given.value) if hasattr(given.value, "tolist") else given.value
     if given.kind == "record":
         yield from ((first, name, each) for name, each in value.items())
     elif given.kind == "columns":
@@ -98,14 +128,30 @@ def _cells(given: Given, first: int | None) -> Iterator[tuple[int | None, str | 
             if isinstance(record, Mapping):
                 yield from ((row, name, each) for name, each in record.items())
             elif isinstance(record, list | tuple):
-                yield from ((row, None, each) for each in record)
-            else:
-                yield None, None, record  # of one row, or the only one of a row
+                yield from ((row, _column(inputs, at), each) for at, each in enumerate(record, 1))
+            else:  # of one row, or the only one of a row
+                yield (*_alone(inputs, row), record)
+
+
+def _column(inputs: Inputs, at: int) -> str | None:
+    """The column at a position, counted from 1, in the model's words."""
+    if len(inputs) == 1 and inputs[0][1]:
+        return f"{inputs[0][0]}[{at}]"
+    return inputs[at - 1][0] if at <= len(inputs) else None
+
+
+def _alone(inputs: Inputs, at: int) -> tuple[int | None, str | None]:
+    """Row and column of a value at a position of a flat list."""
+    if not inputs:
+        return None, None
+    name, shape = inputs[0]
+    return (at, name) if len(inputs) == 1 and list(shape) in ([], [1]) else (1, _column(inputs, at))
 
 
 def _plain(value: object) -> object:
-    if hasattr(value, "tolist"):
-        return value.tolist()
+    told = value.tolist() if hasattr(value, "tolist") else value
+    if type(told) is not type(value):
+        return told
     raise TypeError(f"a {type(value).__name__} cannot be told in JSON")
 
 

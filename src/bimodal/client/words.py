@@ -13,7 +13,7 @@ from bimodal.client.events import ACCEPT
 from bimodal.client.given import Given, names_of, row_of, spoken
 from bimodal.client.question import Conversation, Question
 from bimodal.client.tellable import as_given, encoded, finite
-from bimodal.errors import InputError
+from bimodal.errors import BimodalError, InputError
 from bimodal.formats.library import library
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -35,8 +35,9 @@ class Words:
         if options.get("keep") is None and arrays.fits(given.value, MANY if finite(given.value) else 1):
             return (yield from self._array(given.value, model, options))
         body = {**body_of(given), **{name: value for name, value in options.items() if value is not None}}
+        content = yield from self._encoded(body, given, model)
         try:
-            answer = yield Question("POST", path, encoded(body, given))
+            answer = yield Question("POST", path, content)
         except InputError as error:
             raise as_given(error, given) from None
         return shaped(msgspec.json.decode(answer.body), given)
@@ -49,6 +50,19 @@ class Words:
             body["outputs"] = outputs
         given = Given("record", row) if isinstance(row, Mapping) else Given("rows", [row])
         return Question("POST", f"{_place(model)}/predict", encoded(body, given), headers=ACCEPT)
+
+    def _encoded(self, body: Any, given: Given, model: str | None) -> Conversation[bytes]:
+        """The JSON of a body; where there is none, what the model calls its columns is asked, to tell which it is."""
+        try:
+            return encoded(body, given)
+        except InputError as error:
+            if given.kind not in ("rows", "array"):
+                raise
+            try:
+                summary = yield from self.summary(model)
+            except BimodalError:
+                raise error from None
+            return encoded(body, given, inputs=[(each["name"], each["shape"]) for each in summary["inputs"]])
 
     def _table(self, path: str, data: Any, options: Mapping[str, Any]) -> Conversation[Any]:
         table = library("bimodal.table")  # Arrow is loaded only where a table is sent

@@ -51,8 +51,10 @@ def root(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def key(digest: str, kind: str, source: Source, wanted: str = "auto") -> str:
-    """What a report is found by: the model's bytes, and all that decides how it is loaded and what is tried."""
-    code = [[name, _digest(Path(name))] for name in source.code]
+    """What a report is found by: the model's bytes, and all that decides how it is loaded and what is tried. A copy has
+    the report of what it is a copy of.
+    """
+    code = [[name, _digest(Path(name))] for name in source.code if name != source.home]
     told = msgspec.to_builtins([digest, kind, source.sample, source.features, code, wanted], enc_hook=plain)
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 

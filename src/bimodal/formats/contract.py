@@ -26,7 +26,8 @@ class Source:
     trust: names that a pickle may call beyond those that any may (`formats/guard.py`).
     tried: the model may be called with made-up rows. patience: seconds for that; 0: as the caller thinks fit. trying:
     told before the first such call. kept: of a Python file, the copy that is run in place of what is at `path` now.
-    compared: its answers are compared with those that golden rows had when it was packed.
+    compared: its answers are compared with those that golden rows had when it was packed. home: of a copy, the folder
+    of what was copied, where it stands in `code` though nobody named it: the folder of any model is within its reach.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Source:
     trust: tuple[str, ...] = ()
     kept: str | None = None
     compared: bool = False
+    home: str | None = None
 
     def may_try(self) -> bool:
         """Whether the model may be called with made-up rows; tells that it is about to be."""
@@ -65,6 +67,7 @@ class Source:
             trust=tuple(values.get("trust", ())),
             kept=values.get("kept"),
             compared=values.get("compared", False),
+            home=values.get("home"),
         )
 
 

@@ -2,7 +2,8 @@
 
 Several processes may append to one file: each write is of whole lines, to a file that is open for appending. A file
 that was moved away (logrotate) is opened anew before the next write; so a signal needs nothing more. What cannot be
-written, or comes faster than it is written, is dropped and counted.
+written, or comes faster than it is written, is dropped and counted; another thread tells of it, since the one that
+writes may be held by a reader who does not read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from select import PIPE_BUF
+from select import PIPE_BUF, select
 from time import monotonic
 
 from bimodal.errors import UsageError
@@ -26,6 +27,7 @@ HELD = 8 * 2**20  # bytes of lines that wait; more are dropped
 PIECE = 2**18  # bytes of one write
 PAUSE = 0.05  # seconds in which lines gather for a write
 PARTING = 2.0  # seconds in which the last lines are written
+STANDARD_ERROR = 2
 
 Count = Callable[[int, int], None]
 
@@ -37,7 +39,7 @@ def check(path: str) -> None:
 
 
 class AccessLog:
-    """path: "-" is standard output. count: told of lines written and of lines dropped, from the thread.
+    """path: "-" is standard output. count: told of lines written and of lines dropped, from a thread.
 
     Raises UsageError where the file cannot be opened.
     """
@@ -46,24 +48,31 @@ class AccessLog:
         self._path = path
         self._count = count
         self._waiting: deque[tuple[int, bytes]] = deque()
-        self._size = 0
-        self._dropped = 0
-        self._told = False  # that lines are lost
-        self._lost = 0  # lines since then
+        self._size = self._gone = 0  # bytes that were taken, and that wait no more
+        self._taken = self._dropped = 0  # lines that wait or waited, and those for which there was no room
+        self._written = self._failed = 0  # lines that were written, and that could not be
+        self._well = 0  # lines that were lost when all that waited had been written
+        self._reason: OSError | None = None  # why lines were lost, where writing failed
+        self._fails = False  # and does so still
         self._stale = False  # whether the file of that name could not be opened anew
-        self._ends = False
-        self._wake = threading.Event()
+        self._told = False  # that lines are lost
+        self._past = 0  # lines that were lost before, and told
+        self._ends = self._ended = False
+        self._wake, self._news = threading.Event(), threading.Event()
         self._file = _opened(path)
         self._piece = PIECE if stat.S_ISREG(os.fstat(self._file).st_mode) else PIPE_BUF
         self._thread = threading.Thread(target=self._run, name="bimodal-access-log", daemon=True)
         self._thread.start()
+        self._teller = threading.Thread(target=self._tell_all, name="bimodal-access-log-told", daemon=True)
+        self._teller.start()
 
     def put(self, text: bytes, count: int) -> None:
         """Take whole lines, so many. Called from one thread."""
-        if self._size + len(text) > HELD:
+        if self._size - self._gone + len(text) > HELD:
             self._dropped += count
-            self._wake.set()
+            self._news.set()
             return
+        self._taken += count
         self._size += len(text)
         self._waiting.append((count, text))
         if not self._wake.is_set():
@@ -74,8 +83,11 @@ class AccessLog:
         self._ends = True
         self._wake.set()
         self._thread.join(PARTING)
+        self._ended = True
+        self._news.set()
+        self._teller.join(PARTING)
 
-    # In the thread
+    # In the thread that writes
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -91,7 +103,6 @@ class AccessLog:
                 return
 
     def _write_all(self) -> None:
-        written, dropped, self._dropped = 0, self._dropped, 0
         try:
             self._renew()
             self._stale = False
@@ -101,13 +112,13 @@ class AccessLog:
         while self._waiting:
             count, text = self._gathered()
             if self._write(text):
-                written += count
+                self._written += count
             else:
-                dropped += count
-                self._lost += count
-            self._size -= len(text)
-        if written or dropped:
-            self._count(written, dropped)
+                self._failed += count
+            self._gone += len(text)
+        if not self._fails:
+            self._well = self._lost
+        self._news.set()
 
     def _gathered(self) -> tuple[int, bytes]:
         """Lines for one write: as many as fit in a piece."""
@@ -126,15 +137,11 @@ class AccessLog:
         except OSError as error:
             self._lose(error)
             return False
-        if self._told and not self._stale:
-            log.warning("access log %s: it is written again; %d lines were dropped", self._path, self._lost)
-            self._told, self._lost = False, 0
+        self._fails = self._stale
         return True
 
     def _lose(self, error: OSError) -> None:
-        if not self._told:
-            self._told = True
-            log.error("access log %s: %s; lines are dropped, and counted, until it can be written", self._path, error)
+        self._reason, self._fails = error, True
 
     def _renew(self) -> None:
         """Open the file of that name anew, where it is another one by now."""
@@ -148,6 +155,56 @@ class AccessLog:
         fresh = _open(self._path)
         os.close(self._file)
         self._file = fresh
+
+    # In the thread that tells
+
+    @property
+    def _lost(self) -> int:
+        return self._dropped + self._failed
+
+    def _tell_all(self) -> None:
+        pause = threading.Event()
+        written = lost = 0  # that were counted
+        while True:
+            self._news.wait()
+            self._news.clear()
+            ended = self._ended
+            left = self._taken - self._written - self._failed if ended else 0
+            seen = self._written, self._lost + left
+            if seen != (written, lost):
+                self._count(seen[0] - written, seen[1] - lost)
+                written, lost = seen
+            self._tell(lost, ended=ended)
+            if ended:
+                return
+            pause.wait(PAUSE)
+
+    def _tell(self, lost: int, *, ended: bool) -> None:
+        """A line at the first loss, and one when all is written again, or never will be. lost: lines by now."""
+        well = not self._fails and self._well >= lost
+        begins = not self._told and (lost > self._past or self._fails)
+        if not (begins or (self._told and (well or ended))):
+            return
+        if not _is_heard():
+            self._news.set()
+            return
+        if begins:
+            why = self._reason or f"over {HELD >> 20} MiB wait to be written"
+            log.error("access log %s: %s; lines are dropped, and counted, until it can be written", self._path, why)
+        self._told = True
+        if well:
+            log.warning("access log %s: it is written again; %d lines were dropped", self._path, lost - self._past)
+            self._told, self._past, self._reason = False, lost, None
+        elif ended:
+            log.error("access log %s: it ends; %d lines were dropped", self._path, lost - self._past)
+
+
+def _is_heard() -> bool:
+    """Whether standard error takes a line: one to where nobody reads would hold whoever logs after it."""
+    try:
+        return bool(select([], [STANDARD_ERROR], [], 0)[1])
+    except OSError:
+        return True  # it is closed; logging deals with that
 
 
 def _opened(path: str) -> int:

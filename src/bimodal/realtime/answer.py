@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,18 @@ class Answer:
             self._lists = [(name, self.array(name).tolist()) for name in self.outputs]
         return self._lists
 
+    @property
+    def names(self) -> Iterable[str]:
+        """Of the outputs."""
+        return self.outputs._columns
+
     def part(self, start: int, stop: int) -> Answer:
         """The answer for some of the rows."""
         return Answer(self.outputs.slice(start, stop), self.given.slice(start, stop))
 
     def array(self, name: str) -> Array:
         """One output, all of which JSON can tell. Raises ModelFailed."""
-        column = self.outputs[name]
+        column = self.outputs._columns[name]
         array = column.decode() if isinstance(column, Dictionary) else column
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             strange = np.isinf(array) | (np.isnan(array) & ~self._holes.reshape(-1, *[1] * (array.ndim - 1)))

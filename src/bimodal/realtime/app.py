@@ -63,8 +63,10 @@ class App:
         self._metrics = metrics
         self._methods: dict[str, list[str]] = {}
         self.mounted = 0  # how often the routes have changed
+        self._routes: dict[tuple[str, str], Handler] = {}
         self.mount(())
         self._cors = Cors(cors, self._methods, metrics) if cors else None
+        self.table = None if cors else self._routes  # for a wire that looks there itself first
 
     def mount(self, doors: Sequence[Mounted]) -> None:
         """The routes of all models from now on, in one step; where two have the same, the later one counts."""
@@ -73,7 +75,9 @@ class App:
         for each in doors:
             routes |= each.routes
             streams |= each.streams
-        self._routes, self._streams = routes | self._fixed, streams | self._fixed_streams
+        self._routes.clear()
+        self._routes.update(routes | self._fixed)
+        self._streams = streams | self._fixed_streams
         self.mounted += 1
         self._methods.clear()
         for method, path in self._routes:

@@ -17,6 +17,7 @@ from typing import Any
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
 from bimodal.realtime.failure import status
 from bimodal.realtime.guard import Guard
+from bimodal.realtime.head import SLASH, unquoted
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.observer import LEFT, Observer
@@ -302,11 +303,24 @@ class _Exchange:
 
 def _path(scope: Message) -> str:
     """The path below the place where the application is mounted."""
-    path: str = scope["path"]
+    path = _with_slashes(scope["path"], scope.get("raw_path") or b"")
     root: str = scope.get("root_path", "").rstrip("/")
     if root and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]
     return path or "/"
+
+
+def _with_slashes(path: str, raw: bytes) -> str:
+    """A decoded path in which encoded slashes are SLASH again, as the raw one tells them: one of the two may lack the
+    place where the application is mounted.
+    """
+    if b"%2f" not in raw.lower():
+        return path
+    marked = unquoted(raw.partition(b"?")[0].decode("ascii", "replace"))
+    plain = marked.replace(SLASH, "/")
+    if plain.endswith(path):
+        return marked[len(plain) - len(path) :]
+    return path.removesuffix(plain) + marked if path.endswith(plain) else marked
 
 
 def _joined(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

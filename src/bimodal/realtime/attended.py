@@ -21,7 +21,7 @@ log = logging.getLogger("bimodal.realtime")
 
 DEAF = 5.0  # seconds that a worker may take to listen
 STEADY = 2.0  # seconds of serving after which a worker counts as sound again: one that cannot serve lasts no longer
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 30.0  # seconds before a restart; doubled at each death in a row
+_PAUSE, _LONGEST_PAUSE = 0.05, 30.0  # seconds before a second restart; doubled at each death in a row
 _MISSING, _DEATHS = 2.0, 3  # seconds, or deaths in a row, after which others take the connections of a worker
 
 
@@ -35,14 +35,15 @@ class Worker:
         self.is_ready = False
         self.restart_at = self.kill_at = math.inf
         self.task = self.prepared = self.switched = 0  # the change that it was told of, that it prepared and has made
-        self.knows: States | None = None
+        self.told: States | None = None
+        self.knows = 0  # the number of the states that it said it knows
         self.listening = listening
         self.why = ""  # it could not start
         self._adopted: set[int] = set()  # numbers of those whose connections it takes
         self._deaths = 0  # in a row
         self._gone_at = math.inf  # since when nobody serves here
         self._job = msgspec.structs.replace(job, worker=number)
-        self._pause = _FIRST_PAUSE
+        self._pause = 0.0
         self.ready_at = math.inf  # when it began to serve
         self._read = b""
 
@@ -63,7 +64,7 @@ class Worker:
         self.restart_at = math.inf
         self.is_ready = False
         self.task = self.prepared = self.switched = 0
-        self.knows = None
+        self.told, self.knows = None, 0
         self._adopted = set()
         self._read = b""
         self.ready_at = math.inf
@@ -153,13 +154,13 @@ class Worker:
         return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
     def restart_soon(self) -> float:
-        """Start again; the more deaths in a row, the later. The seconds until then."""
+        """Start again, at once; after more deaths in a row later and later. The seconds until then."""
         now = time.monotonic()
         if now - self.ready_at > STEADY:
-            self._pause, self._deaths = _FIRST_PAUSE, 0
+            self._pause, self._deaths = 0.0, 0
         pause, self._deaths = self._pause, self._deaths + 1
         self.restart_at = now + pause
-        self._pause = min(2 * pause, _LONGEST_PAUSE)
+        self._pause = min(2 * pause or _PAUSE, _LONGEST_PAUSE)
         return pause
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ class Batcher:
         self._most = most
         self._turn: dict[Key, list[Work]] = {}
         self._turn_rows = 0
-        self._full = self._fits()
+        self._look()
         self._spent = 0.0  # seconds of this turn that the model has had
         self._waiting: dict[tuple[int, Key], deque[Work]] = {}  # by rank and key
         self._running: asyncio.Task[None] | None = None
@@ -100,6 +100,17 @@ class Batcher:
             raise Unavailable("the server is shutting down")
         if self.waiting_rows or self._run:
             self._admit(work)
+        elif (
+            work.alone
+            and self._light
+            and work.count <= self._full
+            and work.deadline > work.queued
+            and self.model.runtime is self._runtime
+            and not self._turn
+        ):
+            self._predict(work.key, [work])
+            self._look()
+            return
         works = self._turn.get(work.key)
         if works is None:
             if not self._turn and not work.alone:
@@ -132,7 +143,7 @@ class Batcher:
         if other.cost.seconds(1) < self.cost.seconds(1):
             self.cost = copy(other.cost)
             self.admission = Admission(self.cost, self.target)
-            self._full = self._fits()
+            self._look()
 
     async def stop(self) -> None:
         """Finish what was taken, refuse what comes."""
@@ -171,7 +182,12 @@ class Batcher:
                 self._predict(key, alive)
             elif alive:
                 self._enqueue(key, alive)
+        self._look()
+
+    def _look(self) -> None:
+        """See what a call may hold by now, and whether a lone request needs no further look before it is predicted."""
         self._full = self._fits()
+        self._light = self.model.inline and not self.model.streams and self.cost.seconds(1) <= CHEAP
 
     def _is_prompt(self, rows: int) -> bool:
         """Whether they are predicted on the loop, now. A model that has had its part of this turn, or for which others
@@ -198,7 +214,7 @@ class Batcher:
         self._runtime = self.model.runtime
         self.cost, self.habit = Cost(self.model.costs), Habit()
         self.admission = Admission(self.cost, self.target)
-        self._full = self._fits()
+        self._look()
 
     def _alive(self, works: list[Work]) -> list[Work]:
         """Those whose caller is still there and whose deadline has not passed."""

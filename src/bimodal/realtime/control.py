@@ -44,13 +44,15 @@ class Drop(msgspec.Struct, tag="drop"):
 
 class States(msgspec.Struct, tag="states"):
     """What is known of versions that are not READY: name, version, state, reason. settled: all models that should be
-    there are. opened: callers may come. absent: names of models that should be there and are not.
+    there are. opened: callers may come. absent: names of models that should be there and are not. number: the worker
+    says it again when it knows.
     """
 
     states: list[tuple[str, str, str, str]]
     settled: bool
     opened: bool
     absent: list[str] = []
+    number: int = 0
 
 
 class Adopt(msgspec.Struct, tag="adopt"):
@@ -115,6 +117,12 @@ class Switched(msgspec.Struct, tag="switched"):
     change: int
 
 
+class Known(msgspec.Struct, tag="known"):
+    """The states of this number are what callers are told from now on."""
+
+    number: int
+
+
 class Ask(msgspec.Struct, tag="ask"):
     """A caller wants a model loaded or unloaded."""
 
@@ -124,7 +132,7 @@ class Ask(msgspec.Struct, tag="ask"):
 
 
 Order = Prepare | Switch | Drop | States | Adopt | Leave | Show | Done
-Word = Report | Prepared | Switched | Ask | Shown
+Word = Report | Prepared | Switched | Known | Ask | Shown
 
 order = msgspec.json.Decoder(Order).decode
 word = msgspec.json.Decoder(Word).decode

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from bimodal.realtime.refusal import malformed
+from bimodal.realtime.refusal import id_of, malformed
 
 if TYPE_CHECKING:
     from bimodal.realtime.listener import Listener
@@ -47,6 +47,7 @@ class Door(asyncio.Protocol):
         connections = self._listener.connections
         connections.add(self)
         if len(connections) > self._listener.limits.connections:
+            self._listener.turned_away()
             self._transport.abort()  # nothing can be said before the handshake, and that is what would cost most
 
     def data_received(self, data: bytes) -> None:
@@ -79,11 +80,17 @@ class Door(asyncio.Protocol):
         self._transport.abort()
 
     def _refuse(self) -> None:
-        """The caller speaks HTTP, or something else that is no TLS."""
+        """The caller speaks HTTP, or something else that is no TLS: answered, counted and logged as malformed."""
         self._refused = True
         self._since = monotonic()
-        answer = malformed("this port speaks TLS: use an address with https://").response(None)
-        self._transport.write(self._listener.rendering.whole(None, answer, True))
+        listener, refusal = self._listener, malformed("this port speaks TLS: use an address with https://")
+        peer, answer = listener.opened(self._transport), refusal.response(None)
+        if listener.metrics is not None:
+            listener.metrics.refused(refusal.status, refusal.code)
+        if listener.observer is not None:
+            sent = len(answer.body)
+            listener.observer.saw(None, peer, self._since, answer.status, 0, sent, id_of(answer), answer.note)
+        self._transport.write(listener.rendering.whole(None, answer, True))
         self._transport.write_eof()
 
     async def _open(self, hello: bytes) -> None:

@@ -37,9 +37,11 @@ WRONG_KEY = (
     "the API key is none of this server's, has ended or was revoked; `bimodal keys list --keys FILE` on the server "
     "shows those there are, `bimodal keys add NAME --keys FILE` makes one"
 )
+SEVERAL = "several keys were sent, as Authorization or X-Api-Key headers: send one; a proxy on the way may add its own"
 WRONG_HOST = "this server does not answer to that host name; `--hosts NAME` adds one that it is reached by"
 WRONG_ORIGIN = "pages of another origin may not ask this server; `--cors ORIGIN` lets those of one"
 
+_several = re.compile(rb"^bearer [^,]*, |, bearer ", re.IGNORECASE).search
 _bearer = re.compile(rb"bearer +(\S+)", re.IGNORECASE).fullmatch
 
 Headers = Mapping[bytes, bytes]
@@ -213,11 +215,11 @@ class Guard:
         if self.ring is None:
             return Caller(frozenset((INFER,)) if self._certified else frozenset())
         key = key_of(headers)
-        if key is None:
-            return Caller(frozenset(), error=Unauthenticated(NO_KEY))
-        found = self.ring.find(key)
+        found = None if key is None else self.ring.find(key)
         if found is None:
-            return Caller(frozenset(), error=Unauthenticated(WRONG_KEY))
+            several = _several(headers.get(b"authorization", b"")) or b", " in headers.get(b"x-api-key", b"")
+            why = SEVERAL if several else NO_KEY if key is None else WRONG_KEY
+            return Caller(frozenset(), error=Unauthenticated(why))
         ends = inf if found.expires is None else time.monotonic() + found.expires.timestamp() - self._clock()
         return Caller(frozenset(found.scopes), ends, key=found.name)
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import httptools
 
 from bimodal.realtime.refusal import Refusal, given_id, malformed
 
 CHUNKED = -1
+SLASH = "\ud82f"  # an encoded slash in a path: no separator (RFC 3986, section 2.2), and nothing else that UTF-8 gives
 
 _host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*").fullmatch
+_slash = re.compile(rb"%2[Ff]").split
+_line = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/([0-9]\.[0-9])\r\n").match
 _absolute = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE).match
 _word = re.compile(rb"[A-Z]+ ").match
 _escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
@@ -27,7 +30,7 @@ class Head:
     """What a request says ahead of its body. It is shared, and nobody changes it: equal bytes have the same head."""
 
     method: str
-    path: str  # percent-decoded, without the query
+    path: str  # percent-decoded but for slashes (SLASH), without the query
     query: str  # raw, without the question mark
     headers: Mapping[bytes, bytes]  # lower-case names; a field sent twice is joined with a comma
     length: int  # bytes of the body, or CHUNKED
@@ -39,6 +42,10 @@ class Head:
     whole: bool = False  # the app was asked, and does not take the body in pieces
     verdict: Any = None  # the guard's, once it was asked
     told: Any = None  # what the observer has made of it
+    route: tuple[str, str] = field(init=False)  # method and path
+
+    def __post_init__(self) -> None:
+        self.route = (self.method, self.path)
 
 
 class _Fields:
@@ -83,9 +90,17 @@ def many_fields(most: int) -> Refusal:
 
 def parse(raw: bytes, most_fields: int) -> Head:
     """Read a head: `raw` is one request line, its fields, and the empty line, nothing after it. Raises Refusal."""
+    fields = _Fields(most_fields)
+    try:
+        return _parsed(raw, fields)
+    except Refusal as refusal:
+        refusal.request_id = given_id(fields.headers)
+        raise
+
+
+def _parsed(raw: bytes, fields: _Fields) -> Head:
     check_start(raw)
     raw = raw.removeprefix(b"\r\n")  # one empty line before a request is allowed
-    fields = _Fields(most_fields)
     parser = httptools.HttpRequestParser(fields)
     try:
         parser.feed_data(raw)
@@ -94,6 +109,9 @@ def parse(raw: bytes, most_fields: int) -> Head:
     except httptools.HttpParserInvalidMethodError:
         raise unknown_method(raw) from None
     except httptools.HttpParserError as error:
+        line = _line(raw)
+        if line is not None:
+            _check_version(line[1].decode("ascii"))
         raise fields.refusal or malformed(f"malformed HTTP: {error.args[0]}") from None
     if fields.refusal is not None:
         raise fields.refusal
@@ -201,13 +219,13 @@ def split_target(method: bytes, target: bytes) -> tuple[str, str]:
 
 
 def decode_path(path: bytes) -> str:
-    """Undo percent encoding; refuse what is no UTF-8 text."""
+    """Undo percent encoding, but for that of slashes: they become SLASH. Refuses what is no UTF-8 text."""
     if b"%" not in path:
         return path.decode("ascii")
     if _escape(path):
         raise malformed("the path holds a percent sign that begins no escape")
     try:
-        text = unquote_to_bytes(path).decode("utf-8")
+        text = SLASH.join([unquote_to_bytes(part).decode("utf-8") for part in _slash(path)])
     except UnicodeDecodeError:
         raise malformed("the path is not UTF-8") from None
     if "\0" in text:
@@ -215,13 +233,22 @@ def decode_path(path: bytes) -> str:
     return text
 
 
+def unquoted(path: str) -> str:
+    """The same of a path whose escapes somebody else has looked at."""
+    return SLASH.join([unquote(part) for part in re.split("%2[Ff]", path)])
+
+
 def _version(raw: bytes, method: bytes, target: bytes, version: str) -> bool:
     """True for HTTP/1.0, False for 1.1. llhttp forgives more in a request line than the standard does: not here."""
-    if version not in ("1.0", "1.1"):
-        raise Refusal(505, "version_not_supported", "only HTTP/1.1 and HTTP/1.0 are understood")
+    _check_version(version)
     if not raw.startswith(b"%b %b HTTP/%b\r\n" % (method, target, version.encode("ascii"))):
         raise malformed("malformed HTTP: a request line is a method, a target and a version, one space between them")
     return version == "1.0"
+
+
+def _check_version(version: str) -> None:
+    if version not in ("1.0", "1.1"):
+        raise Refusal(505, "version_not_supported", "only HTTP/1.1 and HTTP/1.0 are understood")
 
 
 def _check_host(headers: dict[bytes, bytes], old: bool) -> None:

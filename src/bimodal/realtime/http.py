@@ -14,18 +14,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections import deque
-from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from bimodal.realtime.exchange import App, Request, Response
+from bimodal.realtime.exchange import Request, Response
 from bimodal.realtime.head import Head, check_start, long_head
 from bimodal.realtime.http2.frames import PREFACE
 from bimodal.realtime.http2.link import Link, cut
-from bimodal.realtime.refusal import Refusal, late, long_body, overloaded
+from bimodal.realtime.plain import DONE, Wire
+from bimodal.realtime.refusal import Refusal, crowded, late, long_body, overloaded
 from bimodal.realtime.rendering import CONTINUE
-from bimodal.realtime.transfer import DONE, Body, Exchange
+from bimodal.realtime.transfer import Body, Exchange
 
 if TYPE_CHECKING:
     from bimodal.realtime.listener import Listener
@@ -34,27 +33,25 @@ log = logging.getLogger("bimodal.realtime")
 
 LINGER = 5.0  # seconds that a closing connection is still read, so that the caller finds its answer and no reset
 UNREAD = 1.0  # seconds that a caller may still send where only both sides can be closed
+DISCARDED = 256 * 2**20  # bytes beyond the last request that are read and thrown away
 CORK = 65_536  # bytes of answers that leave together
 DRAIN_QUIET = 0.5  # seconds without a request after which a connection counts as idle in a drain
 
 _IDLE, _HEAD, _BODY, _CLOSING = range(4)  # phases of a Connection
+_FIRST, _NEXT, _PART, _NOTHING = range(4)  # what it takes next: its first bytes, a head, a part of a body, nothing
 
 
-class Connection(asyncio.Protocol):
+class Connection(Wire, asyncio.Protocol):
     """One connection: reads requests, gives them to the app, sends the answers in the order of the requests."""
 
     _transport: asyncio.Transport
 
     def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self.listener = listener
-        self.queue: deque[Exchange] = deque()  # requests in flight, oldest first
+        self.queue: list[Exchange] = []  # requests in flight, oldest first
         self._loop = loop
-        self._app: App = listener.app
-        self._guard = listener.guard
         self._limits = listener.limits
-        self._most = listener.limits.body_bytes
-        self._heads = listener.heads
-        self._take: Callable[[bytes], bytes] = self._take_first  # takes its part of what arrives, returns the rest
+        self._taking = _FIRST
         self._held = b""  # arrived, not taken yet
         self._last = b""  # the head of the request taken last, as it came
         self._head: Head | None = None  # the same
@@ -71,21 +68,23 @@ class Connection(asyncio.Protocol):
         self.body: Body | None = None  # the one that is arriving
         self.peer = b""  # as the observer tells of it
         self._cut = False  # the rest of a body is left unread
+        self._discarded = 0  # bytes that came after the last request
 
     # What the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's only behaves like one
+        self._write = self._transport.write
+        self.peer = self.listener.opened(transport)
         encrypted = transport.get_extra_info("ssl_object")
         if encrypted is not None and encrypted.selected_alpn_protocol() == "h2":
             self._hand_over()
             return
         self.listener.connections.add(self)
-        self.peer = self.listener.opened(transport)
         if len(self.listener.connections) > self._limits.connections:
-            self._refuse(overloaded("too many open connections"))
+            self._refuse(overloaded(crowded(self._limits.connections)))
 
-    def data_received(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if self._held:
             data, self._held = self._held + data, b""
         try:
@@ -114,6 +113,9 @@ class Connection(asyncio.Protocol):
 
     # Reading: each taker takes its part of the data and returns the rest
 
+    def _take(self, data: bytes) -> bytes:
+        return _TAKERS[self._taking](self, data)
+
     def _take_more(self, data: bytes) -> None:
         """The rest of what arrived at once: further requests, whose answers leave in one piece."""
         self._cork, self._corked = [], 0
@@ -135,14 +137,14 @@ class Connection(asyncio.Protocol):
             self._phase = _HEAD
             self._held = data
             return b""
-        self._take = self._take_head
+        self._taking = _NEXT
         return self._take_head(data)
 
     def _hand_over(self) -> Link:
         """It speaks HTTP/2: somebody else reads on."""
         link = self.listener.link(self._loop)
         self.listener.connections.discard(self)
-        self._take = self._discard
+        self._taking = _NOTHING
         self._transport.set_protocol(link)
         link.connection_made(self._transport)
         return link
@@ -158,7 +160,7 @@ class Connection(asyncio.Protocol):
             if end == 3:
                 return self._hold_head(data)
             raw = data[:end]
-            head = self._heads.get(raw) or self.listener.parse(raw)
+            head = self.listener.heads.get(raw) or self.listener.parse(raw)
             self._last, self._head = raw, head
         received = monotonic()
         self._phase = _IDLE
@@ -166,7 +168,7 @@ class Connection(asyncio.Protocol):
         own = observer.name() if given is None and observer is not None else None
         exchange = Exchange(self, head, not head.keep_alive, received, own)
         self.queue.append(exchange)
-        length, guard = head.length, self._guard
+        length, guard = head.length, self.listener.guard
         if guard is not None:
             verdict = head.verdict
             if verdict is None or verdict.generation != guard.generation or received >= verdict.until:
@@ -177,20 +179,20 @@ class Connection(asyncio.Protocol):
         intake = None
         if not head.whole:
             request = Request(head.method, head.path, head.query, head.headers, b"", received, False, given or own)
-            intake = exchange.ask(self._app, request)
+            intake = exchange.ask(self.listener.app, request)
         stop = end + length
-        if intake is not None or not 0 <= length <= self._most or stop > len(data):
-            if length > self._most and intake is None:
-                return self._refuse_body(exchange, long_body(self._most))
+        if intake is not None or not 0 <= length <= self.listener.most or stop > len(data):
+            if length > self.listener.most and intake is None:
+                return self._refuse_body(exchange, long_body(self.listener.most))
             request = Request(head.method, head.path, head.query, head.headers, b"", received, False, given or own)
             return self._begin_body(Body(exchange, request, head, self.listener), data[end:])
         self._more = stop < len(data)
         if not head.keep_alive:
-            self._take = self._discard
+            self._taking = _NOTHING
         alone = len(self.listener.connections) == 1 and self._is_alone()
         body = data[end:stop]
         exchange.call(
-            self._app,
+            self.listener.app,
             Request(head.method, head.path, head.query, head.headers, body, received, alone, given or own),
         )
         return data[stop:]
@@ -229,7 +231,7 @@ class Connection(asyncio.Protocol):
             return self._leave_unread(exchange) if body.head.length else data
         self.body = body
         self._phase, self._since = _BODY, body.request.received
-        self._take = self._take_body
+        self._taking = _PART
         if data or not body.head.length:
             return self._take_body(data)
         self._continue()
@@ -260,9 +262,9 @@ class Connection(asyncio.Protocol):
         self._leave_body()
         self._phase = _IDLE
         self._more = bool(rest)
-        self._take = self._take_head if body.head.keep_alive else self._discard
+        self._taking = _NEXT if body.head.keep_alive else _NOTHING
         body.request.alone = self._is_alone()
-        body.finish(self._app)
+        body.finish(self.listener.app)
         return rest
 
     def _is_alone(self) -> bool:
@@ -270,6 +272,10 @@ class Connection(asyncio.Protocol):
         return not self._more and len(self.queue) == 1 and len(self.listener.connections) == 1
 
     def _discard(self, data: bytes) -> bytes:
+        """It is read so that the caller finds its answer, but not without end."""
+        self._discarded += len(data)
+        if self._discarded > DISCARDED:
+            self._transport.pause_reading()
         return b""
 
     def _continue(self) -> None:
@@ -285,7 +291,7 @@ class Connection(asyncio.Protocol):
         """Send a piece of an answer, or keep it until its turn has come."""
         if self.queue[0] is exchange:
             if self._cork is None:
-                self._transport.write(data)
+                self._write(data)
             else:
                 self._send(data)
         elif exchange.kept is None:
@@ -305,7 +311,7 @@ class Connection(asyncio.Protocol):
         """An answer is complete: send those that waited for it."""
         queue = self.queue
         while queue and queue[0].state == DONE:
-            if queue.popleft().closes:
+            if queue.pop(0).closes:
                 return self._finish()
             if queue and queue[0].kept:
                 self._send(b"".join(queue[0].kept))
@@ -338,7 +344,7 @@ class Connection(asyncio.Protocol):
         self._cut |= self.body is not None
         self._leave_body()
         self._phase = _IDLE
-        self._take = self._discard
+        self._taking = _NOTHING
         self._held = b""
 
     def is_ready(self, exchange: Exchange) -> bool:
@@ -363,7 +369,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         if self._cork is None:
-            self._transport.write(data)
+            self._write(data)
         else:
             self._cork.append(data)
             self._corked += len(data)
@@ -371,7 +377,7 @@ class Connection(asyncio.Protocol):
     def _uncork(self) -> None:
         cork, self._cork = self._cork, None
         if cork:
-            self._transport.write(b"".join(cork))
+            self._write(b"".join(cork))
 
     def _finish(self) -> None:
         """The last answer is written. Close once the caller has done so, or LINGER seconds later: if unread bytes were
@@ -398,7 +404,7 @@ class Connection(asyncio.Protocol):
     def _drop_requests(self) -> None:
         self._leave_body()
         while self.queue:
-            self.queue.popleft().abandon()
+            self.queue.pop(0).abandon()
         self._wake()
 
     def _leave_body(self) -> None:
@@ -471,7 +477,7 @@ class Connection(asyncio.Protocol):
             self._stalled = False
             held, self._held = self._held, b""
             if held:
-                self.data_received(held)
+                self.receive(held)
         self._set_reading()
 
     def _set_reading(self) -> None:
@@ -489,3 +495,6 @@ class Connection(asyncio.Protocol):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+_TAKERS = (Connection._take_first, Connection._take_head, Connection._take_body, Connection._discard)

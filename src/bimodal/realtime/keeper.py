@@ -325,7 +325,8 @@ class Keeper:
             if wanted and not held:
                 absent.append(name)
         self._states = states
-        self._workers.tell(States([(*key, *told) for key, told in states.items()], not absent, self._opened, absent))
+        known = [(*key, *told) for key, told in states.items()]
+        self._workers.tell(States(known, not absent, self._opened, absent, next(self._numbers)))
 
     def _there(self) -> Mapping[str, Sequence[Found]]:
         return {} if self.repository is None else self.repository.look()

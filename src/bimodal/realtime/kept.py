@@ -57,9 +57,7 @@ class Ids:
         numbers = np.arange(self._next, self._next + count, dtype=">u8")
         self._next += count
         digits = _PAIRS[numbers.view(np.uint8).reshape(count, 8)[:, 8 - _COUNTED :]].reshape(count, 2 * _COUNTED)
-        texts = np.hstack([np.broadcast_to(self._begin, (count, len(self._begin))), digits])
-        ends = np.arange(count + 1, dtype=np.int32) * texts.shape[1]
-        return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(ends), pa.py_buffer(texts)])
+        return logged.texts(np.hstack([np.broadcast_to(self._begin, (count, len(self._begin))), digits]))
 
 
 def batch(model: Model, columns: Columns, kept: list[Kept], ids: Ids) -> pa.RecordBatch:
@@ -102,7 +100,11 @@ def _names(origins: list[Origins], ids: Ids) -> pa.Array:
     count = sum([len(each.counts) for each in origins])
     if all(each.names is None for each in origins):
         return ids.some(count)
-    names = pa.array([name for each in origins for name in each.names or [None] * len(each.counts)], pa.string())
+    widths = {each.width for each in origins}
+    if len(widths) == 1 and 0 not in widths:
+        packed = b"".join([each.names for each in origins if isinstance(each.names, bytes)])
+        return logged.texts(np.frombuffer(packed, np.uint8).reshape(count, -1))
+    names = pa.array([name for each in origins for name in each.ids], pa.string())
     return pc.coalesce(names, ids.some(count)) if names.null_count else names
 
 

@@ -17,6 +17,7 @@ from bimodal.realtime.control import (
     Ask,
     Done,
     Drop,
+    Known,
     Leave,
     Order,
     Prepare,
@@ -114,6 +115,7 @@ class Link:
             self.settled, self.absent = told.settled, told.absent
             if told.opened and self._opened is not None:
                 self._opened.set()
+            self._say(Known(told.number))
         elif isinstance(told, Show):
             self._say(Shown(self._catalogue.example()))
         elif not isinstance(told, Adopt | Leave):  # of sockets, which are the listener's

@@ -18,11 +18,13 @@ from bimodal.realtime.exchange import App
 from bimodal.realtime.grpc import NoMethods
 from bimodal.realtime.guard import Guard
 from bimodal.realtime.head import Head, Rests, long_head, parse
+from bimodal.realtime.heap import Heap
 from bimodal.realtime.http import Connection
 from bimodal.realtime.http2.link import Link, Links
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.observer import Observer
+from bimodal.realtime.plain import Hub
 from bimodal.realtime.rendering import Rendering
 
 log = logging.getLogger("bimodal.realtime")
@@ -31,7 +33,7 @@ _HEADS = 1024  # heads remembered
 _HEAD_BYTES = 2048  # a longer head is not remembered
 
 
-class Listener:
+class Listener(Hub):
     """The HTTP server of one process: an app, its limits, its connections, and what they share."""
 
     def __init__(self, app: App, limits: Limits, methods: Methods | None = None, guard: Guard | None = None) -> None:
@@ -40,9 +42,12 @@ class Listener:
         self.guard = guard
         self.methods: Methods = methods or NoMethods()
         self.limits = limits
+        self.most = limits.body_bytes
         self.rendering = Rendering()
+        self.ending = self.rendering.ending
         self.heads: dict[bytes, Head] = {}  # those already seen
         self._rests = Rests()
+        self._heap = Heap()
         self.connections: set[Connection | Door | Link] = set()
         self.tls: SSLContext | None = None  # of the connections that come from now on; None: they are in clear text
         self.draining = False
@@ -54,6 +59,17 @@ class Listener:
         self.links: Links | None = None
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def app(self) -> App:
+        """What answers."""
+        return self._app
+
+    @app.setter
+    def app(self, app: App) -> None:
+        self._app = app
+        self.call = app.__call__
+        self.routes = getattr(app, "table", None)
 
     async def start(self, *listening: socket, tls: SSLContext | None = None) -> None:
         """Accept connections on bound sockets, which stay the caller's: they are duplicated. tls: for all of them;
@@ -87,6 +103,11 @@ class Listener:
         if self.metrics is not None:
             self.metrics.count("bimodal_connections_total")
         return b"" if self.observer is None else self.observer.peer(transport)
+
+    def turned_away(self) -> None:
+        """Count a connection over the limit that is told so in no answer of HTTP."""
+        if self.metrics is not None:
+            self.metrics.denied("overloaded")
 
     def link(self, loop: asyncio.AbstractEventLoop) -> Link:
         """A connection that is to speak HTTP/2."""
@@ -144,6 +165,7 @@ class Listener:
 
     def _check(self) -> None:
         self.rendering.set_date()
+        self.ending = self.rendering.ending
         if self.guard is not None:
             self.guard.look()
         if self.metrics is not None:
@@ -151,3 +173,4 @@ class Listener:
         now = monotonic()
         for connection in list(self.connections):
             connection.check(now)
+        self._heap.look(len(self.connections), now)

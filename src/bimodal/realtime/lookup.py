@@ -36,6 +36,7 @@ from bimodal.realtime.exchange import JSON, Request, Respond, Response
 from bimodal.realtime.exposition import block
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure
+from bimodal.realtime.head import SLASH
 from bimodal.realtime.layout import LOOKUP, SOURCES
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import choice
@@ -129,7 +130,7 @@ class Lookup:
 
     def get(self, request: Request, respond: Respond) -> Cancel | None:
         """A key in the path."""
-        text = request.path[self._begin :]
+        text = request.path[self._begin :].replace(SLASH, "/")
         if self._store is None and not request.query and self._answer_plainly(text, respond, path=True):
             return None
         try:

@@ -50,7 +50,8 @@ MEASURES = (
         "bimodal_refusals_total",
         COUNTER,
         ("model", "reason"),
-        "Requests that got an error instead of an answer, by reason; those that the wire refused have no model.",
+        "Requests that got an error instead of an answer, by reason; those that the wire refused have no model, "
+        "connections over the limit among them.",
     ),
     Measure(
         "bimodal_requests_in_flight",

@@ -66,6 +66,10 @@ class Metrics:
     def refused(self, status: int, code: str) -> None:
         """One answer that the wire itself gave, since the request cannot be taken, or was not answered in time."""
         self.other(status)
+        self.denied(code)
+
+    def denied(self, code: str) -> None:
+        """One request or connection that the wire refused, answered or not."""
         places = self.layout.wire
         self.row[places[code if code in places else "other"]] += 1.0
 

@@ -47,8 +47,10 @@ class Named(Found):
         if spec["format"] == WRITTEN:
             return {**spec, "digest": formats.digest(str(copy), formats.named(WRITTEN)), "kept": str(copy)}
         kind = formats.recognise(str(copy))
-        code = list(dict.fromkeys([*spec["code"], str(self.root.parent)]))  # its own classes stand there
-        told = {"format": kind.name, "path": str(copy), "digest": formats.digest(str(copy), kind), "code": code}
+        told: dict[str, Any] = {"format": kind.name, "path": str(copy), "digest": formats.digest(str(copy), kind)}
+        home = str(self.root.parent)  # its own classes stand there
+        if home not in spec["code"]:
+            told |= {"code": [*spec["code"], home], "home": home}
         return {**spec, **told}
 
     def _copied(self, folder: Path) -> Path:

@@ -1,7 +1,8 @@
 """Observer: sees each request once, when it has ended, for the access log and for traces.
 
-What it sees is kept until the end of the turn of the event loop, and made to lines and spans then, when the answers are
-out. A line tells nothing of what a request holds: no query, no header, no body, of its path the route alone.
+What it sees is kept until the end of the turn of the event loop (`sight.py`), and made to lines and spans then, when
+the answers are out. A line tells nothing of what a request holds: no query, no header, no body, of its path the route
+alone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
 from random import random
-from time import gmtime, monotonic, strftime, time
+from time import gmtime, strftime, time
 from typing import Any, Protocol
-from urllib.parse import unquote
 
 import msgspec
 
@@ -25,17 +25,17 @@ from bimodal.formats.library import library
 from bimodal.realtime.access import AccessLog
 from bimodal.realtime.calls import Status
 from bimodal.realtime.exchange import Request, Response
+from bimodal.realtime.head import Head, unquoted
 from bimodal.realtime.metrics import Metrics
-from bimodal.realtime.milliseconds import KEPT, SHORT, made
 from bimodal.realtime.note import NOTHING, Note
 from bimodal.realtime.refusal import id_of
+from bimodal.realtime.sight import Sight, tell_of
 from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, sampler_of
 
 log = logging.getLogger("bimodal.realtime")
 
 HTTP, HTTP2, GRPC = "HTTP/1.1", "HTTP/2", "gRPC"
-KNOWN = 1024  # kinds of heads, and sizes of answers, that are remembered
-END = b"}\n"  # of a line
+KNOWN = 1024  # kinds of heads that are remembered
 LEFT = 499  # the status of a request whose caller left before its answer, as others have it
 _BLAME = frozenset(  # of gRPC: what is the server's fault
     (
@@ -49,6 +49,7 @@ _BLAME = frozenset(  # of gRPC: what is the server's fault
 )
 
 _PAIRS = [b"%02x" % number for number in range(256)]
+_LINE = b'%b%b",%b%d%b,"bytes_in":%d,"bytes_out":%d,"ms":%d.%03d%b}\n'
 _quoted = msgspec.json.encode
 
 
@@ -70,7 +71,7 @@ class Told(msgspec.Struct, eq=False):
         return self
 
 
-class Head(Protocol):
+class Headed(Protocol):
     """A head of any wire: `told` is the observer's place in it."""
 
     @property
@@ -114,7 +115,7 @@ class Routes(Protocol):
     def template(self, method: str, path: str) -> str: ...
 
 
-class Observer:
+class Observer(Sight):
     """One worker's. share: of the good answers that are logged; others always are. peers: whether addresses of callers
     are told. sampler, spans: of traces.
     """
@@ -130,16 +131,14 @@ class Observer:
         spans: Spans | None = None,
         guard: Guarded | None = None,
     ) -> None:
+        super().__init__()
         self._routes, self.guard = routes, guard
         self._log, self._share, self._peers = log, share, peers
         self._sampler, self._spans = sampler, spans
-        self._seen: list[tuple[Any, ...]] = []  # what makes a Seen, with the head in place of `told`
-        self._awaited = False
         self.name = chain.from_iterable(_names(secrets.token_hex(4).encode())).__next__
         """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
         self._second, self._date = 0, b""
         self._known: dict[tuple[str, str, str, str], Told] = {}
-        self._sizes: dict[int, bytes] = {}  # a line's part about the bytes of an answer
 
     # -- what the wires call ----------------------------------------------------------------------------------------
 
@@ -154,22 +153,16 @@ class Observer:
         host = str(place[0]) if isinstance(place, tuple | list) and place else ""
         return b',"peer":%b' % _quoted(host) if host else b""
 
-    def saw(
-        self,
-        head: Head | None,
-        peer: bytes,
-        received: float,
-        status: int,
-        taken: int,
-        sent: int,
-        name: bytes | None,
-        note: Note | None,
-    ) -> None:
-        """A request has ended. head: None where it could not be read. name: its id."""
-        self._seen.append((head, peer, received, monotonic(), name or b"", status, taken, sent, note or NOTHING))
-        if not self._awaited:
-            self._awaited = True
-            asyncio.get_running_loop().call_soon(self.flush)
+    def await_end(self) -> None:
+        asyncio.get_running_loop().call_soon(self.flush)
+
+    def noted(self, note: Note) -> bytes:
+        """The note's part of a line, made once."""
+        line = _about(note.code, note.model, note.version)
+        if note.timing:
+            line += b',"stages":{"%b}' % note.timing.replace(b";dur=", b'":').replace(b", ", b',"')
+        note.line = line
+        return line
 
     def read(self, head: Any) -> Told:
         """What is told of a head of HTTP/1 or HTTP/2, kept in it. Equal heads share it. None: it could not be read."""
@@ -203,7 +196,7 @@ class Observer:
             opening = head.opening
             known = opening.unary is not None or opening.streaming is not None
             return self._made(method, target if known else "", GRPC, parent_of(head.headers), _key(head))
-        route = self._routes.template(method, unquote(target.partition("?")[0]))
+        route = self._routes.template(method, unquoted(target.partition("?")[0]))
         return self._made(method, route, HTTP2, parent_of(head.headers), _key(head))
 
     def _made(self, method: str, route: str, protocol: str, parent: Parent | None, key: str = "") -> Told:
@@ -232,61 +225,46 @@ class Observer:
     # -- at the end of a turn ---------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Hand on what was seen. The requests of one batch, with the same head, share most of their lines, which are
-        put together of what is made already.
-        """
-        self._awaited = False
-        seen, self._seen = self._seen, []
-        begin, age, logs, share = self._begin(), self._age(), self._log is not None, self._share
-        sampler, sizes = self._sampler, self._sizes
-        pieces: list[bytes] = []
+        """Hand on what was seen."""
+        begin, age = self._begin(), self._age()
+        whole = self._log is not None and self._sampler is None and self._share >= 1.0
+        told = self.lines(begin, age) if whole else None
+        if told is None:
+            self._sift(begin, age)
+        elif self._log is not None and told[1]:
+            self._log.put(*told)
+
+    def _sift(self, begin: bytes, age: int) -> None:
+        """The same where not all is told, or where traces are."""
+        sampler = self._sampler
+        lines: list[bytes] = []
         traced: list[Seen] = []
-        last: Any = self  # whose head was looked at: nobody's
-        told: Any = None
-        its_note, its_told, its_status, its_taken = None, None, 0, 0  # whose `part` stands ready
-        for head, peer, received, ended, name, status, taken, sent, note in seen:
-            if head is not last:
-                last, told = head, None if head is None else head.told
-                if told is None or told.age != age:
-                    told = self.read(head)
-            if note is not its_note or told is not its_told or status != its_status or taken != its_taken:
-                its_note, its_told, its_status, its_taken = note, told, status, taken
-                part = b'",%b%d%b,"bytes_in":%d' % (told.line, status, note.line or _noted(note), taken)
-                always = share >= 1.0 or not good(told, status)
-            more = peer
+        for head, peer, received, ended, name, status, taken, sent, given in self.taken():
+            told = None if head is None else head.told
+            if told is None or told.age != age:
+                told = self.read(head)
+            name, note, more = name or b"", given or NOTHING, peer or b""
             if sampler is not None and sampler(told.parent):
                 trace = new_trace() if told.parent is None else 0
-                traced.append(Seen(told, peer, received, ended, name, status, taken, sent, note, trace))
+                traced.append(Seen(told, more, received, ended, name, status, taken, sent, note, trace))
                 if trace:
-                    more = b'%b,"trace_id":"%032x"' % (peer, trace)
-            if logs and (always or random() < share):  # noqa: S311 - no secret
-                micros = int((ended - received) * 1e6 + 0.5)
-                spent = (KEPT[micros] if micros < SHORT else b"") or made(micros)
-                pieces += (begin, name, part, sizes.get(sent) or self._size(sent), spent, more)
-        if pieces and self._log is not None:
-            pieces[0] = begin[len(END) :]
-            pieces.append(END)
-            self._log.put(b"".join(pieces), len(pieces) // 6)
+                    more = b'%b,"trace_id":"%032x"' % (more, trace)
+            if self._log is not None and (self._share >= 1.0 or not good(told, status) or random() < self._share):  # noqa: S311 - no secret
+                about, (whole, rest) = note.line or self.noted(note), divmod(int((ended - received) * 1e6 + 0.5), 1000)
+                lines.append(_LINE % (begin, name, told.line, status, about, taken, sent, whole, rest, more))
+        if lines and self._log is not None:
+            self._log.put(b"".join(lines), len(lines))
         if traced and self._spans is not None:
             self._spans.put(traced)
 
     def _begin(self) -> bytes:
-        """The end of a line and the begin of the next, up to its request's id. The time is by RFC 3339, to the
-        millisecond.
-        """
+        """The begin of a line, up to its request's id. The time is by RFC 3339, to the millisecond."""
         now = time()
         second = int(now)
         if second != self._second:
             self._second = second
-            self._date = END + strftime('{"time":"%Y-%m-%dT%H:%M:%S.', gmtime(second)).encode()
+            self._date = strftime('{"time":"%Y-%m-%dT%H:%M:%S.', gmtime(second)).encode()
         return b'%b%03dZ","request_id":"' % (self._date, int((now - second) * 1e3))
-
-    def _size(self, sent: int) -> bytes:
-        """A line's part about the bytes of an answer, up to its milliseconds."""
-        if len(self._sizes) >= KNOWN:
-            self._sizes.clear()
-        part = self._sizes[sent] = b',"bytes_out":%d,"ms":' % sent
-        return part
 
     def close(self) -> None:
         """Write all that was seen."""
@@ -351,19 +329,10 @@ def _names(begin: bytes) -> Iterator[list[bytes]]:
         yield [part + end for end in _PAIRS]
 
 
-def _key(head: Head | None) -> str:
+def _key(head: Headed | None) -> str:
     """The name of the caller's key, as the guard found it."""
     verdict = getattr(head, "verdict", None)
     return "" if verdict is None else str(verdict.key)
-
-
-def _noted(note: Note) -> bytes:
-    """The note's part of a line, made once."""
-    line = _about(note.code, note.model, note.version)
-    if note.timing:
-        line += b',"stages":{"%b}' % note.timing.replace(b";dur=", b'":').replace(b", ", b',"')
-    note.line = line
-    return line
 
 
 @lru_cache(KNOWN)
@@ -375,3 +344,6 @@ def _about(code: str, model: str, version: str) -> bytes:
     if model:
         parts.append(b'"model":%b,"version":%b' % (_quoted(model), _quoted(version)))
     return b",".join(parts)
+
+
+tell_of(Told, Note, Head)

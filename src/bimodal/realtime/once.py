@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from bimodal import keys
 from bimodal.errors import DeadlineExceeded
 from bimodal.realtime import wiring
 from bimodal.realtime.exchange import Request, Response
+from bimodal.realtime.head import unquoted
 from bimodal.realtime.keeper import stocked
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.serving import SETTINGS, limits_of, prepare
@@ -30,7 +30,7 @@ def answer_once(
         stock, spec["stock"] = stocked(spec["repository"])
     path, _, query = target.partition("?")
     headers = {b"content-type": b"application/json", b"host": b"localhost"}
-    answer = asyncio.run(_answer(spec, limits_of(told), (method, unquote(path), query, headers, body)))
+    answer = asyncio.run(_answer(spec, limits_of(told), (method, unquoted(path), query, headers, body)))
     del stock
     return answer
 

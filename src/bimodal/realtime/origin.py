@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from bimodal.realtime.exchange import Request
 from bimodal.realtime.refusal import given_id, new_id
 from bimodal.realtime.work import Work
 
-_REQUESTS = {Request}
+Names = list[str | bytes | None] | bytes | None
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -26,16 +27,29 @@ class Origins(msgspec.Struct, eq=False):
     """What is kept of the works of a batch when they are over: not their requests, whose values take ten times the room
     of the arrays that were made of them.
 
-    routes: one where all have the same. counts: rows of each. names: ids; None where nobody has one, or a work has
-    none. numbers: of the rows of each. extras: what each carried; None where
-    none carried anything.
+    routes: one where all have the same. counts: rows of each. names: ids, None where a work has none; as bytes one
+    after another where all are of one width; None where nobody has one. numbers: of the rows of each. extras: what each
+    carried; None where none carried anything.
     """
 
     routes: str | list[str]
     counts: list[int]
-    names: list[str | bytes | None] | None = None
+    names: Names = None
     numbers: list[Sequence[int]] | None = None
     extras: list[Any] | None = None
+
+    @property
+    def width(self) -> int:
+        """Bytes of each id, where they stand one after another; else 0."""
+        return len(self.names) // len(self.counts) if isinstance(self.names, bytes) else 0
+
+    @property
+    def ids(self) -> Sequence[str | bytes | None]:
+        """One for each work."""
+        names, width = self.names, self.width
+        if isinstance(names, bytes):
+            return [names[at : at + width] for at in range(0, len(names), width)]
+        return names or [None] * len(self.counts)
 
     @property
     def single(self) -> bool:
@@ -43,20 +57,50 @@ class Origins(msgspec.Struct, eq=False):
         return self.numbers is None and max(self.counts) == 1
 
 
-def of(works: Sequence[Work]) -> Origins:
-    """Called on the event loop: what most requests need is a look at each of their attributes."""
+def of(works: Sequence[Work]) -> tuple[Origins, int]:
+    """Them, and the bytes of the requests. Called on the event loop."""
+    found = gist(works)
+    if found is not None:
+        counts, names, weight = found
+        return Origins(works[0].door.route, counts, names), weight
     counts = [work.count for work in works]
     doors = list({work.door for work in works})
     routes = doors[0].route if len(doors) == 1 else [work.door.route for work in works]
-    plain = [work.extra for work in works].count(None) == len(works)
-    plain = plain and {type(work.request) for work in works} == _REQUESTS
-    names = [work.request.name for work in works] if plain else identities(works)
-    made = Origins(routes, counts, None if names.count(None) == len(names) else names)
-    if not plain:
-        if any(type(work.request) is Part for work in works):
-            made.numbers = [numbers(work) for work in works]
+    told = identities(works)
+    made = Origins(routes, counts, None if told.count(None) == len(told) else told)
+    if any(type(work.request) is Part for work in works):
+        made.numbers = [numbers(work) for work in works]
+    if any(work.extra is not None for work in works):
         made.extras = [work.extra for work in works]
-    return made
+    return made, sum([len(getattr(work.request, "body", None) or _message(work)) for work in works])
+
+
+def gist(works: Sequence[Work]) -> tuple[list[int], Names, int] | None:
+    """Of requests that are plain, come by one door and carry nothing: rows of each, ids, bytes of their bodies. None
+    where they are not.
+    """
+    door = works[0].door
+    if any(work.door is not door or work.extra is not None or type(work.request) is not Request for work in works):
+        return None
+    names = [work.request.name for work in works]
+    widths = {None if name is None else len(name) for name in names}
+    told: Names = names
+    if widths == {None}:
+        told = None
+    elif len(widths) == 1 and names[0]:
+        told = b"".join(names)
+    return [work.count for work in works], told, sum([len(work.request.body) for work in works])
+
+
+def gist_of(*classes: Any) -> None:
+    """What C is told of the classes that it looks at."""
+
+
+if not TYPE_CHECKING:
+    with suppress(ImportError):  # there was no compiler at installation
+        from bimodal.realtime.wire import gist, gist_of
+
+gist_of(Work, Request)
 
 
 def named(request: Request) -> str:
@@ -110,14 +154,6 @@ def carried(extra: Any) -> list[str | None] | None:
     if not isinstance(columns, dict) or not columns:
         return None
     return [_json(dict(zip(columns, values, strict=True))).decode() for values in zip(*columns.values(), strict=True)]
-
-
-def weight(works: Sequence[Work]) -> int:
-    """Bytes of the requests' bodies, which a work keeps in memory."""
-    try:
-        return sum([len(work.request.body) for work in works])
-    except AttributeError:  # not all came over HTTP
-        return sum([len(getattr(work.request, "body", None) or _message(work)) for work in works])
 
 
 def _message(work: Work) -> bytes:

@@ -1,6 +1,10 @@
 """Processes as Linux tells of them in /proc: whether one lives, its memory and processor time, its children.
 
 https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html. Elsewhere nothing is told.
+
+Whoever reads /metrics asks for it, as long as the server runs. Places are plain strings: pathlib interns each part of a
+path, and Python makes its table of interned strings (2 MiB in a server) anew when enough of them have come and gone,
+which leaves holes in the heap.
 """
 
 from __future__ import annotations
@@ -8,9 +12,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-PROC = Path("/proc")
+PROC = "/proc"
 # places in /proc/PID/stat, counted from the state, which stands behind the name in brackets
 _STATE, _TIME, _REAPED, _BORN, _PAGES = 0, slice(11, 13), slice(13, 15), 19, 21
 
@@ -30,7 +33,7 @@ class Usage:
 def usage(pid: int) -> Usage | None:
     """Of a process; None where it is gone, or nothing can be known."""
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        fields = _read(f"{PROC}/{pid}/stat").rpartition(")")[2].split()
     except OSError:
         return None
     if fields[_STATE] in "ZX":
@@ -46,7 +49,7 @@ def usage(pid: int) -> Usage | None:
 
 def lives(pid: int, born: int) -> bool:
     """Whether the process that began then is still there. Where nothing can be known it is taken to be."""
-    if not PROC.is_dir():
+    if not os.path.isdir(PROC):
         return True
     found = usage(pid)
     return found is not None and found.born == born
@@ -56,7 +59,12 @@ def children(pid: int) -> list[int]:
     """The processes that are there now of those that it started, and that these started (forks of a loaded one)."""
     found: list[int] = []
     with suppress(OSError):  # it ended meanwhile, or this system does not tell
-        for each in (PROC / str(pid) / "task").iterdir():
+        for task in os.listdir(f"{PROC}/{pid}/task"):
             with suppress(OSError):
-                found += map(int, (each / "children").read_text().split())
+                found += map(int, _read(f"{PROC}/{pid}/task/{task}/children").split())
     return [*found, *(below for each in found for below in children(each))]
+
+
+def _read(file: str) -> str:
+    with open(file) as opened:
+        return opened.read()

@@ -80,8 +80,9 @@ class Recorder:
         rows = given.count
         if not rows:
             return
-        size = origin.weight(answered.works) + ROW_BYTES * rows + (0 if answered.inline else CALL_BYTES)
-        if not self._book.put(Kept(self, time.time(), given, answer, works[0].key, origin.of(works), rows, size)):
+        origins, weight = origin.of(works)
+        size = weight + ROW_BYTES * rows + (0 if answered.inline else CALL_BYTES)
+        if not self._book.put(Kept(self, time.time(), given, answer, works[0].key, origins, rows, size)):
             self._book.dropped += rows
 
     def _drawn(self, works: Sequence[Work]) -> list[Work]:

@@ -26,10 +26,11 @@ class Refusal(Exception):
         self.code = code
         self.sentence = sentence
         self.headers = headers
+        self.request_id: bytes | None = None  # the caller's, where its head was read before it was refused
 
     def response(self, request_id: bytes | None) -> Response:
         """The answer; an id is made where the caller sent none."""
-        name = request_id or new_id()
+        name = request_id or self.request_id or new_id()
         body = msgspec.json.encode({"error": self.sentence, "code": self.code, "request_id": name.decode("ascii")})
         headers = ((REQUEST_ID, name), *self.headers)
         return Response(self.status, body, headers=headers, note=Note(code=self.code))
@@ -58,6 +59,11 @@ def late(sentence: str) -> Refusal:
 def overloaded(sentence: str) -> Refusal:
     """No room: try again in a second."""
     return Refusal(503, "overloaded", sentence, (b"retry-after", b"1"))
+
+
+def crowded(most: int) -> str:
+    """One connection more than a worker takes."""
+    return f"{most} connections are open, the most that a worker takes: reuse them, close idle ones, or add --workers"
 
 
 def expired(seconds: float) -> Refusal:

@@ -16,7 +16,7 @@ _STARTS = 256  # pairs of status and content type remembered
 
 
 class Rendering:
-    """Makes the bytes of responses; `set_date` is to be called every second."""
+    """Makes the bytes of responses; `set_date` is to be called every second. ending: of a head, with the date."""
 
     def __init__(self) -> None:
         self._starts: dict[tuple[int, bytes], bytes] = {}
@@ -31,7 +31,7 @@ class Rendering:
         self._heads.clear()
         self._opens.clear()
         self.date = formatdate(usegmt=True).encode("ascii")
-        self._end = b"date: %b\r\n\r\n" % self.date
+        self.ending = b"date: %b\r\n\r\n" % self.date
 
     def whole(self, head: Head | None, response: Response, closes: bool, name: bytes | None = None) -> bytes:
         """A response with its body. `head` is None where the request's could not be read. name: a request id of ours.
@@ -53,18 +53,18 @@ class Rendering:
             if name is None:
                 return (self._heads.get(len(body)) or self._plain_head(response)) + body
             return b"%b%b\r\n\r\n%b" % (self._opens.get(len(body)) or self._open_head(response), name, body)
-        start = self._start(response)
+        start = self.start(response)
         fields = _fields(head, response, closes, name)
         if response.status in BODILESS:
-            return b"%b%b%b" % (start, fields, self._end)
+            return b"%b%b%b" % (start, fields, self.ending)
         body = b"" if head is not None and head.method == "HEAD" else response.body
-        return b"%b%bcontent-length: %d\r\n%b%b" % (start, fields, len(response.body), self._end, body)
+        return b"%b%bcontent-length: %d\r\n%b%b" % (start, fields, len(response.body), self.ending, body)
 
     def _plain_head(self, response: Response) -> bytes:
         """What stands before the body."""
         lines = b"".join([_line(name, value) for name, value in response.headers])
         size = len(response.body)
-        head = self._heads[size] = b"%b%bcontent-length: %d\r\n%b" % (self._start(response), lines, size, self._end)
+        head = self._heads[size] = b"%b%bcontent-length: %d\r\n%b" % (self.start(response), lines, size, self.ending)
         return head
 
     def _open_head(self, response: Response) -> bytes:
@@ -77,9 +77,9 @@ class Rendering:
     ) -> bytes:
         """The head of a response whose body comes in pieces. Raises ValueError as `whole` does."""
         coding = b"transfer-encoding: chunked\r\n" if chunked else b""
-        return b"%b%b%b%b" % (self._start(response), _fields(head, response, closes, name), coding, self._end)
+        return b"%b%b%b%b" % (self.start(response), _fields(head, response, closes, name), coding, self.ending)
 
-    def _start(self, response: Response) -> bytes:
+    def start(self, response: Response) -> bytes:
         """The status line and the content type."""
         known = self._starts.get((response.status, response.content_type))
         if known is not None:

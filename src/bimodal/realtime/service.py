@@ -195,8 +195,12 @@ class Served:
     def _send(self, batch: Batch, bodies: list[tuple[Work, bytes]], encoding: float) -> None:
         if not bodies:
             return
-        parse = sum([work.parse for work, _ in bodies]) / len(bodies)
-        queue = max(0.0, batch.began - batch.check - sum([work.queued for work, _ in bodies]) / len(bodies))
+        first = bodies[0][0]
+        parse, queued = first.parse, first.queued
+        if len(bodies) > 1:
+            parse = sum([work.parse for work, _ in bodies]) / len(bodies)
+            queued = sum([work.queued for work, _ in bodies]) / len(bodies)
+        queue = max(0.0, batch.began - batch.check - queued)
         headers, note = self._told((parse, batch.check, queue, batch.seconds, encoding))
         self.ledger.answers(batch, bodies)
         for work, body in bodies:
@@ -223,7 +227,8 @@ def timing(stages: Stages) -> tuple[bytes, bytes]:
     For requests of one loop turn they are those of the batch: the mean of parsing and waiting, one check, one call, the
     encoding of all answers.
     """
-    return b"server-timing", _TIMING % tuple([each * 1e3 for each in stages])
+    parse, check, queue, predict, encode = stages
+    return b"server-timing", _TIMING % (parse * 1e3, check * 1e3, queue * 1e3, predict * 1e3, encode * 1e3)
 
 
 class Service:

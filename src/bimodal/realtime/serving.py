@@ -107,24 +107,24 @@ def serve(
         "outputs": outputs,
         "threshold": threshold,
         "cors": cors,
-        "keys": None if keys is None else str(keys),
+        "keys": _path("keys", keys),
         "hosts": hosts,
     }
     tls = {"tls_cert": tls_cert, "tls_key": tls_key, "tls_client_ca": tls_client_ca}
-    given |= {name: None if path is None else str(path) for name, path in tls.items()} | {"tls_password": tls_password}
+    given |= {name: _path(name, path) for name, path in tls.items()} | {"tls_password": tls_password}
     given |= {"runtime": runtime, "queue_target": queue_target, **limits}
     given |= {
-        "repository": None if repository is None else str(repository),
+        "repository": _path("repository", repository),
         "repository_control": repository_control,
         "repository_versions": repository_versions,
         "reload": reload,
     }
     given |= {
-        "access_log": None if access_log is None else str(access_log),
+        "access_log": _path("access_log", access_log),
         "access_log_sample": access_log_sample,
         "access_log_peer": access_log_peer,
         "traces": traces,
-        "prediction_log": None if prediction_log is None else str(prediction_log),
+        "prediction_log": _path("prediction_log", prediction_log),
         "prediction_log_sample": prediction_log_sample,
         "prediction_log_without": prediction_log_without,
         "prediction_log_age": prediction_log_age,
@@ -145,6 +145,13 @@ def serve(
         insecure=insecure,
         holds=(folder, prepared.locations),
     )
+
+
+def _path(name: str, value: Any) -> str | None:
+    """A setting that is a path. Raises UsageError for what is none, such as a number."""
+    if value is None or isinstance(value, str | os.PathLike):
+        return None if value is None else os.fspath(value)
+    raise UsageError(f"{name} {value!r}: write a path, as text")
 
 
 @dataclass(frozen=True)
@@ -329,6 +336,10 @@ def secured(told: Mapping[str, Any]) -> dict[str, Any] | None:
 def observed(told: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> dict[str, Any] | None:
     """What is seen of requests from outside, for a server's spec; None where nothing is. Raises UsageError."""
     path = told["access_log"]
+    for name in ("access_log_sample", "access_log_peer"):
+        if path is None and told[name] != SETTINGS[name].default:
+            flag = SETTINGS[name].flag
+            raise UsageError(f"{flag}: there is no access log; name its file with {SETTINGS['access_log'].flag}")
     traces = tracing.wanted(told["traces"], environment)
     if path is None and traces is None:
         return None

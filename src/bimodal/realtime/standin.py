@@ -1,8 +1,8 @@
 """Stand-in: answers for workers none of which serves, so that nobody waits in a queue that nobody empties.
 
 A thread of the supervisor accepts on their sockets and tells everybody, health checks too, 503 and when to come again,
-over HTTP/1.1 and HTTP/2 (gRPC takes that for UNAVAILABLE); each connection ends with its first answer. TLS is not
-spoken here: such a connection is closed at once.
+over HTTP/1.1 and HTTP/2 (gRPC takes that for UNAVAILABLE), in clear or over TLS; each connection ends with its first
+answer.
 """
 
 from __future__ import annotations
@@ -36,13 +36,18 @@ SENTENCE = "no process of the server is there to answer; it is being started aga
 
 
 class StandIn:
-    """From the moment it is made until `end`. after: seconds in which to come again, asked each time. secret: whether
-    TLS is spoken on the sockets.
+    """From the moment it is made until `end`. after: seconds in which to come again, asked each time. seal: makes a
+    socket of TLS of that of a caller (`tls.Files.seal`); None where connections are in clear.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], after: Callable[[], int], *, secret: bool) -> None:
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        after: Callable[[], int],
+        seal: Callable[[socket.socket], socket.socket] | None = None,
+    ) -> None:
         self._sockets = [each.dup() for each in sockets]
-        self._after, self._secret = after, secret
+        self._after, self._seal = after, seal
         self._wake, self._woken = socket.socketpair()
         self._callers: dict[socket.socket, _Caller] = {}
         self._selector = selectors.DefaultSelector()
@@ -80,10 +85,12 @@ class StandIn:
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):  # somebody else was quicker, or the caller has left
             caller, _ = listening.accept()
-            if self._secret or len(self._callers) >= CALLERS:
+            if len(self._callers) >= CALLERS:
                 caller.close()
                 return
             caller.setblocking(False)
+            if self._seal is not None:
+                caller = self._seal(caller)
             self._callers[caller] = _Caller(caller)
             self._selector.register(caller, selectors.EVENT_READ)
 

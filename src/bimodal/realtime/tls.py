@@ -10,13 +10,14 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import ssl
 import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -95,6 +96,12 @@ class Files:
         if self.client_ca is not None:
             self._require(context, self.client_ca)
         return context
+
+    def seal(self) -> Callable[[socket.socket], socket.socket]:
+        """What makes the server's end of TLS of an accepted socket that does not block. Raises UsageError."""
+        context = self.context()
+        context.sslsocket_class = Sealed
+        return partial(context.wrap_socket, server_side=True, do_handshake_on_connect=False)
 
     def _load(self, context: ssl.SSLContext) -> None:
         certificate = _text(self.cert, "tls_cert")
@@ -180,6 +187,16 @@ class Files:
         context.verify_mode = ssl.CERT_REQUIRED
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
+
+
+class Sealed(ssl.SSLSocket):
+    """Has to wait like a socket in clear: the handshake is made as the caller's words come."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        try:
+            return super().recv(buflen, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
 
 
 class Certificate:

@@ -4,59 +4,32 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bimodal.realtime.chunks import Chunks
 from bimodal.realtime.exchange import App, Intake, Request, Response, stop_work
+from bimodal.realtime.guard import Verdict
 from bimodal.realtime.head import CHUNKED, Head
 from bimodal.realtime.observer import LEFT
+from bimodal.realtime.plain import DONE, GONE, OPEN, STARTED, Reply, attach
 from bimodal.realtime.refusal import Refusal, expired, id_of, internal, long_body, new_id, overloaded
 from bimodal.realtime.rendering import BODILESS, LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
-    from bimodal.realtime.http import Connection
     from bimodal.realtime.listener import Listener
 
 log = logging.getLogger("bimodal.realtime")
 
-OPEN, STARTED, DONE, GONE = range(4)  # states of an Exchange
 
+class Exchange(Reply):
+    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer."""
 
-class Exchange(msgspec.Struct, eq=False):
-    """One request's answer on its way to the wire: what the app knows as `respond`, and as Writer.
-
-    closes: no request is answered after this one. asking: whether it takes the body in pieces; an app that answers
-    instead leaves the body unread. called: when the app was given the whole request, where that is not when its head
-    came. cancel: of the app, which has not answered yet.
-    kept: waits for the answers to earlier requests. taken, sent: bytes of a body that came, and of an answer that
-    went, in pieces. name: a request id of ours. begun: an answer that has begun, for the observer.
-    """
-
-    connection: Connection
-    head: Head | None
-    closes: bool
-    received: float
-    name: bytes | None = None
-    state: int = OPEN
-    cancel: Callable[[], None] | None = None
-    called: float = 0.0
-    chunked: bool = False
-    expired: bool = False
-    intake: Intake | None = None
-    kept: list[bytes] | None = None
-    taken: int = -1
-    sent: int = 0
-    begun: Response | None = None
-    asking: bool = False
+    __slots__ = ()
 
     # What the app calls
 
-    def __call__(self, response: Response) -> None:
-        """Respond."""
+    def respond(self, response: Response) -> None:
         if self.state != OPEN:
             if self.state != GONE and not self.expired:  # an app may not know yet that it came too late
                 log.error("a request was answered twice; the second answer is dropped")
@@ -139,8 +112,8 @@ class Exchange(msgspec.Struct, eq=False):
         self.asking = bool(head.length)
         try:
             self.intake = app.stream(request, self)
-        except Exception:
-            self._fail()
+        except Exception as error:
+            self.fail(error)
         self.asking = False
         head.whole = self.intake is None and self.state == OPEN
         return self.intake
@@ -151,8 +124,8 @@ class Exchange(msgspec.Struct, eq=False):
             return
         try:
             cancel = app.__call__(request, self)  # a slot would cost a third more
-        except Exception:
-            self._fail()
+        except Exception as error:
+            self.fail(error)
         else:
             if self.state == OPEN:
                 self.cancel = cancel or _nothing
@@ -162,16 +135,16 @@ class Exchange(msgspec.Struct, eq=False):
         if self.intake is not None and self.state < DONE:
             try:
                 self.intake.feed(piece)
-            except Exception:
-                self._fail()
+            except Exception as error:
+                self.fail(error)
 
     def finish(self) -> None:
         """Tell the app that it has the whole body."""
         if self.intake is not None and self.state < DONE:
             try:
                 self.intake.finish()
-            except Exception:
-                self._fail()
+            except Exception as error:
+                self.fail(error)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer for the app, and close. An answer that has begun is the taker's to end."""
@@ -249,18 +222,18 @@ class Exchange(msgspec.Struct, eq=False):
     def _cut(self, intake: Intake, refusal: Refusal) -> None:
         try:
             intake.cut(refusal.code, refusal.sentence)
-        except Exception:
-            self._fail()
+        except Exception as error:
+            self.fail(error)
 
     def _is_last(self) -> bool:
         """Whether a drain ends the connection after this answer."""
         connection = self.connection
         return connection.listener.draining and connection.may_close_after(self)
 
-    def _fail(self) -> None:
+    def fail(self, error: Exception) -> None:
         """An exception of the app: all of it to the log, a fixed sentence to the caller."""
         name = self._given_id() or self.name or new_id()
-        log.exception("request %s failed", name.decode("ascii"))
+        log.error("request %s failed", name.decode("ascii"), exc_info=error)
         self.closes = True
         self._stop()
         if self.state == OPEN:
@@ -283,6 +256,9 @@ class Exchange(msgspec.Struct, eq=False):
 
 def _nothing() -> None:
     """Cancel what cannot be."""
+
+
+attach(Exchange, Head, Request, Response, Verdict, _nothing)
 
 
 class Body:

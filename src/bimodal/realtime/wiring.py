@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from bimodal import __version__, model
-from bimodal.errors import NotFound, UsageError
+from bimodal.errors import ModelNotFound, NotFound, UsageError
 from bimodal.formats.library import library
 from bimodal.model import Model
 from bimodal.realtime import openapi, pages, platforms
@@ -161,7 +161,7 @@ def wire(
         streams=extension.streams,
         prefixes=extension.prefixes,
         stream_prefixes=extension.stream_prefixes,
-        patterns=_patterns(service),
+        patterns=_patterns(service, extension.spec.get("stores") or ()),
         faults=extension.faults,
         cors=cors,
     )
@@ -315,12 +315,25 @@ def _pages(
     }
 
 
-def _patterns(service: Service) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]]:
+def _patterns(
+    service: Service, stores: Collection[str]
+) -> list[tuple[re.Pattern[str], Callable[[re.Match[str]], None]]]:
+    """What is told of paths below a model that are no routes. stores: the models that have a prediction store."""
+
     def find(match: re.Match[str]) -> None:
         service.find(match["name"], match["version"])
         model, _, verb = match[0].rpartition(":")
         if model.startswith("/v1/") and verb != "predict":
             raise NotFound(f"no such route: there is no :{verb} here; did you mean {model}:predict?")
+        if match["below"] == "lookup" and match["name"] not in stores:
+            raise NotFound(
+                f"this server has no prediction store for {match['name']!r}; [models.{match['name']}.store] "
+                "in bimodal.toml gives it one: the results of a job"
+            )
 
-    path = r"(?:/v[12])?/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?:[/:]\w+(?:/.*)?)?"
-    return [(re.compile(path), find)]
+    def lack(match: re.Match[str]) -> None:
+        if service.first is None:
+            raise ModelNotFound("no model is served; none is loaded")
+
+    path = r"(?:/v[12])?/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?:[/:](?P<below>\w+)(?:/.*)?)?"
+    return [(re.compile(path), find), (re.compile("/predict|/invocations"), lack)]

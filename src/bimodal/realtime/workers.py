@@ -21,11 +21,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from bimodal.errors import BimodalError, Unavailable
+from bimodal.errors import BimodalError, Unavailable, UsageError
+from bimodal.formats.library import library
 from bimodal.realtime.attended import Worker
-from bimodal.realtime.control import Ask, Done, Show, Shown, States, Word
+from bimodal.realtime.control import Ask, Done, Known, Show, Shown, States, Word
 from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
@@ -33,6 +34,7 @@ from bimodal.realtime.standin import StandIn
 
 log = logging.getLogger("bimodal.realtime")
 
+_HEARING = 5.0  # seconds in which all workers should know what a caller is told
 _EXTRA = 1.0  # seconds beyond the grace before a draining worker is killed
 
 
@@ -83,11 +85,11 @@ class Workers:
         self._seen = threading.Event()
         self._missing: set[int] = set()  # numbers of workers whose connections the others take
         self._stand_in: StandIn | None = None  # while no worker serves
-        self._secret = spec.get("tls") is not None
+        self._tls = spec.get("tls")
         self._reloads: deque[Reload] = deque()
         self._stock: Mapping[str, Any] | None = None  # what of a repository is served
         self._states: States | None = None
-        self._answers: deque[tuple[Worker, Done]] = deque()
+        self._answers: deque[tuple[Worker, Done, int, float]] = deque()
         self.asked: Callable[[Worker, Ask], None] | None = None  # told what workers ask, in the thread
 
     @property
@@ -150,8 +152,11 @@ class Workers:
                 process.send_signal(signal.SIGHUP)
 
     def answer(self, worker: Worker, done: Done) -> None:
-        """Tell a worker of what it asked."""
-        self._answers.append((worker, done))
+        """Tell a worker of what it asked, when all that serve know the states that were told before: who asks any of
+        them afterwards learns of nothing older. One that does not listen is not waited for.
+        """
+        number = 0 if self._states is None else self._states.number
+        self._answers.append((worker, done, number, time.monotonic() + _HEARING))
         self._poke()
 
     def _poke(self) -> None:
@@ -241,9 +246,12 @@ class Workers:
         if len(missing) < len(self._workers) or any(worker.is_ready for worker in self._workers):
             self._relieve()
         elif self._stand_in is None:
-            log.error("no worker serves; callers are told 503 until one does")
-            sockets = dict.fromkeys([each for worker in self._workers for each in worker.listening])
-            self._stand_in = StandIn(list(sockets), self._next_try, secret=self._secret)
+            self._stand_in = self._standing_in()
+
+    def _standing_in(self) -> StandIn:
+        log.error("no worker serves; callers are told 503 until one does")
+        sockets = dict.fromkeys([each for worker in self._workers for each in worker.listening])
+        return StandIn(list(sockets), self._next_try, None if self._tls is None else sealing(self._tls))
 
     def _next_try(self) -> int:
         """Whole seconds in which some worker is started again."""
@@ -269,15 +277,19 @@ class Workers:
     def _tell_all(self) -> None:
         """What is to be told: the states to all that serve, answers to those who asked."""
         for worker in self._all():
-            if worker.is_ready and self._states is not None and worker.knows is not self._states:
-                worker.knows = self._states
+            if worker.is_ready and self._states is not None and worker.told is not self._states:
+                worker.told = self._states
                 worker.tell(self._states)
         if self._shows and (there := [worker for worker in self._workers if worker.is_ready]):
             self._shows = False
             there[0].tell(Show())
-        while self._answers:
-            worker, done = self._answers.popleft()
+        while self._answers and self._may_answer(*self._answers[0][2:]):
+            worker, done, _, _ = self._answers.popleft()
             worker.tell(done)
+
+    def _may_answer(self, number: int, until: float) -> bool:
+        waits = any(worker.is_ready and worker.knows < number for worker in self._workers)
+        return not waits or time.monotonic() > until
 
     def _go_on(self, change: Change) -> None:
         """Start the next successor, or let the one that is ready take over."""
@@ -323,6 +335,8 @@ class Workers:
         if isinstance(told, Ask):
             if self.asked is not None:
                 self.asked(worker, told)
+        elif isinstance(told, Known):
+            worker.knows = told.number
         elif isinstance(told, Shown):
             self._shown = told.body
             self._seen.set()
@@ -359,7 +373,8 @@ class Workers:
             if why:
                 log.error("worker %d cannot start again: %s; the next try is in %.3g s", worker.number, why, pause)
             else:
-                log.warning("worker %d ended (%s); it is restarted in %.3g s", worker.number, how, pause)
+                soon = f"in {pause:.3g} s" if pause else "at once"
+                log.warning("worker %d ended (%s); it is restarted %s", worker.number, how, soon)
 
 
 def error_of(code: str, message: str) -> BimodalError:
@@ -372,6 +387,21 @@ def error_of(code: str, message: str) -> BimodalError:
     error = BimodalError(message)
     error.code = code
     return error
+
+
+def sealing(tls: Mapping[str, Any]) -> Callable[[socket.socket], socket.socket]:
+    """What makes sockets of TLS of those of callers; closes them where the certificate cannot be used any more."""
+    files = library("bimodal.realtime.tls").Files(**tls)  # loaded already where TLS is spoken, and only there
+    try:
+        return cast(Callable[[socket.socket], socket.socket], files.seal())
+    except UsageError as error:
+        log.warning("callers over TLS are not told: %s", error)
+        return _closed
+
+
+def _closed(caller: socket.socket) -> socket.socket:
+    caller.close()
+    raise ConnectionAbortedError
 
 
 def _search_path() -> list[str]:

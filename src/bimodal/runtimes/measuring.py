@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bimodal.runtimes.contract import Runtime
 from bimodal.signature import Signature
 
-TRIED = 1.0  # seconds of made-up calls from which on there are no more of them
+TRIED = 0.25  # seconds of made-up calls from which on there are no more of them
 
 
 def measure(runtime: Runtime, signature: Signature, counts: Sequence[int] = (1, 64)) -> dict[int, float]:

@@ -1,9 +1,11 @@
-"""Memory: what a process holds, what the machine (or the container) has, and what of it is free. All in bytes."""
+"""Memory: what a process holds, what the machine (or the container) has, and what of it is free. All in bytes.
+
+It is asked at each load. Places are plain strings, as in `realtime/processes.py`.
+"""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 SHARE = 0.75  # of all memory, that one model may hold unless `model_memory` says otherwise
 _HELD = re.compile(rb"^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB", re.MULTILINE)
@@ -11,7 +13,7 @@ _RESERVED = re.compile(rb"^VmData:\s+(\d+) kB", re.MULTILINE)
 _SHARED = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _MACHINE = re.compile(r"^(MemTotal|MemAvailable):\s+(\d+) kB", re.MULTILINE)
 _CACHED = re.compile(rb"^(?:total_)?inactive_file (\d+)$", re.MULTILINE)
-_GROUPS = Path("/sys/fs/cgroup")
+_GROUPS = "/sys/fs/cgroup"
 _NO_LIMIT = 1 << 60  # as version 1 writes it
 
 
@@ -70,28 +72,26 @@ def _groups() -> list[tuple[int, int]]:
         if kinds == "":
             files = ("memory.max", "memory.current", _GROUPS)
         elif "memory" in kinds.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", _GROUPS / "memory")
+            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", f"{_GROUPS}/memory")
         else:
             continue
         limit, used, root = files
-        for folder in {
-            root / place.lstrip("/"),
-            root,
-        }:  # in a container, its own group is often the root of what is seen
-            most, taken = _number(folder / limit), _number(folder / used)
+        # in a container, its own group is often the root of what is seen
+        for folder in {root + place.rstrip("/"), root}:
+            most, taken = _number(f"{folder}/{limit}"), _number(f"{folder}/{used}")
             if most is not None and taken is not None and most < _NO_LIMIT:
                 found.append((most, taken - _given_back(folder)))
     return found
 
 
-def _given_back(folder: Path) -> int:
+def _given_back(folder: str) -> int:
     """What a group gives back when memory is short: files that were read and are not in use."""
-    found = _CACHED.search(_read(str(folder / "memory.stat")) or b"")
+    found = _CACHED.search(_read(f"{folder}/memory.stat") or b"")
     return int(found[1]) if found else 0
 
 
-def _number(path: Path) -> int | None:
-    data = (_read(str(path)) or b"").strip()
+def _number(path: str) -> int | None:
+    data = (_read(path) or b"").strip()
     return int(data) if data.isdigit() else None
 
 

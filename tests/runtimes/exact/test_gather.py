@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bimodal.field import Field
 from bimodal.rows import Dictionary
-from bimodal.runtimes.exact.gather import gather
+from bimodal.runtimes.exact.gather import gather, vectors
 from bimodal.signature import Signature
 
 CITIES = ("Lima", "Oslo")
@@ -122,3 +122,34 @@ def test_rows_that_are_no_rows_are_an_error() -> None:
     assert made is not None
     with pytest.raises(AttributeError):
         made([object()])  # type: ignore[list-item]  # no Struct
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6), st.integers(-(10**6), 10**6), st.floats(), st.integers(), st.booleans(), st.none(), st.text()
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(st.lists(NUMBERS, min_size=2, max_size=3), max_size=3), max_size=4))
+def test_vectors_are_those_of_numpy_where_all_are_plain_numbers(parts: list[list[list[Any]]]) -> None:
+    array_of = vectors()
+    assert array_of is not None
+    found = array_of(parts, np.empty, 2, 1e6)
+    rows = [row for part in parts for row in part]
+    plain = rows and all(
+        len(row) == 2 and all(type(value) in (float, int) and abs(value) < 1e6 for value in row) for row in rows
+    )
+    assert (found is not None) == bool(plain)
+    if found is not None:
+        wanted = np.array(rows, np.float64)
+        assert found.dtype == np.float64
+        assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [[]], [[(1.0, 2.0)]], [((1.0, 2.0),)], [[[1.0, 2.0], [1.0]]], [[[1.0, float("nan")]]]]
+)
+def test_what_is_no_list_of_rows_is_left_to_others(parts: list[Any]) -> None:
+    array_of = vectors()
+    assert array_of is not None
+    assert array_of(parts, np.empty, 2, 1e6) is None

@@ -20,6 +20,7 @@ from bimodal.realtime.http2.heads import Head
 from bimodal.realtime.http2.requests import Exchange
 from bimodal.realtime.http2.stream import Stream
 from bimodal.realtime.opening_grpc import Opening, is_call
+from bimodal.realtime.refusal import crowded
 
 if TYPE_CHECKING:
     from bimodal.realtime.listener import Listener
@@ -102,7 +103,8 @@ class Link(asyncio.Protocol):
             self.peer = self.listener.observer.peer(transport)
         self.connection.start()
         if len(self.listener.connections) > self.links.limits.connections:
-            self.connection.end(ConnectionFault(Code.ENHANCE_YOUR_CALM, "too many open connections"))
+            self.listener.turned_away()
+            self.connection.end(ConnectionFault(Code.ENHANCE_YOUR_CALM, crowded(self.links.limits.connections)))
 
     def data_received(self, data: bytes) -> None:
         if self._closing:

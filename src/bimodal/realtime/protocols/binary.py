@@ -49,6 +49,7 @@ class Inference(msgspec.Struct):
 
 
 LACKS = re.compile(r"Object missing required field `(.*)`")
+STEPS = re.compile(r"\.(\w+)|\[(\d+)\]")
 NEEDS = re.compile(r"Expected `(.*)`, got `(.*)`")
 WORDS = {
     "array": "a list", "object": "an object", "str": "text", "int": "a whole number", "float": "a number",
@@ -153,7 +154,18 @@ def _told(text: bytes, depth: int) -> Inference:
     try:
         return msgspec.convert(value, Inference)
     except msgspec.ValidationError as error:
-        raise MalformedInput(f"the body is no inference request: {sentence(str(error))}") from None
+        raise MalformedInput(f"the body is no inference request: {sentence(_keyed(str(error), value))}") from None
+
+
+def _keyed(reason: str, told: Any) -> str:
+    """The same with the key of a parameter where the decoder leaves it out."""
+    path, dots, _ = reason.partition(" - at ")[2].partition("[...]")
+    if not dots:
+        return reason
+    for key, place in STEPS.findall(path):
+        told = told[key] if key else told[int(place)]
+    wrong = next((key for key, value in told.items() if not isinstance(value, Parameter)), "...")
+    return reason.replace(dots, f"[{wrong[:20]!r}]")
 
 
 def sentence(reason: str) -> str:

@@ -12,6 +12,7 @@ import math
 from base64 import b64decode
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,7 @@ def _shaped(tensor: Tensor, most: int) -> Tensor:
         raise too_many(most)
     values = tensor.values
     if not isinstance(values, np.ndarray):
-        values = columns.plain(_flat(values, len(shape), name))
+        values = columns.plain(_flat(values, shape, tensor))
     if values.size != needed:
         raise tensors.wrong(name, f"the shape {list(shape)} needs {needed} values, {values.size} were given")
     require(_unlike(tensor, values, needed))
@@ -198,14 +199,38 @@ def _shaped(tensor: Tensor, most: int) -> Tensor:
     return Tensor(name, tensor.datatype, shape, values, tensor.parameters)
 
 
-def _flat(data: Sequence[Any], depth: int, name: str) -> Sequence[Any]:
-    for _ in range(depth - 1):
-        if not len(data) or not isinstance(data[0], list):
-            break
-        if not all(isinstance(each, list) for each in data):
+def _flat(data: Sequence[Any], shape: Sequence[int], tensor: Tensor) -> Sequence[Any]:
+    """The values, one after another: flat as they are, or out of nested lists, each as long as the shape says."""
+    depth = _depth(data)
+    if tensor.datatype == "BYTES":
+        depth = min(depth, len(shape))  # an element may be JSON, and a list
+    if depth < 2:
+        return data
+    name, sizes = tensor.name, list(shape)
+    if depth != len(shape):
+        axes = "1 axis" if len(shape) == 1 else f"{len(shape)} axes"
+        raise tensors.wrong(name, f"its data is nested {depth} deep, the shape {sizes} has {axes}")
+    lists = [data]
+    for axis, size in enumerate(shape):
+        values = list(chain.from_iterable(lists))
+        if axis + 1 < depth and not all(type(each) is list for each in values):
             raise tensors.wrong(name, "its data is nested unevenly")
-        data = [value for each in data for value in each]
-    return data
+        place = next((place for place, each in enumerate(lists) if len(each) != size), None)
+        if place is not None:
+            at = ", ".join(str(each + 1) for each in np.unravel_index(place, shape[:axis]))
+            which = f"list {at} of its data" if axis else "its data"
+            given = len(lists[place])
+            raise tensors.wrong(name, f"the shape {sizes} needs {size} values in {which}, {given} were given")
+        lists = values
+    return lists
+
+
+def _depth(value: Any) -> int:
+    """How deep lists are nested along their first elements."""
+    depth = 0
+    while isinstance(value, list):
+        depth, value = depth + 1, value[0] if value else None
+    return depth
 
 
 def _unlike(tensor: Tensor, values: Array, size: int) -> list[Problem]:

@@ -114,18 +114,16 @@ class InferDoor:
             told = answer.notes = self._told(answer)
         if told.rows and work.extra is None:
             return told.rows[start]
-        tensors = b",".join(
-            [
-                b"%b%d%b%b}" % (start_of, stop - start, end_of, self._encode(values[start * width : stop * width]))
-                for start_of, end_of, width, values in told.columns
-            ]
-        )
+        tensors = []
+        for start_of, end_of, width, values in told.columns:
+            its = self._encode(values[start * width : stop * width])
+            tensors.append(b"%b%d%b%b}" % (start_of, stop - start, end_of, its))
         if work.extra is not None:
-            return b'%b"id":%b,"outputs":[%b]}' % (self._start, self._encode(work.extra), tensors)
-        return b'%b"outputs":[%b]}' % (self._start, tensors)
+            return b'%b"id":%b,"outputs":[%b]}' % (self._start, self._encode(work.extra), b",".join(tensors))
+        return b'%b"outputs":[%b]}' % (self._start, b",".join(tensors))
 
     def _told(self, answer: Answer) -> Told:
-        columns = [self._column(answer, name) for name in answer.outputs]
+        columns = [self._column(answer, name) for name in answer.names]
         if not (answer.single and all(width for _, _, width, _ in columns)):
             return Told(columns, [])
         tensors = [b"%b1%b[\0]}" % (start, end) for start, end, _, _ in columns]
@@ -150,8 +148,9 @@ class InferDoor:
         if known is None:
             known = self._tensors[name, array.shape[1:]] = self._tensor(name, array.shape[1:])
         start, end, width = known
-        values = (texts(array) if self._datatypes[name] == b"BYTES" else array).reshape(-1).tolist()
-        return start, end, width, values
+        if self._datatypes[name] == b"BYTES":
+            array = texts(array)
+        return start, end, width, (array if array.ndim == 1 else array.reshape(-1)).tolist()
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> tuple[bytes, bytes, int]:
         """What stands in an answer before and after the number of rows; values a row."""
@@ -223,7 +222,9 @@ class InferDoor:
         if not data or width <= 0 or count <= 0:
             return None
         if type(data[0]) is list:
-            return data if len(data) == count and set(map(len, data)) == {width} else None
+            if len(data) != count or (count > 1 and set(map(type, data)) != {list}):
+                return None
+            return data if set(map(len, data)) == {width} else None
         if len(data) != count * width:
             return None
         return [data] if count == 1 else [data[at : at + width] for at in range(0, len(data), width)]

@@ -19,6 +19,7 @@ from bimodal.realtime.app import Handler, Streamer
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.extension import Extension
 from bimodal.realtime.failure import failure
+from bimodal.realtime.head import SLASH
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.protocols import body
 from bimodal.realtime.service import Service
@@ -63,7 +64,7 @@ def changes(service: Service, metrics: Metrics) -> Streamer:
 
     def stream(request: Request, writer: Writer) -> Intake | None:
         name, _, verb = request.path.removeprefix(MODELS).rpartition("/")
-        work = verbs.get(verb) if name else None
+        work = verbs.get(verb) if name and SLASH not in name else None
         return None if work is None else Change(request, writer, service.limits, metrics, name, work)
 
     return stream

@@ -196,12 +196,15 @@ def as_rows(value: object, signature: Signature) -> Sequence[Any]:
         return [value]
     if not value:
         return value
+    nested = sum(isinstance(each, list | dict) for each in value)
+    if signature.vector is not None and 0 < nested < len(value) / 2 and signature.width in (-1, len(value)):
+        return [value]  # a row of numbers, with something else among them
     if any(isinstance(each, dict) for each in value):
         return value
     rank = len(signature.inputs[0].shape) if len(signature.inputs) == 1 else 1
     if rank > 1:
         return value if _nested(value) > rank else [value]
-    if any(isinstance(each, list) for each in value):
+    if nested:
         return value
     if signature.vector is None and len(signature.inputs) == 1 and signature.inputs[0].type == "string":
         return value

@@ -152,7 +152,7 @@ class _Vectors:
         if len(tensors) != 1 or tensors[0].datatype not in quick(self._field) or len(tensors[0].shape) != 2:
             return None
         count, width = tensors[0].shape
-        if not 0 < count <= most or width <= 0:
+        if not 0 < count <= most or width != self._field.shape[0]:
             return None
         parts: list[Rows] = []
         left: list[Any] = []  # of a row that is not whole

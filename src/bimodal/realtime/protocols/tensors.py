@@ -41,7 +41,8 @@ _length = Struct("<I")
 def decode(datatype: str, shape: Sequence[int], data: bytes | memoryview, name: str) -> Array:
     """The array of a tensor's bytes, in its shape.
 
-    FP16 gives float16, BF16 float32, BOOL bool, BYTES an object array of bytes; the others are what they are called.
+    FP16 gives float16, BF16 float32, BOOL bool (uint8 where one is neither 0 nor 1, for the verdict on
+    it), BYTES an object array of bytes; the others are what they are called.
     name: of the tensor, for the error. Raises InputError where datatype, shape and the number of bytes disagree.
     """
     count = check(datatype, shape, name)
@@ -88,7 +89,8 @@ def _numbers(datatype: str, data: memoryview, count: int, shape: Sequence[int], 
     if len(data) != needed:
         raise wrong(name, f"{datatype} {list(shape)} needs {needed} bytes, {len(data)} were given")
     if datatype == "BOOL":
-        return np.frombuffer(data, np.uint8).astype(np.bool_)
+        octets = np.frombuffer(data, np.uint8)
+        return octets.astype(np.bool_) if octets.max(initial=0) < 2 else octets
     array = np.frombuffer(data, dtype)
     if datatype == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)

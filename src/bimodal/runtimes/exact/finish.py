@@ -44,6 +44,12 @@ class Finish:
         reached = probability[:, positive] >= self.numbers["threshold"]
         return self.labelled(np.where(reached, positive, 1 - positive))
 
+    def label(self, code: int) -> Column:
+        """The label of one row."""
+        if self.fields["prediction"] == "string":
+            return Dictionary(np.array([code], np.int32), self.labels)
+        return self.labels[code : code + 1].copy()
+
     def labelled(self, codes: Array) -> Column:
         """The labels of these classes (their places, any integer type): text as a Dictionary."""
         if self.fields["prediction"] == "string":

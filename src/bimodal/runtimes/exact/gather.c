@@ -1,7 +1,10 @@
 /* Gather: decoded rows (msgspec Structs with attributes f0, f1, …) straight to columns.
  *
  * Gather(fields, empty, Dictionary)(rows) gives a list of columns, or None where a value needs the full verdict of
- * Signature.check: it never judges. The rule is that of field.plainly_good. */
+ * Signature.check: it never judges. The rule is that of field.plainly_good.
+ *
+ * vectors(parts, empty, width, ordinary) does the same for lists of rows that are lists of numbers: float64 [rows, width],
+ * or None. */
 #include "kernels.h"
 #include <math.h>
 
@@ -241,6 +244,58 @@ static PyObject *gather_call(Gather *self, PyObject *args, PyObject *kwargs) {
   return good < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* The numbers of one row. 0: they are not `width` plain numbers of a magnitude below `ordinary`. */
+static int store_row(PyObject *row, Py_ssize_t width, double ordinary, double *to) {
+  if (!PyList_CheckExact(row) || PyList_Size(row) != width) return 0;
+  for (Py_ssize_t i = 0; i < width; i++) {
+    PyObject *value = PyList_GetItem(row, i);
+    if (PyFloat_CheckExact(value)) to[i] = PyFloat_AsDouble(value);
+    else if (PyLong_CheckExact(value)) {
+      int overflow;
+      to[i] = (double)PyLong_AsLongLongAndOverflow(value, &overflow);
+      if (overflow) return 0;
+    } else return 0;
+    if (!(fabs(to[i]) < ordinary)) return 0;
+  }
+  return 1;
+}
+
+static PyObject *vectors(PyObject *module, PyObject *args) {
+  PyObject *parts, *empty;
+  Py_ssize_t width, count = 0;
+  double ordinary;
+  if (!PyArg_ParseTuple(args, "O!Ond", &PyList_Type, &parts, &empty, &width, &ordinary)) return NULL;
+  for (Py_ssize_t i = 0; i < PyList_Size(parts); i++) {
+    if (!PyList_CheckExact(PyList_GetItem(parts, i))) Py_RETURN_NONE;
+    count += PyList_Size(PyList_GetItem(parts, i));
+  }
+  if (!count || width <= 0) Py_RETURN_NONE;
+  PyObject *array = PyObject_CallFunction(empty, "((nn))", count, width);
+  Py_buffer view;
+  if (array == NULL || PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE) < 0) {
+    Py_XDECREF(array);
+    return NULL;
+  }
+  double *to = view.buf, *end = to + view.len / 8; /* making the array may have run code that changed the lists */
+  int good = view.itemsize == 8;
+  for (Py_ssize_t i = 0; i < PyList_Size(parts) && good; i++) {
+    PyObject *rows = PyList_GetItem(parts, i);
+    good = PyList_CheckExact(rows);
+    for (Py_ssize_t k = 0; good && k < PyList_Size(rows); k++, to += width)
+      good = end - to >= width && store_row(PyList_GetItem(rows, k), width, ordinary, to);
+  }
+  good = good && to == end;
+  PyBuffer_Release(&view);
+  if (good) return array;
+  Py_DECREF(array);
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef gather_functions[] = {
+    {"vectors", vectors, METH_VARARGS,
+     "vectors(parts, empty, width, ordinary): the rows of lists of lists of numbers as one array, or None."},
+    {NULL, NULL, 0, NULL}};
+
 static PyType_Slot gather_slots[] = {
     {Py_tp_new, gather_new},
     {Py_tp_dealloc, gather_dealloc},
@@ -256,5 +311,5 @@ int gather_register(PyObject *module) {
   if (type == NULL) return -1;
   int added = PyModule_AddObjectRef(module, "Gather", type);
   Py_DECREF(type);
-  return added;
+  return added < 0 ? -1 : PyModule_AddFunctions(module, gather_functions);
 }

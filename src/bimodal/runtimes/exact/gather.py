@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from bimodal.field import Field
-from bimodal.rows import Column, Dictionary, Rows
+from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.runtimes.exact.built import kernels
 from bimodal.signature import Signature
 
@@ -39,6 +39,17 @@ def gather(signature: Signature) -> Gather | None:
         return None if found is None else Rows(dict(zip(names, found, strict=True)), len(rows))
 
     return gathered
+
+
+Vectors = Callable[[Sequence[list[Any]], Callable[..., Array], int, float], Array | None]
+
+
+def vectors() -> Vectors | None:
+    """A function from the rows of several requests (a list of lists of lists of numbers), np.empty, a width and a bound
+    to float64 [rows, width]. It gives None where a row is not of that width, or holds what is no number of a magnitude
+    below the bound. None without the kernels.
+    """
+    return None if kernels is None else cast(Vectors, kernels.vectors)
 
 
 def _plain(each: Field) -> bool:

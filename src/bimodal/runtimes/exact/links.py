@@ -30,6 +30,8 @@ def plain(raw: Array, finish: Finish) -> Array:
 
 def positive(raw: Array, finish: Finish) -> Column:
     """The label of the sign of one score: the second class above 0."""
+    if len(raw) == 1:
+        return finish.label(raw.item() > 0)
     return finish.labelled((raw[:, 0] > 0).view(np.int8))
 
 
