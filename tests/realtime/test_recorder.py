@@ -458,6 +458,13 @@ def test_a_feature_with_the_name_of_a_column_of_the_log_is_an_error(tmp_path: Pa
 # -- whole servers ---------------------------------------------------------------------------------------------------
 
 
+def test_a_file_where_the_folder_should_be_keeps_the_server_from_starting(model: Model, tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    place.write_text("a file")
+    with pytest.raises(UsageError, match="cannot be made: a file has its name"):
+        bimodal.serve(model, port=0, prediction_log=place)
+
+
 def test_a_killed_worker_loses_nothing_that_was_written_and_a_stopped_one_nothing_at_all(tmp_path: Path) -> None:
     """What was answered stands in a stream a moment later; who takes the worker's place makes a file of it."""
     (tmp_path / "kinds.py").write_text(CODE)

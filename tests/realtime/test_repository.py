@@ -22,7 +22,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from bimodal import load, pack, serve
-from bimodal.errors import AnswersChanged, ModelError
+from bimodal.errors import AnswersChanged, ModelError, UsageError
 from bimodal.golden import Golden
 from bimodal.realtime import keeper
 from bimodal.realtime.catalogue import ready
@@ -533,6 +533,13 @@ def test_a_repository_of_which_nothing_can_be_served_is_refused_at_the_start(tmp
     put(tmp_path / "score" / "1", 1, "raise ValueError('no')")
     with pytest.raises(ModelError, match=r"nothing of the repository .* can be served: score: .*ValueError"):
         serve(tmp_path, port=0, features=["x"])
+
+
+def test_a_repository_beside_a_model_is_told_how_it_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "repo" / "score" / "1", 1)
+    put(tmp_path, 2)
+    with pytest.raises(UsageError, match="beside models with --repository"):
+        serve(tmp_path / "repo", tmp_path / "model.py", port=0, features=["x"])
 
 
 class Load:

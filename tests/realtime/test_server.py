@@ -50,6 +50,15 @@ def test_a_taken_port_names_the_next_free_one(workers: int) -> None:
             assert other.port == int(told[2])
 
 
+def test_a_taken_port_for_grpc_names_its_own_option() -> None:
+    with Server(TRY_OUT) as server:
+        with pytest.raises(PortTaken, match=r"add --grpc-port \d+$"):
+            Server(TRY_OUT, grpc_port=server.port)
+        port = free_port()
+        with pytest.raises(UsageError, match="leave --grpc-port out"):
+            Server(TRY_OUT, port=port, grpc_port=port)
+
+
 def test_a_port_taken_by_another_program_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(PortTaken):
         Server(TRY_OUT, port=other.getsockname()[1])

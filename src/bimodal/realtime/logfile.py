@@ -9,6 +9,7 @@ ends with the process: what an ended process left behind is taken over by the ne
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -75,10 +76,12 @@ class LogFile:
 
 
 def make_folder(folder: Path) -> None:
-    """It and those above it, which nobody else may read."""
+    """It and those above it, which nobody else may read. Raises OSError, also where a file has its name."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file has its name", str(folder))
 
 
 def _stream(place: Path) -> Path:

@@ -75,7 +75,9 @@ class Server:
         self._holds = holds
         limits = limits or Limits()
         if inherited is None:
-            ports = [port] if grpc_port is None else [port, grpc_port]
+            ports = {"--port": port} if grpc_port is None else {"--port": port, "--grpc-port": grpc_port}
+            if port and port == grpc_port:
+                raise UsageError(f"grpc_port {port} is the port itself, which answers gRPC too: leave --grpc-port out")
             sockets = listen_all(host, ports, workers, limits.backlog)
         else:
             sockets = inherited.deal(workers)
@@ -261,12 +263,12 @@ class _Signals:
         self.reload = True
 
 
-def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
+def listen(host: str, port: int, count: int, backlog: int, option: str = "--port") -> list[socket.socket]:
     """A listening socket for each of `count` workers, on one port: different ones where the system balances between
-    them, else the same one. Raises PortTaken, UsageError."""
+    them, else the same one. option: that names the port. Raises PortTaken, UsageError."""
     family, address = _address(host, port)
     if port and not _is_free(family, address):
-        raise port_taken(family, address)
+        raise port_taken(family, address, option)
     balanced = count > 1 and sys.platform.startswith("linux")
     sockets: list[socket.socket] = []
     try:
@@ -279,17 +281,17 @@ def listen(host: str, port: int, count: int, backlog: int) -> list[socket.socket
         for listening in sockets:
             listening.close()
         if error.errno == errno.EADDRINUSE:
-            raise port_taken(family, address) from None
+            raise port_taken(family, address, option) from None
         raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
     return sockets if balanced else sockets * count
 
 
-def listen_all(host: str, ports: Sequence[int], count: int, backlog: int) -> list[tuple[socket.socket, ...]]:
-    """The same on several ports: those of each worker."""
+def listen_all(host: str, ports: Mapping[str, int], count: int, backlog: int) -> list[tuple[socket.socket, ...]]:
+    """The same on several ports, by their options: those of each worker."""
     with contextlib.ExitStack() as opened:
         sockets = []
-        for port in ports:
-            sockets.append(listen(host, port, count, backlog))
+        for option, port in ports.items():
+            sockets.append(listen(host, port, count, backlog, option))
             opened.callback(_close_all, sockets[-1])
         opened.pop_all()
     return list(zip(*sockets, strict=True))
@@ -300,13 +302,13 @@ def _close_all(sockets: Sequence[socket.socket]) -> None:
         each.close()
 
 
-def port_taken(family: int, address: tuple[Any, ...]) -> PortTaken:
+def port_taken(family: int, address: tuple[Any, ...], option: str) -> PortTaken:
     """The error that names the next free port."""
     host, port, *rest = address
     for other in range(port + 1, min(port + _NEAR, 65536)):
         if _is_free(family, (host, other, *rest)):
-            return PortTaken(f"port {port} is taken; {other} is free: add --port {other}")
-    return PortTaken(f"port {port} is taken: add --port 0 for any free one")
+            return PortTaken(f"port {port} is taken; {other} is free: add {option} {other}")
+    return PortTaken(f"port {port} is taken: add {option} 0 for any free one")
 
 
 def _address(host: str, port: int) -> tuple[int, tuple[Any, ...]]:

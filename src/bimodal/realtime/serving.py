@@ -225,6 +225,9 @@ def prepare(models: Sequence[Any], given: Mapping[str, Any], loading: Mapping[st
     if len(models) == 1 and isinstance(models[0], str | Path) and repositories.is_repository(models[0]):
         given = {**given, "repository": str(models[0])}
         models = ()
+    for each in models:
+        if isinstance(each, str | Path) and repositories.is_repository(each):
+            raise UsageError(f"{each} is a repository: serve it alone, or beside models with --repository {each}")
     told = resolved(given)
     shared = repository(told, loading)
     located = [] if shared is not None and not models else locate(models, **loading, runtime=told["runtime"])
