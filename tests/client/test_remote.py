@@ -129,12 +129,12 @@ def test_an_error_is_that_of_http(server: Server, ask: Ask, data: Any, options: 
 def test_models_metadata_and_readiness(server: Server, ask: Ask) -> None:
     assert ask(grpc(server), "ready") is True
     assert ask(grpc(server), "models") == ["mixed", "vectors"]
-    told = ask(grpc(server), "metadata", "vectors")
-    known = plainly(server.url, "metadata", "vectors")
-    assert {name: told[name] for name in ("name", "versions", "platform")} == {
-        name: known[name] for name in ("name", "versions", "platform")
-    }
-    assert [each["name"] for each in told["inputs"]] == [each["name"] for each in known["inputs"]]
+    for asked in ((), ("vectors",), ("mixed",)):
+        assert ask(grpc(server), "metadata", *asked) == plainly(server.url, "metadata", *asked)
+    assert "bimodal_tabular" in ask(grpc(server), "metadata")["extensions"]
+    plan = next(each for each in ask(grpc(server), "metadata", "mixed")["inputs"] if each["name"] == "plan")
+    assert plan["categories"]
+    assert plan["parameters"]["nullable"]
     with pytest.raises(ModelNotFound):
         ask(grpc(server), "metadata", "nothing")
 

@@ -143,8 +143,8 @@ class AsyncClient:
         """The names of the models that the server has."""
         return await self._talk(self._words.models())
 
-    async def metadata(self, model: str) -> dict[str, Any]:
-        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+    async def metadata(self, model: str | None = None) -> dict[str, Any]:
+        """As Client.metadata."""
         return await self._talk(self._words.metadata(model))
 
     async def ready(self) -> bool:

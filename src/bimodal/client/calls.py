@@ -28,7 +28,7 @@ from bimodal.signature import Signature
 SERVICE = "/inference.GRPCInferenceService/"
 FIELDS = {"FP64": "float64", "FP32": "float32", "FP16": "float16", "BOOL": "bool", "BYTES": "string"}
 VALIDITY = ":validity"  # our extension: which rows of a column have a value
-OURS = "bimodal"  # the parameter of a model's configuration that says what the protocol cannot
+OURS = "bimodal"  # begins our platforms; the parameter of a model's configuration that says what the protocol cannot
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,27 @@ class Words:
         told = message("inference.RepositoryIndexResponse").FromString(answer.body)
         return list(dict.fromkeys([each.name for each in told.models]))
 
-    def metadata(self, model: str) -> Conversation[dict[str, Any]]:
-        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
-        answer = yield _question("ModelMetadata", message("inference.ModelMetadataRequest")(name=model))
+    def metadata(self, model: str | None) -> Conversation[dict[str, Any]]:
+        """See Client.metadata."""
+        if model is None:
+            answer = yield _question("ServerMetadata", message("inference.ServerMetadataRequest")())
+            server = message("inference.ServerMetadataResponse").FromString(answer.body)
+            return {"name": server.name, "version": server.version, "extensions": list(server.extensions)}
+        return (yield from self._told(model))[0]
+
+    def _told(self, name: str) -> Conversation[tuple[dict[str, Any], dict[str, Any]]]:
+        """The metadata of a model, and what a server of ours tells besides."""
+        answer = yield _question("ModelMetadata", message("inference.ModelMetadataRequest")(name=name))
         told = message("inference.ModelMetadataResponse").FromString(answer.body)
-        tensors = {
-            kind: [
-                {"name": each.name, "datatype": each.datatype, "shape": list(each.shape)}
-                for each in getattr(told, kind)
-            ]
-            for kind in ("inputs", "outputs")
-        }
-        return {"name": told.name, "versions": list(told.versions), "platform": told.platform, **tensors}
+        ours = (yield from self._ours(name)) if told.platform.startswith(OURS) else {}
+        tensors = ours.get("tensors") or {"inputs": _tensors(told.inputs), "outputs": _tensors(told.outputs)}
+        return {"name": told.name, "versions": list(told.versions), "platform": told.platform, **tensors}, ours
+
+    def _ours(self, name: str) -> Conversation[dict[str, Any]]:
+        answer = yield _question("ModelConfig", message("inference.ModelConfigRequest")(name=name))
+        config = message("inference.ModelConfigResponse").FromString(answer.body).config
+        told: dict[str, Any] = msgspec.json.decode(config.parameters[OURS].string_value or "{}")
+        return told
 
     def ready(self) -> Conversation[bool]:
         """Whether the server says that it takes requests; Unavailable where it says that it does not."""
@@ -112,11 +121,7 @@ class Words:
         return self._first
 
     def _look(self, name: str) -> Conversation[Known]:
-        told = yield from self.metadata(name)
-        answer = yield _question("ModelConfig", message("inference.ModelConfigRequest")(name=name))
-        config = message("inference.ModelConfigResponse").FromString(answer.body).config
-        ours = config.parameters[OURS].string_value if OURS in config.parameters else "{}"
-        self._known[name] = _known(told, msgspec.json.decode(ours))
+        self._known[name] = _known(*(yield from self._told(name)))
         return self._known[name]
 
 
@@ -175,6 +180,10 @@ def _field(told: Mapping[str, Any], kind: str | None = None, optional: Sequence[
     shape = tuple(told["shape"][1:])
     nullable = not shape or kind in FLOATS
     return Field(told["name"], kind, shape, nullable=nullable, finite=False, optional=told["name"] in optional)
+
+
+def _tensors(told: Any) -> list[dict[str, Any]]:
+    return [{"name": each.name, "datatype": each.datatype, "shape": list(each.shape)} for each in told]
 
 
 def _question(method: str, request: Any) -> Question:

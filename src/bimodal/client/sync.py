@@ -164,8 +164,10 @@ class Client:
         """The names of the models that the server has."""
         return self._talk(self._words.models())
 
-    def metadata(self, model: str) -> dict[str, Any]:
-        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+    def metadata(self, model: str | None = None) -> dict[str, Any]:
+        """Of a model its name, versions, platform, inputs and outputs (Open Inference), these with what our extension
+        `bimodal_tabular` tells; without one, the server's name, version and extensions.
+        """
         return self._talk(self._words.metadata(model))
 
     def ready(self) -> bool:

@@ -123,8 +123,8 @@ class Words:
         told: list[dict[str, Any]] = msgspec.json.decode((yield Question("GET", "/models")).body)
         return told
 
-    def metadata(self, model: str) -> Conversation[dict[str, Any]]:
-        """Name, versions, platform, inputs and outputs of a model (Open Inference)."""
+    def metadata(self, model: str | None) -> Conversation[dict[str, Any]]:
+        """See Client.metadata."""
         told: dict[str, Any] = msgspec.json.decode((yield Question("GET", f"/v2{_place(model)}")).body)
         return told
 
