@@ -189,3 +189,51 @@ def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
     named = LogisticRegression(max_iter=2000).fit(X, IRIS.target)
     with load(named) as model, pytest.raises(InputError, match="two columns"):
         model.predict(pd.concat([X, X], axis=1))
+
+
+THIRD = np.longdouble(1) / 3
+WIDE = pytest.mark.skipif(THIRD == 1 / 3, reason="a longdouble is a float64 there")
+
+
+def longdoubles(value: Any) -> dict[str, Any]:
+    """Longdoubles in every kind of data, of which the last is the value."""
+    rows = [[5.1, 3.5, 1.4, 0.25], [5.5, 3.5, 1.25, value]]
+    array = np.array(rows, np.longdouble)
+    return {
+        "an array": array,
+        "lists": rows,
+        "records": [dict(zip(X.columns, row, strict=True)) for row in rows],
+        "columns": dict(zip(X.columns, array.T, strict=True)),
+        "a frame": pd.DataFrame(array, columns=X.columns),
+        "a frame of objects": pd.DataFrame(array.astype(object), columns=X.columns),
+    }
+
+
+@pytest.mark.parametrize("kind", list(longdoubles(1)))
+def test_a_longdouble_is_taken_where_float64_holds_it(named: Model, kind: str) -> None:
+    given = longdoubles(np.longdouble(0.5))
+    answers = named.predict(given[kind])
+    plain = named.predict(given["an array"].astype(float))
+    told = answers["prediction"].tolist() if hasattr(answers, "iloc") else answers
+    if isinstance(told, dict):
+        told = told["prediction"]
+    elif isinstance(answers, list):
+        told = [each["prediction"] for each in answers]
+    assert list(told) == plain.tolist()
+
+
+@WIDE
+@pytest.mark.parametrize("kind", list(longdoubles(1)))
+def test_a_longdouble_that_would_be_rounded_is_refused(named: Model, kind: str) -> None:
+    for value in (THIRD, THIRD * np.longdouble(2) ** 2000):
+        with pytest.raises(InputError, match="a longdouble that float64 does not hold") as caught:
+            named.predict(longdoubles(value)[kind])
+        assert (caught.value.row, caught.value.column, caught.value.code) == (2, X.columns[3], "wrong_type")
+
+
+def test_a_frame_is_not_changed_and_its_complex_column_named(named: Model) -> None:
+    frame = longdoubles(0.5)["a frame"]
+    named.predict(frame)
+    assert set(frame.dtypes) == {np.dtype(np.longdouble)}
+    with pytest.raises(InputError, match=r"the frame cannot be read.*petal width"):
+        named.predict(frame.astype(complex)[list(X.columns[3:])])

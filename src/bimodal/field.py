@@ -19,6 +19,7 @@ import numpy as np
 
 from bimodal.conversation import conversation
 from bimodal.errors import InputError, Problem
+from bimodal.longdouble import ROUNDED, is_long, short
 from bimodal.rows import Array
 
 _FEW = 4096  # numbers whose squares are summed sooner than they are compared
@@ -152,8 +153,12 @@ class Field:
         """
         if self.shape:
             return _vector(self, value)
+        if type(value) is np.longdouble:
+            value = short(value)
+            if is_long(value):
+                return None, replace(ROUNDED, column=self.name)
         good, problem = _JUDGES.get(self.type, _number)(self, value)
-        if problem is None and self.closed and not _is_null(good) and good not in self.known:
+        if problem is None and self.closed and not is_null(good) and good not in self.known:
             return None, self.unknown()
         return good, problem
 
@@ -201,7 +206,8 @@ def kind(value: object) -> str:
     return "null" if value is None else "a value of another type"
 
 
-def _is_null(value: object) -> bool:
+def is_null(value: object) -> bool:
+    """Whether it stands for no value."""
     if value is None:
         return True
     if isinstance(value, float | np.floating):
@@ -221,7 +227,7 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
         if size > EXACT:
             return None, field.inexact()
         return (None, field.beyond()) if size > field.bound else (float(value), None)
-    if _is_null(value):
+    if is_null(value):
         return (math.nan, None) if field.nullable else (None, field.null())
     if type(value).__name__ == "Decimal":
         return _number(field, float(value))  # type: ignore[arg-type]  # decimal is not imported for this alone
@@ -229,7 +235,7 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 
 def _integer(field: Field, value: object) -> tuple[Any, Problem | None]:
-    if _is_null(value):
+    if is_null(value):
         seen = "NaN" if isinstance(value, float | np.floating) else "null"
         return (None, None) if field.nullable and not field.shape else (None, field.null(seen))
     if isinstance(value, float | np.floating):
@@ -249,7 +255,7 @@ def _text(field: Field, value: object) -> tuple[Any, Problem | None]:
         return _nested(field, value)
     if isinstance(value, str):
         return (None, field.unknown()) if field.closed and value not in field.known else (str(value), None)
-    if _is_null(value):
+    if is_null(value):
         return (None, None) if field.nullable else (None, field.null())
     return None, field.wrong(kind(value))
 
@@ -262,7 +268,7 @@ def _nested(field: Field, value: object) -> tuple[Any, Problem | None]:
             told = msgspec.json.decode(value)
         except (msgspec.DecodeError, RecursionError):
             return None, field.wrong("text that is no JSON")
-    if _is_null(told):
+    if is_null(told):
         return (None, None) if field.nullable else (None, field.null())
     if field.holds == "messages":
         try:
@@ -280,13 +286,13 @@ def _boolean(field: Field, value: object) -> tuple[Any, Problem | None]:
         return bool(value), None
     if isinstance(value, int | float | np.number) and value in (0, 1):
         return bool(value), None
-    if field.nullable and _is_null(value):
+    if field.nullable and is_null(value):
         return None, None
-    return None, field.null() if _is_null(value) else field.wrong(kind(value))
+    return None, field.null() if is_null(value) else field.wrong(kind(value))
 
 
 def _timestamp(field: Field, value: object) -> tuple[Any, Problem | None]:
-    if _is_null(value):
+    if is_null(value):
         return (np.datetime64("NaT", "us"), None) if field.nullable else (None, field.null())
     if isinstance(value, str):
         try:
@@ -301,7 +307,7 @@ def _timestamp(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 
 def _anything(field: Field, value: object) -> tuple[Any, Problem | None]:
-    if _is_null(value):
+    if is_null(value):
         return (None, None) if field.nullable else (None, field.null())
     if isinstance(value, bool | np.bool_ | str):
         return value, None
@@ -322,7 +328,7 @@ _JUDGES: dict[str, Callable[[Field, object], tuple[Any, Problem | None]]] = {
 def _vector(field: Field, value: object) -> tuple[Any, Problem | None]:
     """A list (nested for more than one axis) of scalars of the field's type."""
     if not isinstance(value, list | tuple | np.ndarray):
-        return None, field.null() if _is_null(value) else field.wrong(kind(value))
+        return None, field.null() if is_null(value) else field.wrong(kind(value))
     width, inner = field.shape[0], field.shape[1:]
     if width not in (-1, len(value)):
         return None, wrong_width(width, len(value), field.name if inner else None)

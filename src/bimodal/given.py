@@ -11,6 +11,7 @@ import numpy as np
 from bimodal.errors import InputError, UsageError
 from bimodal.field import FLOATS, plainly_good
 from bimodal.formats.library import library
+from bimodal.longdouble import is_long, narrowed
 from bimodal.rows import Array, Rows
 from bimodal.signature import EMPTY, Signature, require
 
@@ -20,7 +21,8 @@ def taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
     if isinstance(data, Rows):
         return data, lambda answer, _: answer
     if isinstance(data, np.ndarray):
-        whole = _numbers(data, signature)
+        data = narrowed(data)
+        whole = None if is_long(data) else _numbers(data, signature)
         return checked(signature, _records(data)) if whole is None else whole, _as_array
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return _table_rows(signature, data, frame=True), lambda answer, sig: _as_frame(answer, sig, data)

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
-from bimodal.field import EXACT, FLOATS, INTEGERS, Field, listed, nearest, wrong_width
+from bimodal.field import EXACT, FLOATS, INTEGERS, Field, is_null, listed, nearest, wrong_width
+from bimodal.longdouble import ROUNDED, is_long, short
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.signature import Signature
 
@@ -539,9 +540,33 @@ def from_frame(frame: Any) -> pa.Table:
     if twice is not None:
         raise InputError(f"two columns are called {twice!r}; rename one of them", column=twice)
     try:
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"the frame cannot be read: {str(error).splitlines()[-1]}") from error
+        return pa.Table.from_pandas(_shortened(frame), preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise InputError(f"the frame cannot be read: {error.args[-1]}") from error
+
+
+def _shortened(frame: Any) -> Any:
+    """The frame with float64 where it has longdoubles, which Arrow has not, or would round."""
+    given = frame
+    for place, (name, kind) in enumerate(given.dtypes.items()):
+        if getattr(kind, "char", "") not in ("g", "O"):
+            continue
+        column = given[name].to_numpy()
+        if not is_long(column) and not _holds_long(column):
+            continue
+        told = [short(each) for each in column]
+        problems = [replace(ROUNDED, row=row, column=str(name)) for row, each in enumerate(told, 1) if is_long(each)]
+        if problems:
+            raise InputError.of(problems)
+        frame = frame.copy(deep=False) if frame is given else frame
+        frame.isetitem(place, np.array(told, float if is_long(column) else object))
+    return frame
+
+
+def _holds_long(values: Array) -> bool:
+    """Whether there are longdoubles among objects: of a column that begins with text it is not asked."""
+    first = next((each for each in values if not is_null(each)), None)
+    return isinstance(first, float | int | np.number) and any(map(is_long, values))
 
 
 def as_table(data: Any) -> pa.Table:

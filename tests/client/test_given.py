@@ -126,6 +126,7 @@ def test_a_longdouble_is_told_where_float64_holds_it(client: Client) -> None:
     assert client.predict(LONG).tolist() == [first, second]
     assert client.predict(np.tile(LONG, (40, 1))).tolist() == [first, second] * 40
     assert client.predict(dict(zip("abcd", LONG.T, strict=True))) == {"prediction": [first, second]}
+    assert client.predict(pd.DataFrame(LONG))["prediction"].tolist() == [first, second]
     assert client.predict(LONG[0]).tolist() == [first]
     assert client.predict(list(LONG[0])) == {"prediction": [first]}
     for row in (list(LONG[0]), dict(zip("abcd", LONG[0], strict=True))):
@@ -148,7 +149,8 @@ def places(value: Any) -> list[tuple[Any, int, str]]:
 def test_a_longdouble_that_would_be_rounded_is_refused_with_its_place(client: Client) -> None:
     huge = THIRD * np.longdouble(2) ** 2000
     arrays = [(np.array([[1, 2, 3, 4], [1, 2, 3, each]]), 2, "input[4]") for each in (THIRD, huge)]
-    for data, row, column in [*places(THIRD), *places(huge), *arrays]:
+    frames = [(pd.DataFrame(each, columns=[*"abcd"]), 2, "d") for each, _, _ in arrays]
+    for data, row, column in [*places(THIRD), *places(huge), *arrays, *frames]:
         with pytest.raises(InputError, match="a longdouble that float64 does not hold") as caught:
             client.predict(data)
         assert (caught.value.row, caught.value.column) == (row, column)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bimodal.errors import InputError, UsageError
 from bimodal.formats.library import library
+from bimodal.longdouble import narrowed, short
 
 PLAIN = frozenset((int, float, str, bool, type(None)))
 NUMBERS = "biufSU"  # kinds of arrays that stay arrays
@@ -18,7 +19,7 @@ UNSET = ("NAType", "NaTType")  # pandas' words for no value
 @dataclass(frozen=True)
 class Given:
     """kind: table, array, columns (name to values), record (one), records (dicts), rows (whatever else a list holds).
-    A longdouble becomes a float where that is the same number, and stays where it is not (`is_long`).
+    A longdouble becomes a float where that is the same number, and stays where it is not.
 
     value: the table or the array as they came, another library's frame as an Arrow table; of the others the values in
     plain Python, times as ISO text. frame: that other library's frame, in whose kind a table is answered.
@@ -44,7 +45,7 @@ class Given:
         if hasattr(data, "tolist") and hasattr(data, "ndim") and not hasattr(data, "iloc"):
             if not data.ndim:
                 raise InputError("an array of rows is needed, [rows, features], not a single value")
-            return cls("array", _narrowed(data) if _numeric(data) else spoken(data))
+            return cls("array", narrowed(data) if _numeric(data) else spoken(data))
         took = f"a {type(data).__name__}{_hint(data)}"
         raise UsageError(f"predict takes a frame, an Arrow table, records, columns or an array, not {took}")
 
@@ -81,32 +82,8 @@ def spoken(value: Any) -> Any:
         if times and type(value).__module__ == "numpy":  # whose nanoseconds would be plain numbers
             value = value.astype("datetime64[us]")
         told = value.tolist()
-        return _short(value) if type(told) is type(value) else spoken(told)
+        return short(value) if type(told) is type(value) else spoken(told)
     return value
-
-
-def is_long(value: Any) -> bool:
-    """Whether it is a longdouble, or an array of them."""
-    return getattr(getattr(value, "dtype", None), "char", "") == "g"
-
-
-def _short(value: Any) -> Any:
-    """What NumPy has and Python has not (longdouble, clongdouble), as a float where that is the same number."""
-    if not is_long(value):
-        return value
-    told = float(value)
-    return told if told == value or value != value else value
-
-
-def _narrowed(array: Any) -> Any:
-    """An array of longdoubles as float64 where those are the same numbers."""
-    if not is_long(array):
-        return array
-    import numpy as np  # there, since the caller gave an array
-
-    with np.errstate(over="ignore"):
-        told = array.astype(np.float64)
-    return told if np.array_equal(told, array, equal_nan=True) else array
 
 
 def row_of(row: Any) -> Any:

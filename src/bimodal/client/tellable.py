@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from bimodal.client.failure import made
-from bimodal.client.given import PLAIN, Given, is_long, spoken
+from bimodal.client.given import PLAIN, Given, spoken
 from bimodal.errors import BimodalError, InputError, Problem
+from bimodal.longdouble import ROUNDED, is_long
 
 MISSING = ("NAType", "NaTType")  # pandas' own words for null
 WHOLE = PLAIN - {float}
@@ -19,7 +20,6 @@ INFINITY = Problem(
     "not_finite", "infinity cannot be told in JSON; send an array [rows, features], a frame or an Arrow table"
 )
 BYTES = Problem("wrong_type", "bytes cannot be told in JSON; decode them to text")
-ROUNDED = Problem("wrong_type", "a longdouble that float64 does not hold; round it, with float() or .astype(float)")
 HALF = Problem("wrong_type", "half of a surrogate pair, which is no Unicode text")
 
 Inputs = Sequence[tuple[str, Sequence[int]]]  # name and shape of each: what rows without names hold
