@@ -18,10 +18,12 @@ import httpx
 import pytest
 
 from bimodal.realtime.control import Prepare, Prepared, Switch, Switched
+from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.server import Server
 from bimodal.realtime.standin import StandIn
 from bimodal.realtime.stock import Stock
+from bimodal.realtime.tally import Tally
 from bimodal.realtime.tls import Files
 from bimodal.realtime.workers import sealing
 from tests.realtime.certificates import Authority
@@ -70,7 +72,12 @@ def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
     broken = tmp_path / "broken"
     (tmp_path / "frail.py").write_text(FRAGILE.format(broken=str(broken)))
     monkeypatch.syspath_prepend(tmp_path)
-    with Server({"app": "frail:app"}, workers=workers) as server:
+    counted, written = tmp_path / "metrics", tmp_path / "access.log"
+    counters = Metrics(["churn"], counted, workers)
+    seen = {"access_log": str(written), "peers": True}
+    spec = {"app": "frail:app", "metrics": str(counted), "observe": seen}
+    names = []
+    with Server(spec, workers=workers) as server:
         broken.touch()
         for pid in server.pids:
             os.kill(pid, signal.SIGKILL)
@@ -84,6 +91,7 @@ def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
             assert 1 <= int(response.headers["retry-after"]) <= 30
             told = json.loads(response.read())
             assert (told["code"], bool(told["request_id"])) == ("unavailable", True)
+            names.append(told["request_id"])
             connection.close()
             assert time.monotonic() - began < 2
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -94,6 +102,7 @@ def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
             answer = client.get(f"http://127.0.0.1:{server.port}/health/ready")
             assert (answer.status_code, answer.http_version) == (503, "HTTP/2")
             assert 1 <= int(answer.headers["retry-after"]) <= 30
+            names.append(answer.headers["x-request-id"])
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as silent:
             assert silent.recv(100).startswith(b"HTTP/1.1 503 ")
         broken.unlink()
@@ -101,6 +110,31 @@ def test_where_no_worker_can_start_callers_are_told_so_at_once_until_one_does(
         assert pid_of_answer(server.port) in server.pids
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    lines = [json.loads(line) for line in written.read_text().splitlines()]
+    assert {(line["status"], line["error"], line["route"], line["peer"]) for line in lines} == {
+        (503, "unavailable", "", "127.0.0.1")
+    }
+    assert set(names) < {line["request_id"] for line in lines}
+    assert [line["protocol"] for line in lines if line["method"] == "POST"] == ["HTTP/1.1"] * 3
+    for metric in ('refusals_total{model="",reason="no_worker"}', 'requests_total{model="",route="other",code="503"}'):
+        assert f"bimodal_{metric} {len(lines)}\n" in counters.text().decode()
+
+
+def test_what_cannot_be_counted_or_written_keeps_nobody_from_an_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    seen = {"access_log": str(tmp_path / "pipe"), "peers": True}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stand_in = StandIn([listening], lambda: 1, Tally({"metrics": str(tmp_path / "gone"), "observe": seen}))
+        with socket.create_connection(listening.getsockname(), timeout=10) as caller:
+            caller.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert caller.recv(100).startswith(b"HTTP/1.1 503 ")
+        stand_in.end()
+    assert [each.getMessage().partition(":")[0] for each in caplog.records] == [
+        "callers who are told 503 are not counted",
+        "callers who are told 503 are not in the access log",
+    ]
 
 
 def test_over_tls_they_are_told_so_too(
@@ -137,7 +171,7 @@ def test_where_the_certificate_cannot_be_used_any_more_callers_over_tls_are_hung
     pair = Authority(tmp_path).issue("server", ["127.0.0.1"])
     pair.cert.write_text("none")
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        stand_in = StandIn([listening], lambda: 1, sealing(Files(str(pair.cert), str(pair.key)).spec()))
+        stand_in = StandIn([listening], lambda: 1, Tally({}), sealing(Files(str(pair.cert), str(pair.key)).spec()))
         with socket.create_connection(listening.getsockname(), timeout=10) as caller:
             assert caller.recv(100) == b""
         stand_in.end()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bimodal import __version__
-from bimodal.realtime.layout import LOOKUP, SECONDS, SIZES, Layout
+from bimodal.realtime.layout import LOOKUP, NO_WORKER, SECONDS, SIZES, Layout
 from bimodal.realtime.measures import BY_NAME, STAGES
 
 PLAIN = b"text/plain; version=0.0.4; charset=utf-8"
@@ -77,8 +77,9 @@ def _requests(layout: Layout, sums: Sequence[float]) -> Iterator[tuple[tuple[str
         if sums[place] or (status == 200 and route != LOOKUP):
             yield (model, route, str(status)), sums[place]
     for status, place in layout.others.items():
-        if sums[place]:
-            yield ("", OTHER, str(status)), sums[place]
+        number = sums[place] + (sums[layout.wire[NO_WORKER]] if status == 503 else 0)
+        if number:
+            yield ("", OTHER, str(status)), number
 
 
 def _each(places: Mapping[Any, int], sums: Sequence[float]) -> list[tuple[tuple[str, ...], float]]:

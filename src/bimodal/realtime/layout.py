@@ -44,6 +44,7 @@ WIRE_REASONS = (  # codes of errors that the wire itself answers with, or that n
     "internal",
     "other",
 )
+NO_WORKER = "no_worker"  # counted by the parent, in the first row
 SECONDS = (
     1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0
 )  # fmt: skip
@@ -92,7 +93,7 @@ class Layout:
         self.used = 0  # places that are in use, from the first on
         self.process = self._places([PID, BORN, ENDED])
         self.others = self._places(list(STATUSES))
-        self.wire = self._places(list(WIRE_REASONS))
+        self.wire = self._places([*WIRE_REASONS, NO_WORKER])
         self.counts = self._places(list(COUNTS))
         self.gauges = self._places(list(GAUGES))
         self.room = max(room, len(models))

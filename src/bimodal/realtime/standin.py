@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,8 @@ from bimodal.realtime.http2.frames import (
     frame,
     head_of,
 )
-from bimodal.realtime.refusal import new_id
+from bimodal.realtime.refusal import REQUEST_ID, new_id
+from bimodal.realtime.tally import Tally
 
 PATIENCE = 1.0  # seconds that a caller has for the head of its request, and then to read its answer
 CALLERS = 512  # that are told at once
@@ -36,18 +38,19 @@ SENTENCE = "no process of the server is there to answer; it is being started aga
 
 
 class StandIn:
-    """From the moment it is made until `end`. after: seconds in which to come again, asked each time. seal: makes a
-    socket of TLS of that of a caller (`tls.Files.seal`); None where connections are in clear.
+    """From the moment it is made until `end`. after: seconds in which to come again, asked each time. tally: learns of
+    each caller. seal: makes a socket of TLS of a caller's (`tls.Files.seal`); None where connections are in clear.
     """
 
     def __init__(
         self,
         sockets: Sequence[socket.socket],
         after: Callable[[], int],
+        tally: Tally,
         seal: Callable[[socket.socket], socket.socket] | None = None,
     ) -> None:
         self._sockets = [each.dup() for each in sockets]
-        self._after, self._seal = after, seal
+        self._after, self._tally, self._seal = after, tally, seal
         self._wake, self._woken = socket.socketpair()
         self._callers: dict[socket.socket, _Caller] = {}
         self._selector = selectors.DefaultSelector()
@@ -67,8 +70,10 @@ class StandIn:
             self._selector.register(self._woken, selectors.EVENT_READ)
             while self._turn():
                 self._sweep()
+                self._tally.flush()
             for caller in list(self._callers):
                 self._part(caller)
+            self._tally.close()
 
     def _turn(self) -> bool:
         """What has come; False at the end."""
@@ -84,14 +89,14 @@ class StandIn:
 
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):  # somebody else was quicker, or the caller has left
-            caller, _ = listening.accept()
+            caller, place = listening.accept()
             if len(self._callers) >= CALLERS:
                 caller.close()
                 return
             caller.setblocking(False)
             if self._seal is not None:
                 caller = self._seal(caller)
-            self._callers[caller] = _Caller(caller)
+            self._callers[caller] = _Caller(caller, place, self._tally)
             self._selector.register(caller, selectors.EVENT_READ)
 
     def _sweep(self) -> None:
@@ -110,9 +115,9 @@ class StandIn:
 class _Caller:
     """One connection."""
 
-    def __init__(self, socket_: socket.socket) -> None:
+    def __init__(self, socket_: socket.socket, place: Any, tally: Tally) -> None:
         self.since = monotonic()
-        self._socket = socket_
+        self._socket, self._place, self._tally = socket_, place, tally
         self._data = b""
         self._told = self._greeted = False
 
@@ -129,15 +134,28 @@ class _Caller:
             if self._data.startswith(PREFACE):
                 self._converse(after)
             elif (b"\r\n\r\n" in self._data and not PREFACE.startswith(self._data)) or len(self._data) > 65_536:
-                self._tell(answer(self._data, after()))
+                self._answer(after())
         return bool(data)
 
     def late(self, after: Callable[[], int]) -> bool:
         """Answer one that has said too little for long; False where it had its answer, and the time to read it."""
         if self._told:
             return False
-        self._tell(frame(GOAWAY, 0, 0, bytes(8)) if self._greeted else answer(self._data, after()))
+        if self._greeted:
+            self._tell(frame(GOAWAY, 0, 0, bytes(8)))
+        else:
+            self._answer(after())
         return True
+
+    def _answer(self, seconds: int) -> None:
+        """The 503 of HTTP/1.1; who has asked nothing is not counted."""
+        name = new_id()
+        head, body = answer(name, seconds)
+        if self._data.startswith(b"HEAD "):
+            body = b""
+        if self._data:
+            self._tally.told(self._data, "1.1", self._place, len(body), name)
+        self._tell(head + body)
 
     def _converse(self, after: Callable[[], int]) -> None:
         """HTTP/2: greet, and answer the first request."""
@@ -146,7 +164,9 @@ class _Caller:
             self._send(frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0))
         stream = first_stream(self._data[len(PREFACE) :])
         if stream:
-            told = frame(HEADERS, END_HEADERS | END_STREAM, stream, fields(after()))
+            name = new_id()
+            self._tally.told(b"", "2", self._place, 0, name)
+            told = frame(HEADERS, END_HEADERS | END_STREAM, stream, fields(name, after()))
             self._tell(told + frame(GOAWAY, 0, 0, stream.to_bytes(4, "big") + bytes(4)))
 
     def _tell(self, told: bytes) -> None:
@@ -160,21 +180,20 @@ class _Caller:
             self._socket.send(data)
 
 
-def answer(request: bytes, seconds: int) -> bytes:
-    """The 503 to a request of HTTP/1.1."""
-    name = new_id()
+def answer(name: bytes, seconds: int) -> tuple[bytes, bytes]:
+    """The head and the body of the 503 in HTTP/1.1."""
     body = msgspec.json.encode({"error": SENTENCE, "code": "unavailable", "request_id": name.decode("ascii")})
     head = (
         b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
         b"retry-after: %d\r\nx-request-id: %b\r\nconnection: close\r\n\r\n" % (len(body), seconds, name)
     )
-    return head if request.startswith(b"HEAD ") else head + body
+    return head, body
 
 
-def fields(seconds: int) -> bytes:
+def fields(name: bytes, seconds: int) -> bytes:
     """The head of an answer as HPACK has it, without a table: `:status` is the name 8 of the static one."""
-    after = b"%d" % seconds
-    return b"\x08\x03503" + b"\x00\x0bretry-after" + bytes((len(after),)) + after
+    told = {b"retry-after": b"%d" % seconds, REQUEST_ID: name}
+    return b"\x08\x03503" + b"".join([b"\x00%c%b%c%b" % (len(k), k, len(v), v) for k, v in told.items()])
 
 
 def first_stream(data: bytes) -> int:

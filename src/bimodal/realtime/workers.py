@@ -31,6 +31,7 @@ from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.standin import StandIn
+from bimodal.realtime.tally import Tally
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -85,7 +86,7 @@ class Workers:
         self._seen = threading.Event()
         self._missing: set[int] = set()  # numbers of workers whose connections the others take
         self._stand_in: StandIn | None = None  # while no worker serves
-        self._tls = spec.get("tls")
+        self._spec, self._tls = spec, spec.get("tls")
         self._reloads: deque[Reload] = deque()
         self._stock: Mapping[str, Any] | None = None  # what of a repository is served
         self._states: States | None = None
@@ -251,7 +252,8 @@ class Workers:
     def _standing_in(self) -> StandIn:
         log.error("no worker serves; callers are told 503 until one does")
         sockets = dict.fromkeys([each for worker in self._workers for each in worker.listening])
-        return StandIn(list(sockets), self._next_try, None if self._tls is None else sealing(self._tls))
+        seal = None if self._tls is None else sealing(self._tls)
+        return StandIn(list(sockets), self._next_try, Tally(self._spec), seal)
 
     def _next_try(self) -> int:
         """Whole seconds in which some worker is started again."""
