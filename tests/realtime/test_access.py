@@ -28,6 +28,7 @@ from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Observer
 from bimodal.realtime.serving import prepare, serve
 from tests.models import CASES
+from tests.realtime.test_http import wait_for
 from tests.realtime.watched import INFER, ROW, Reply, Watched, watched
 
 SECRET = "Geheimnis4711"
@@ -205,6 +206,15 @@ def test_a_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
     assert (old.read_bytes(), path.read_bytes()) == (b"one\n", b"two\n")
 
 
+def test_after_a_rest_a_line_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "PAUSE", 3600.0)
+    place = tmp_path / "log"
+    log = AccessLog(str(place))
+    log.put(b"a line\n", 1)
+    wait_for(lambda: place.read_bytes() == b"a line\n")
+    log.close()
+
+
 def test_what_comes_faster_than_it_is_written_is_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,11 +222,13 @@ def test_what_comes_faster_than_it_is_written_is_dropped_and_counted(
     monkeypatch.setattr(access, "PAUSE", 0.5)
     seen: list[tuple[int, int]] = []
     log = AccessLog(str(tmp_path / "log"), lambda written, dropped: seen.append((written, dropped)))
+    log.put(b"123456789\n", 1)
+    wait_for(lambda: sum(each[0] for each in seen) == 1)  # the next ones gather
     for _ in range(20):
         log.put(b"123456789\n", 1)
     log.close()
-    assert [sum(each) for each in zip(*seen, strict=True)] == [10, 10]
-    assert (tmp_path / "log").read_bytes() == b"123456789\n" * 10
+    assert [sum(each) for each in zip(*seen, strict=True)] == [11, 10]
+    assert (tmp_path / "log").read_bytes() == b"123456789\n" * 11
 
 
 def test_a_reader_who_does_not_read_costs_lines_not_time_and_is_told(

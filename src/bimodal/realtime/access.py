@@ -25,7 +25,7 @@ log = logging.getLogger("bimodal.realtime")
 STANDARD = "-"
 HELD = 8 * 2**20  # bytes of lines that wait; more are dropped
 PIECE = 2**18  # bytes of one write
-PAUSE = 0.05  # seconds in which lines gather for a write
+PAUSE = 0.05  # seconds from one write to the next, in which lines gather
 PARTING = 2.0  # seconds in which the last lines are written
 STANDARD_ERROR = 2
 
@@ -90,14 +90,15 @@ class AccessLog:
     # In the thread that writes
 
     def _run(self) -> None:
-        pause = threading.Event()
+        pause, written = threading.Event(), -PAUSE
         while True:
             self._wake.wait()
             if not self._ends:
-                pause.wait(PAUSE)
+                pause.wait(written + PAUSE - monotonic())  # none after a rest: a killed worker loses what waits
             self._wake.clear()
             ends = self._ends
             self._write_all()
+            written = monotonic()
             if ends and not self._waiting:
                 os.close(self._file)
                 return
