@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from bimodal import AsyncClient, Client, serve
-from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ModelFailed, ServerUnreachable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ModelFailed, ModelNotFound, ServerUnreachable
 from bimodal.realtime.server import Server
 from tests.client.flaky import Act, Flaky, answer, hang_up, stall
+from tests.ports import free_port
 from tests.talkative import TALK
 
 Ask = Callable[..., list[Any]]
@@ -63,6 +64,11 @@ def in_a_loop(url: str, row: Any, most: int = 1000, **options: Any) -> list[Any]
 
 
 both = pytest.mark.parametrize("ask", [plainly, in_a_loop])
+wires = pytest.mark.parametrize("wire", ["http", "grpc"])
+
+
+def over(wire: str, server: Server) -> str:
+    return server.url.replace("http", wire)
 
 
 def chunks(*pieces: bytes, whole: bool = True) -> Act:
@@ -79,39 +85,57 @@ def chunks(*pieces: bytes, whole: bool = True) -> Act:
     return act
 
 
+@wires
 @both
-def test_the_pieces_come_in_their_order(server: Server, ask: Ask) -> None:
-    pieces = ask(server.url, {"prompt": "hello", "count": 3})
+def test_the_pieces_come_in_their_order(server: Server, ask: Ask, wire: str) -> None:
+    pieces = ask(over(wire, server), {"prompt": "hello", "count": 3})
     assert pieces == [{"text": f"hello {step};", "step": step} for step in range(3)]
-    assert ask(server.url, {"prompt": "hello", "count": 2}, outputs=["step"]) == [{"step": 0}, {"step": 1}]
+    assert ask(over(wire, server), ["hello", 2], outputs=["step"]) == [{"step": 0}, {"step": 1}]
 
 
+@wires
 @both
-def test_leaving_stops_the_model(server: Server, folder: Path, ask: Ask) -> None:
+def test_leaving_stops_the_model(server: Server, folder: Path, ask: Ask, wire: str) -> None:
     (folder / "slow.closed").unlink(missing_ok=True)
-    assert len(ask(server.url, {"prompt": "slow", "count": 400}, most=2)) == 2
+    assert len(ask(over(wire, server), {"prompt": "slow", "count": 400}, most=2)) == 2
     until = time.monotonic() + 20
     while not (folder / "slow.closed").exists() and time.monotonic() < until:
         time.sleep(0.02)
     assert int((folder / "slow.closed").read_text()) < 399
 
 
+@wires
 @both
-def test_much_comes_whole(server: Server, ask: Ask) -> None:
-    pieces = ask(server.url, {"prompt": "wide", "count": 40})
+def test_much_comes_whole(server: Server, ask: Ask, wire: str) -> None:
+    pieces = ask(over(wire, server), {"prompt": "wide", "count": 40})
     assert [len(each["text"]) for each in pieces] == [100_000] * 40
 
 
+@wires
 @both
-def test_errors_are_the_models_before_the_first_piece_and_after(server: Server, ask: Ask) -> None:
-    with pytest.raises(InputError) as caught:
-        ask(server.url, {"prompt": "hello", "count": "many"})
-    assert (caught.value.row, caught.value.column) == (1, "count")
+def test_errors_are_the_models_before_the_first_piece_and_after(server: Server, ask: Ask, wire: str) -> None:
+    for count in ("many", 2**70):
+        with pytest.raises(InputError) as caught:
+            ask(over(wire, server), {"prompt": "hello", "count": count})
+        assert (caught.value.row, caught.value.column) == (1, "count")
     with pytest.raises(BimodalError) as failed:
-        ask(server.url, {"prompt": "fail", "count": 5})
+        ask(over(wire, server), {"prompt": "fail", "count": 5})
     assert failed.value.code == "model_failed"
-    with pytest.raises(UsageError, match="asked over HTTP"):
-        ask(server.url.replace("http", "grpc"), {"prompt": "hello", "count": 1})
+    with pytest.raises(ModelNotFound):
+        ask(over(wire, server), {"prompt": "hello", "count": 1}, model="nothing")
+
+
+@wires
+@both
+def test_a_model_that_falls_silent_is_told_with_the_pieces_that_had_come(server: Server, ask: Ask, wire: str) -> None:
+    with pytest.raises(DeadlineExceeded, match=r"; 1 piece had come; timeout= is for each"):
+        ask(over(wire, server), {"prompt": "stuck", "count": 3}, timeout=0.6)
+
+
+@both
+def test_a_grpc_stream_of_nobody_is_told(ask: Ask) -> None:
+    with pytest.raises(ServerUnreachable, match="cannot be reached"):
+        ask(f"grpc://127.0.0.1:{free_port()}", {"prompt": "hello", "count": 1}, timeout=3)
 
 
 def before_the_error(url: str, row: Any, taken: list[Any]) -> None:

@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.connections import Connections
-from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.given import options_of
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
@@ -89,7 +88,7 @@ class AsyncClient:
     ) -> Any:
         """As Client.predict."""
         options = options_of(outputs, threshold, keep)
-        return await self._talk(self._words.predict(data, model, options), timeout)
+        return await self._talk(self._words.predict(data, model, options), self._patience(timeout))
 
     async def stream(
         self,
@@ -101,8 +100,8 @@ class AsyncClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """As Client.stream."""
         patience = self._patience(timeout)
-        question = self._words.streaming(row, model, outputs)
-        events = Events(self._place)
+        question = await self._talk(self._words.streaming(row, model, outputs, patience.timeout), patience)
+        events = self._words.events(self._place)
         async with aclosing(await self._begun(question, patience)) as pieces:
             try:
                 async for data in pieces:
@@ -137,7 +136,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - it is the server's deadline too
     ) -> Any:
         """As Client.lookup."""
-        return await self._talk(self._words.lookup(key, row, model, outputs), timeout)
+        return await self._talk(self._words.lookup(key, row, model, outputs), self._patience(timeout))
 
     async def models(self) -> list[str]:
         """The names of the models that the server has."""
@@ -150,7 +149,7 @@ class AsyncClient:
     async def ready(self) -> bool:
         """Whether the server is there and takes requests. It is asked once."""
         try:
-            await self._talk(self._words.ready(), retries=0)
+            await self._talk(self._words.ready(), self._patience(None, retries=0))
         except (ServerUnreachable, Unavailable):
             return False
         return True
@@ -178,9 +177,9 @@ class AsyncClient:
         seconds = self._timeout if timeout is None else checked(timeout)
         return Patience(seconds, self._retries if retries is None else retries, self._place)
 
-    async def _talk(self, conversation: Conversation[T], limit: float | None = None, retries: int | None = None) -> T:
+    async def _talk(self, conversation: Conversation[T], patience: Patience | None = None) -> T:
         """Ask what the conversation asks, up to its result."""
-        patience = self._patience(limit, retries)
+        patience = patience or self._patience(None)
         try:
             question = next(conversation)
             while True:

@@ -6,7 +6,7 @@ rest is the server's to judge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from struct import pack
 from typing import Any
@@ -16,9 +16,10 @@ import numpy as np
 
 from bimodal.client import tellable
 from bimodal.client.arrays import KINDS, texts
-from bimodal.client.given import Given
+from bimodal.client.failure import made
+from bimodal.client.given import Given, names_of, row_of
 from bimodal.client.question import Conversation, Question
-from bimodal.errors import InputError, ModelNotFound, UsageError
+from bimodal.errors import BimodalError, InputError, ModelNotFound, UsageError
 from bimodal.field import FLOATS, Field, listed
 from bimodal.given import taken
 from bimodal.messages.pool import message
@@ -74,9 +75,23 @@ class Words:
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[None]:
         yield Question("GET", "/lookup")  # which the channel refuses, naming HTTP
 
-    def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
-        """See Client.stream."""
-        raise UsageError("streams are asked over HTTP; give the client the http:// address of the same port")
+    def streaming(
+        self, row: Any, model: str | None, outputs: Sequence[str] | None, timeout: float
+    ) -> Conversation[Question]:
+        """What asks for a stream; see Client.stream. timeout: seconds to each piece."""
+        row, outputs = row_of(row), names_of(outputs)
+        given = Given("record", row) if isinstance(row, Mapping) else Given("rows", [row])
+        name = model or (yield from self._name())
+        known = yield from self._look(name)
+        tellable.held(given, [(each.name, each.shape) for each in known.signature.inputs])
+        rows, _ = taken(_taken_as(given, known), known.signature)
+        request = _infer(name, known, rows, _wanted(known, outputs), None)
+        request.parameters["timeout"].int64_param = max(1, int(timeout * 1e6))  # the call itself may last longer
+        return _question("ModelStreamInfer", request)
+
+    def events(self, place: str) -> Pieces:
+        """What reads a stream."""
+        return Pieces()
 
     def models(self) -> Conversation[list[str]]:
         """The names of the models that the server has."""
@@ -123,6 +138,25 @@ class Words:
     def _look(self, name: str) -> Conversation[Known]:
         self._known[name] = _known(*(yield from self._told(name)))
         return self._known[name]
+
+
+class Pieces:
+    """Messages of a stream in, pieces out, as `events.Events`."""
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The piece of a message. Raises the error that it tells."""
+        told = message("inference.ModelStreamInferResponse").FromString(data)
+        answer = told.infer_response
+        if told.error_message:
+            terms = answer.parameters
+            row, column = terms["error_row"].int64_param or None, terms["error_column"].string_param or None
+            raise made(terms["error_code"].string_param or BimodalError.code, told.error_message, row, column)
+        outputs = _outputs(answer, [each.name for each in answer.outputs if not each.name.endswith(VALIDITY)])
+        if outputs:
+            yield {name: outputs.array(name).tolist()[0] for name in outputs}
+
+    def finish(self) -> None:
+        """No more comes. A stream that was cut ended in an error."""
 
 
 def _asked(name: str, known: Known, given: Given, options: Mapping[str, Any]) -> Conversation[tuple[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Generator, Sequence
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
@@ -58,8 +61,29 @@ class Channel:
         return _answer(question, body)
 
     def stream(self, question: Question, patience: Patience) -> Generator[bytes]:
-        _require(question)
-        yield b""
+        """One try: first nothing, once a message is there, then the messages. Closing it cancels the call."""
+        call = self._channel.stream_stream(question.path)(iter((question.body,)), metadata=self._metadata)
+        try:
+            data = self._next(call, patience)
+            yield b""
+            while data is not None:
+                yield data
+                data = self._next(call, patience, begun=True)
+        finally:
+            call.cancel()
+
+    def _next(self, call: Any, patience: Patience, *, begun: bool = False) -> bytes | None:
+        """The next message, None at the end."""
+        alarm = threading.Timer(patience.left, call.cancel)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            message: bytes | None = next(call, None)
+        except grpc.RpcError as error:
+            raise _failure(error, patience, secure=self._secure, begun=begun) from None
+        finally:
+            alarm.cancel()
+        return message
 
     def _method(self, question: Question) -> Any:
         found = self._methods.get(question.path)
@@ -91,10 +115,29 @@ class AsyncChannel:
         return _answer(question, body)
 
     async def stream(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
-        _require(question)
-        yield b""
+        """As Channel.stream."""
+        method = self._opened().stream_stream(question.path)
+        call = method(iter((question.body,)), metadata=self._metadata)
+        messages = aiter(call)
+        try:
+            data = await self._next(messages, patience)
+            yield b""
+            while data is not None:
+                yield data
+                data = await self._next(messages, patience, begun=True)
+        finally:
+            call.cancel()
 
-    def _method(self, question: Question) -> Any:
+    async def _next(self, messages: AsyncIterator[bytes], patience: Patience, *, begun: bool = False) -> bytes | None:
+        try:
+            async with asyncio.timeout(patience.left):
+                return await anext(messages, None)
+        except TimeoutError:
+            raise patience.late() from None
+        except grpc.RpcError as error:
+            raise _failure(error, patience, secure=self._secure, begun=begun) from None
+
+    def _opened(self) -> Any:
         if self._channel is None:
             place = self._address.authority
             self._channel = (
@@ -102,10 +145,13 @@ class AsyncChannel:
                 if self._credentials is None
                 else grpc.aio.secure_channel(place, self._credentials, OPTIONS)
             )
+        return self._channel
+
+    def _method(self, question: Question) -> Any:
         found = self._methods.get(question.path)
         if found is None:
             _require(question)
-            found = self._methods[question.path] = self._channel.unary_unary(question.path)
+            found = self._methods[question.path] = self._opened().unary_unary(question.path)
         return found
 
     async def close(self) -> None:
@@ -155,8 +201,10 @@ def _unreached(sentence: str, patience: Patience, *, secure: bool = False) -> Ex
     return Cut(sentence, sent=why is None and "failed to connect" not in sentence, why=why)
 
 
-def _failure(error: Any, patience: Patience, *, secure: bool = False) -> Exception:
-    """The error that the call's end tells: of our server by its code, of others by their status."""
+def _failure(error: Any, patience: Patience, *, secure: bool = False, begun: bool = False) -> Exception:
+    """The error that the call's end tells: of our server by its code, of others by their status. begun: a part of the
+    answer is there.
+    """
     trailers = {str(name): value for name, value in error.trailing_metadata() or ()}
     status, sentence = error.code(), error.details() or ""
     retry, code = trailers.get("retry-after", ""), trailers.get("x-error-code")
@@ -164,8 +212,11 @@ def _failure(error: Any, patience: Patience, *, secure: bool = False) -> Excepti
         row, column = trailers.get("x-error-row"), trailers.get("x-error-column")
         place = None if row is None else int(row)
         return made(code, sentence, place, None if column is None else unquote(column), retry)
-    if status == grpc.StatusCode.DEADLINE_EXCEEDED:
+    cancelled = status == grpc.StatusCode.CANCELLED and monotonic() >= patience.deadline  # by the alarm of a stream
+    if cancelled or status == grpc.StatusCode.DEADLINE_EXCEEDED:
         return patience.late()
+    if status == grpc.StatusCode.UNAVAILABLE and begun:
+        return Cut(sentence, begun=True)
     if status == grpc.StatusCode.UNAVAILABLE:
         return _unreached(sentence, patience, secure=secure)
     return KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}")

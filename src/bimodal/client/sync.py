@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, Shown, sendable, trust
-from bimodal.client.events import Events
 from bimodal.client.failure import failure
 from bimodal.client.given import options_of
 from bimodal.client.patience import CLOSED, Cut, Patience, checked
@@ -100,7 +99,7 @@ class Client:
         DeadlineExceeded, ModelFailed.
         """
         options = options_of(outputs, threshold, keep)
-        return self._talk(self._words.predict(data, model, options), timeout)
+        return self._talk(self._words.predict(data, model, options), self._patience(timeout))
 
     def stream(
         self,
@@ -114,11 +113,11 @@ class Client:
         Model.stream gives them. Closing the generator stops the model. timeout: seconds to the first piece, and for
         each further one from when it is asked for.
 
-        HTTP only. It is tried again only before the first byte of the answer.
+        It is tried again only before the first byte of the answer.
         """
         patience = self._patience(timeout)
-        question = self._words.streaming(row, model, outputs)
-        events = Events(self._place)
+        question = self._talk(self._words.streaming(row, model, outputs, patience.timeout), patience)
+        events = self._words.events(self._place)
         with closing(self._begun(question, patience)) as pieces:
             try:
                 for data in pieces:
@@ -158,7 +157,7 @@ class Client:
         no result, or where it is not the row that was scored. Raises NoPrediction for one key without a result and a
         row; of many keys such a one has the source "miss".
         """
-        return self._talk(self._words.lookup(key, row, model, outputs), timeout)
+        return self._talk(self._words.lookup(key, row, model, outputs), self._patience(timeout))
 
     def models(self) -> list[str]:
         """The names of the models that the server has."""
@@ -173,7 +172,7 @@ class Client:
     def ready(self) -> bool:
         """Whether the server is there and takes requests. It is asked once."""
         try:
-            self._talk(self._words.ready(), retries=0)
+            self._talk(self._words.ready(), self._patience(None, retries=0))
         except (ServerUnreachable, Unavailable):
             return False
         return True
@@ -204,9 +203,9 @@ class Client:
         seconds = self._timeout if timeout is None else checked(timeout)
         return Patience(seconds, self._retries if retries is None else retries, self._place)
 
-    def _talk(self, conversation: Conversation[T], timeout: float | None = None, retries: int | None = None) -> T:
+    def _talk(self, conversation: Conversation[T], patience: Patience | None = None) -> T:
         """Ask what the conversation asks, up to its result."""
-        patience = self._patience(timeout, retries)
+        patience = patience or self._patience(None)
         try:
             question = next(conversation)
             while True:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from bimodal.client import arrays
-from bimodal.client.events import ACCEPT
+from bimodal.client.events import ACCEPT, Events
 from bimodal.client.given import Given, names_of, row_of, spoken
 from bimodal.client.question import Conversation, Question
 from bimodal.client.tellable import as_given, encoded, finite
@@ -42,14 +42,21 @@ class Words:
             raise as_given(error, given) from None
         return shaped(msgspec.json.decode(answer.body), given)
 
-    def streaming(self, row: Any, model: str | None, outputs: Sequence[str] | None) -> Question:
-        """See Client.stream."""
+    def streaming(
+        self, row: Any, model: str | None, outputs: Sequence[str] | None, timeout: float
+    ) -> Conversation[Question]:
+        """What asks for a stream; see Client.stream. timeout: seconds to each piece."""
+        yield from ()  # nothing has to be known before
         row, outputs = row_of(row), names_of(outputs)
         body: dict[str, Any] = {"rows": [row]} if isinstance(row, Mapping) else {"input": row}
         if outputs is not None:
             body["outputs"] = outputs
         given = Given("record", row) if isinstance(row, Mapping) else Given("rows", [row])
         return Question("POST", f"{_place(model)}/predict", encoded(body, given), headers=ACCEPT)
+
+    def events(self, place: str) -> Events:
+        """What reads a stream."""
+        return Events(place)
 
     def _encoded(self, body: Any, given: Given, model: str | None) -> Conversation[bytes]:
         """The JSON of a body; where there is none, what the model calls its columns is asked, to tell which it is."""

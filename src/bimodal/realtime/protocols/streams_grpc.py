@@ -215,11 +215,15 @@ class Stream:
 
 
 def told(error: BaseException, data: bytes) -> bytes:
-    """The message that tells what is wrong with a request: its id and the stable code are in the response."""
+    """The message that tells what is wrong with a request; its id, the code and the place are in the response."""
     faults.tell(error, "a request of a stream")
     response: Any = _Response(error_message=statuses.told(error))
     code = error.code if isinstance(error, BimodalError) else "internal"
-    fill(response.infer_response.parameters, {"error_code": code})
+    place = {"error_row": getattr(error, "row", None), "error_column": getattr(error, "column", None)}
+    fill(
+        response.infer_response.parameters,
+        {"error_code": code, **{name: value for name, value in place.items() if value is not None}},
+    )
     try:
         request = parsed(Request, data)
     except BimodalError:
