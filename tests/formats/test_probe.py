@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from bimodal.formats import probe
 from bimodal.formats.probe import example_rows
 from bimodal.rows import Rows
 from bimodal.signature import Signature
@@ -121,3 +124,18 @@ def test_an_unknown_number_is_refused_alike_in_values_and_columns(tmp_path: Path
 def test_boosting_with_categories_takes_numbers_beside_them(tmp_path: Path) -> None:
     taken = {each.name: each.type for each in signature("boosted_categories", tmp_path).inputs}
     assert taken == {"age": "float64", "plan": "string", "income": "float64"}
+
+
+def test_a_machine_that_others_use_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is the time that the model works, not the time that it waits for the processor."""
+    monkeypatch.setattr(probe, "LONGEST", 0.05)
+
+    class Waits:
+        def predict(self, rows: Any) -> Any:
+            time.sleep(0.1)
+            return np.zeros(len(rows))
+
+    asked = probe.Probe(Waits(), "predict", lambda rows: np.zeros((rows.count, 1)), bare=False)
+    assert [asked.takes(Rows({"x": np.array([1.0])})) for _ in range(5)] == [True] * 5
+    monkeypatch.setattr(probe, "PATIENCE", 0.2)
+    assert not asked.takes(Rows({"x": np.array([1.0])})), "nobody waits for it for ever"

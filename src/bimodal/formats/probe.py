@@ -16,7 +16,8 @@ from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes.estimator import Feed
 
 MOST = 60  # calls of the model
-LONGEST = 2.0  # seconds of calling; what is not asked by then keeps the strict answer
+LONGEST = 2.0  # seconds of calling, of the processor's time: others on the machine change no signature
+PATIENCE = 30.0  # the same by the clock, for a model that waits; what is not asked by then keeps the strict answer
 LARGEST = float(np.finfo(np.float64).max)
 # Sums of numbers beyond the first overflow, which is no answer; trees compute in float32, and take nothing beyond it.
 LIMITS = (1e100, float(np.finfo(np.float32).max))
@@ -46,24 +47,26 @@ class Probe:
         self._feed = feed
         self._bare = bare  # the answers may be NaN where the input was: a transformer's
         self._calls = 0
-        self._seconds = 0.0
+        self._worked = self._waited = 0.0  # seconds in calls, of the processor and by the clock
 
     def takes(self, rows: Rows) -> bool:
         """Whether the model answers these rows, and with numbers."""
         return self._answers(self._method, rows)
 
     def _answers(self, method: str, rows: Rows) -> bool:
-        if self._calls >= MOST or self._seconds > LONGEST:
+        if self._calls >= MOST or self._worked > LONGEST or self._waited > PATIENCE:
             return False
         self._calls += 1
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         try:
             with np.errstate(all="ignore"):  # what made-up extremes do to its sums is no news to the user
                 answer = getattr(self._model, method)(self._feed(rows))
         except Exception:  # what a model raises on rows it does not take is its own choice
             return False
         finally:
-            self._seconds += time.perf_counter() - start
+            waited = time.perf_counter() - start
+            self._worked += min(time.process_time() - worked, waited)  # threads side by side are no more than the clock
+            self._waited += waited
         return self._bare or _is_number(answer)
 
     def settle(self, fields: Sequence[Field], features: Sequence[Feature]) -> tuple[Field, ...]:
