@@ -173,7 +173,7 @@ def is_ready(server: Server) -> bool:
         return False
 
 
-def wait_ready(server: Server, state: bool, seconds: float = 20.0) -> float:
+def wait_ready(server: Server, state: bool, seconds: float = 60.0) -> float:
     """Seconds until it is (or is not) ready."""
     start = time.monotonic()
     while is_ready(server) is not state:

@@ -263,13 +263,13 @@ class Running:
     def finish_all(self) -> list[Outcome]:
         assert self.process.stdout is not None
         told = self.process.stdout.read()
-        if self.process.wait(10):
+        if self.process.wait(60):
             raise self._died()
         sys.stderr.write(self._said())
         return cast(list[Outcome], pickle.loads(told))
 
     def _died(self) -> Died:
-        return Died(f"the generator of load ended with status {self.process.wait(10)}:\n{self._said()}")
+        return Died(f"the generator of load ended with status {self.process.wait(60)}:\n{self._said()}")
 
     def _said(self) -> str:
         self._errors.seek(0)

@@ -127,7 +127,7 @@ def served(folder: Path, model: str, *options: str) -> Iterator[Place]:
             yield Place(found[0], other, model)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 @dataclass

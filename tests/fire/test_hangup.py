@@ -51,5 +51,5 @@ def test_one_that_comes_while_the_model_loads_ends_nothing_and_is_remembered(tmp
                 assert told, "it ended"
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
     assert process.returncode == 0

@@ -99,7 +99,7 @@ class Watched:
         told = {"content-type": kind, "authorization": f"Bearer {self.key}", "cookie": HEADER, "x-trace": HEADER}
         asked = urllib.request.Request(self.url + path, body, told | dict(headers or {}))
         try:
-            with urllib.request.urlopen(asked, timeout=20) as answer:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
                 if body is None:
                     self.said.append((path, str(answer.headers).encode() + answer.read()))
                 return int(answer.status)
@@ -110,7 +110,7 @@ class Watched:
 
     def stop(self, *, killed: bool = False) -> None:
         self.process.send_signal(signal.SIGKILL if killed else signal.SIGTERM)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self._error.close()
         self._output.close()
         assert killed or code == 0
@@ -218,7 +218,7 @@ def lines(server: Watched) -> None:
         + WORD.encode()
     )
     headers = {"content-type": "application/x-ndjson", "authorization": f"Bearer {server.key}"}
-    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/predict", body, headers), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/predict", body, headers), timeout=60) as answer:
         server.said.append(("lines", answer.read()))
 
 
@@ -232,7 +232,7 @@ def raw(server: Watched) -> None:
         f"POST /predict HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{WORD}\r\n".encode(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + struct.pack(">I", 1 << 30) + WORD.encode(),
     ):
-        with socket.create_connection((host, int(port)), timeout=10) as wire:
+        with socket.create_connection((host, int(port)), timeout=60) as wire:
             wire.sendall(data)
             wire.shutdown(socket.SHUT_WR)
             told = b""
@@ -276,7 +276,7 @@ def calls(server: Watched) -> None:
         ):
             for each in bad:
                 with pytest.raises(grpc.RpcError) as caught:
-                    stub.ModelInfer(each, metadata=metadata, timeout=20)
+                    stub.ModelInfer(each, metadata=metadata, timeout=60)
                 error = caught.value
                 server.said.append(("gRPC", f"{error.code()} {error.details()} {error.trailing_metadata()}".encode()))
 

@@ -35,7 +35,7 @@ def test_what_follows_a_worker_begins_with_the_form_that_was_proven(tmp_path: Pa
     with bimodal.serve(path, port=0, runtime="auto") as server:
         pid = server.pids[0]
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: server.pids not in ([], [pid]))
+        wait_for(lambda: server.pids not in ([], [pid]), 60)
         wait_ready(server, True)
         assert runtime(server) == "exact"  # at its first answer: not only when it was proven once more
         assert children(server.pids[0]) == []  # none loaded the model, none proves it
