@@ -69,8 +69,8 @@ class Chat:
 """
 
 
-def note(folder: Path, name: str, within: float = 1.0) -> int:
-    """What a model wrote when its generator was closed; it does so within a second."""
+def note(folder: Path, name: str, within: float = 60.0) -> int:
+    """What a model wrote when its generator was closed."""
     until = time.monotonic() + within
     while not (folder / name).exists() or not (folder / name).read_text():
         assert time.monotonic() < until, f"no {name} within {within} s"

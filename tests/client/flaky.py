@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
 Act = Callable[[socket.socket], bool]  # True: the connection stays open
+PATIENCE = 60.0  # seconds after which a caller who should have left has not
 
 
 def answer(status: str = "200 OK", body: bytes = b"{}", *headers: str) -> Act:
@@ -46,8 +46,9 @@ def half(connection: socket.socket) -> bool:
 
 
 def stall(connection: socket.socket) -> bool:
-    """No answer at all."""
-    time.sleep(1)
+    """No answer at all, until the caller leaves."""
+    connection.settimeout(PATIENCE)
+    connection.recv(1)
     return False
 
 

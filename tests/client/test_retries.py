@@ -13,7 +13,7 @@ import pytest
 
 from bimodal import AsyncClient, Client
 from bimodal.errors import DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
-from tests.client.flaky import Flaky, and_leave, answer, half, hang_up, refuse, reset, stall
+from tests.client.flaky import PATIENCE, Flaky, and_leave, answer, half, hang_up, refuse, reset, stall
 from tests.ports import free_port
 
 GOOD = answer(body=b'{"prediction":[1]}')
@@ -97,24 +97,24 @@ def test_retry_after_is_waited_for(ask: Asking) -> None:
 
 @both
 def test_a_wait_beyond_the_deadline_is_not_begun(ask: Asking) -> None:
-    with Flaky(refuse("503 Service Unavailable", "unavailable", "retry-after: 30")) as server:
+    with Flaky(refuse("503 Service Unavailable", "unavailable", "retry-after: 300")) as server:
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
-            ask(server.url, "predict", [[1.0]], timeout=5)
-        assert (caught.value.retry_after, len(server.requests)) == (30, 1)
-        assert time.monotonic() - began < 2
+            ask(server.url, "predict", [[1.0]], timeout=100)
+        assert (caught.value.retry_after, len(server.requests)) == (300, 1)
+        assert time.monotonic() - began < 90
 
 
 @both
 def test_the_deadline_holds_over_all_tries_and_is_told(ask: Asking) -> None:
     with Flaky(FULL, stall) as server:
         began = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match=r"did not answer within 0.4 s"):
-            ask(server.url, "predict", [[1.0]], timeout=0.4)
-        assert time.monotonic() - began < 0.9
+        with pytest.raises(DeadlineExceeded, match=r"did not answer within 2 s"):
+            ask(server.url, "predict", [[1.0]], timeout=2)
+        assert time.monotonic() - began < PATIENCE  # when the server would have left
         told = [int(re.findall(rb"x-request-timeout-ms: (\d+)", each)[0]) for each in server.requests]
-    assert 300 <= told[0] <= 400
-    assert 0 < told[1] < told[0]
+    assert 0 < told[1] < told[0] <= 2000
+    assert told[0] > 20, "they are milliseconds"
 
 
 @both
@@ -132,7 +132,7 @@ def test_nobody_there_is_tried_again_and_told(ask: Asking) -> None:
     began = time.monotonic()
     with pytest.raises(ServerUnreachable, match="is `bimodal serve` running"):
         ask(f"http://127.0.0.1:{free_port()}", "request", "POST", "/jobs/a/runs", b"{}", retries=2)
-    assert 0.07 <= time.monotonic() - began < 3
+    assert 0.07 <= time.monotonic() - began < PATIENCE
     assert ask(f"http://127.0.0.1:{free_port()}", "ready") is False
 
 
@@ -184,19 +184,24 @@ def test_threads_share_a_bounded_pool() -> None:
 
 
 def test_tasks_share_a_bounded_pool_and_one_that_leaves_harms_nobody() -> None:
+    three, left = threading.Barrier(4), threading.Event()
+
     def slow(connection: Any) -> bool:
-        time.sleep(0.02)
+        if not left.is_set():
+            three.wait(PATIENCE)
+            left.wait(PATIENCE)
         return GOOD(connection)
 
-    async def run(url: str) -> list[Any]:
-        async with AsyncClient(url, connections=3) as client:
+    async def run(server: Flaky) -> list[Any]:
+        async with AsyncClient(server.url, connections=3) as client:
             tasks = [asyncio.create_task(client.predict([[1.0]])) for _ in range(12)]
-            await asyncio.sleep(0.01)
+            await asyncio.to_thread(three.wait, PATIENCE)  # so many are under way
             for task in (tasks[0], tasks[1], tasks[7]):
                 task.cancel()
+            left.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
     with Flaky(slow) as server:
-        answers = asyncio.run(run(server.url))
+        answers = asyncio.run(run(server))
         assert sum(each == [{"prediction": 1}] for each in answers) == 9
         assert server.most <= 5  # those that were left are closed, others take their places

@@ -15,9 +15,9 @@ import pytest
 from bimodal import AsyncClient, Client, serve
 from bimodal.errors import BimodalError, DeadlineExceeded, InputError, ModelFailed, ModelNotFound, ServerUnreachable
 from bimodal.realtime.server import Server
-from tests.client.flaky import Act, Flaky, answer, hang_up, stall
+from tests.client.flaky import PATIENCE, Act, Flaky, answer, hang_up, stall
 from tests.ports import free_port
-from tests.talkative import TALK
+from tests.talkative import TALK, note
 
 Ask = Callable[..., list[Any]]
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -71,14 +71,14 @@ def over(wire: str, server: Server) -> str:
     return server.url.replace("http", wire)
 
 
-def chunks(*pieces: bytes, whole: bool = True) -> Act:
+def chunks(*pieces: bytes, whole: bool = True, pause: float = 0.01) -> Act:
     """Events in chunks as they are given; whole: the answer has its end."""
 
     def act(connection: Any) -> bool:
         connection.sendall(HEAD)
         for piece in pieces:
             connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
-            time.sleep(0.01)
+            time.sleep(pause)
         connection.sendall(b"0\r\n\r\n" if whole else b"")
         return whole
 
@@ -97,11 +97,8 @@ def test_the_pieces_come_in_their_order(server: Server, ask: Ask, wire: str) -> 
 @both
 def test_leaving_stops_the_model(server: Server, folder: Path, ask: Ask, wire: str) -> None:
     (folder / "slow.closed").unlink(missing_ok=True)
-    assert len(ask(over(wire, server), {"prompt": "slow", "count": 400}, most=2)) == 2
-    until = time.monotonic() + 20
-    while not (folder / "slow.closed").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert int((folder / "slow.closed").read_text()) < 399
+    assert len(ask(over(wire, server), {"prompt": "slow", "count": 10_000}, most=2)) == 2
+    assert note(folder, "slow.closed") < 9_999
 
 
 @wires
@@ -192,10 +189,10 @@ def test_a_stream_is_asked_for_again_only_before_its_first_byte(ask: Ask) -> Non
 
 @both
 def test_the_timeout_is_for_the_first_piece_and_for_each_further_one(ask: Ask) -> None:
-    many = chunks(*[b'data: {"a":1}\n\n'] * 60, END)
+    many = chunks(*[b'data: {"a":1}\n\n'] * 60, END, pause=0.04)
     with Flaky(hang_up, many) as server:
-        assert len(ask(server.url, [1], timeout=0.4)) == 60
-        assert all(b"x-request-timeout-ms: 400\r\n" in request for request in server.requests)
+        assert len(ask(server.url, [1], timeout=2)) == 60
+        assert all(b"x-request-timeout-ms: 2000\r\n" in request for request in server.requests)
 
 
 LATE = b'event: error\ndata: {"error":"nothing more within the deadline","code":"deadline_exceeded"}\n\n'
@@ -210,16 +207,16 @@ def falls_silent(connection: Any) -> bool:
 @pytest.mark.parametrize(
     ("act", "why"),
     [
-        (falls_silent, "did not give another piece within 0.2 s; 2 pieces had come; timeout= is for each"),
+        (falls_silent, "did not give another piece within 1 s; 2 pieces had come; timeout= is for each"),
         (
             chunks(b'data: {"a":1}\n\n', LATE),
             "nothing more within the deadline; 1 piece had come; timeout= is for each",
         ),
-        (stall, "did not answer within 0.2 s"),
+        (stall, "did not answer within 1 s"),
     ],
 )
 def test_a_piece_that_does_not_come_in_time_is_told_with_those_that_had_come(ask: Ask, act: Act, why: str) -> None:
     began = time.monotonic()
     with Flaky(act) as server, pytest.raises(DeadlineExceeded, match=re.escape(why)):
-        ask(server.url, [1], timeout=0.2)
-    assert time.monotonic() - began < 0.9
+        ask(server.url, [1], timeout=1)
+    assert time.monotonic() - began < PATIENCE  # when the server would have left
