@@ -77,7 +77,7 @@ class Reader:
         for server in self.servers:
             server.terminate()
         for server in self.servers:
-            server.wait(timeout=30)
+            server.wait(timeout=60)
 
     def _port(self, named: re.Match[str]) -> str:
         return self.ports.setdefault(named.group(), str(free_port()))

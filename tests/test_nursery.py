@@ -30,10 +30,10 @@ def test_it_is_started_where_a_test_asks_for_that(started_anew: None, child: Chi
 
 def test_how_it_ended_is_told(child: Child) -> None:
     os.kill(child.process.pid, signal.SIGKILL)
-    assert child.process.wait(10) == -signal.SIGKILL
+    assert child.process.wait(60) == -signal.SIGKILL
     assert child.fate() == "was killed by SIGKILL"
 
 
 def test_it_ends_when_its_other_end_is_closed(child: Child) -> None:
     child.socket.close()
-    assert child.process.wait(10) == 0
+    assert child.process.wait(60) == 0

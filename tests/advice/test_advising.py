@@ -14,6 +14,7 @@ import pytest
 
 import bimodal
 from bimodal import Model
+from bimodal.advice import advising
 from bimodal.advice.lookup import Shelf
 from bimodal.advice.material import Material
 from bimodal.advice.rounds import rounds
@@ -38,11 +39,10 @@ def figures(told: Any, path: str = "") -> dict[str, dict[str, Any]]:
 def test_a_package_without_a_sample_is_measured_with_its_golden_rows(tmp_path: Path) -> None:
     packed = bimodal.pack(saved("onnx", tmp_path), tmp_path / "flowers", sample=IRIS)
     steps: list[str] = []
-    began = time.monotonic()
     found = bimodal.advise(
         packed, requests_per_day=5000, keys=100, freshness=86_400, latency=0.5, budget=3, tell=steps.append
     )
-    assert time.monotonic() - began < 30
+    assert found.seconds < 70  # BUDGET would have it take 80
     assert found.rows.startswith("the package's golden rows")
     assert any("batch" in step for step in steps)
     assert any("real time" in step for step in steps)
@@ -98,12 +98,13 @@ def test_none_that_meets_what_is_asked_is_said_and_is_no_success(
     ],
 )
 def test_bad_options_are_told_before_anything_is_measured(
-    tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = time.monotonic()
+    measured: list[object] = []
+    monkeypatch.setattr(advising, "_measure", lambda *given: measured.append(given))
     assert main(["advise", saved("onnx", tmp_path), *options]) != 0
     assert said in capsys.readouterr().err
-    assert time.monotonic() - began < 3
+    assert measured == []
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,11 @@ def test_what_is_looked_up_is_there_and_of_the_model_served(flowers: Model, tmp_
             assert told["prediction"] == 1 + json.loads(body)["key"] % 2
 
 
-def test_rounds_end_before_one_that_would_be_too_late() -> None:
-    done = 0
-    for _ in rounds(0.25, 100):
-        time.sleep(0.1)
-        done += 1
-    assert done == 2
-    assert list(rounds(0.0, 5)) == [0]
+def test_rounds_end_before_one_that_would_be_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, done = [100.0], 0
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for seconds in (0.25, 0.0):
+        for _ in rounds(seconds, 100):
+            now[0] += 0.1
+            done += 1
+    assert done == 2 + 1

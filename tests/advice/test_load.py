@@ -85,7 +85,7 @@ def test_what_is_counted_and_timed_is_what_the_server_did(server: Server) -> Non
 
 
 def test_refusals_are_no_answers(server: Server) -> None:
-    told = press(order(server, "/busy"))
+    told = press(order(server, "/busy", seconds=2.0))
     assert told["refused"] > 0
     assert told["answered"] > told["refused"]
 

@@ -56,7 +56,7 @@ def at_work() -> list[str]:
 
 
 def until(ready: Any) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not ready() and time.monotonic() < end:
         time.sleep(0.02)
 

@@ -109,7 +109,7 @@ def test_what_an_event_carries_never_decides_whether_it_is_predicted(folder: Pat
             running.stdin.flush()
             told.append(json.loads(running.stdout.readline()))
         running.stdin.close()
-        assert running.wait(20) == 0
+        assert running.wait(60) == 0
     assert [each["id"] for each in told] == [9007199254740993, 5.5, "many", None]
     assert len({each["prediction"] for each in told}) == 1
 

@@ -83,12 +83,13 @@ def test_ctrl_c_says_what_is_kept_and_that_is_not_asked_again(before: int) -> No
     write([plain(each) for each in [*said, "wait"]])
     words = [*COMMAND, "predict", "counted.py:Counted", "in.jsonl", "-o", "out.jsonl"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
-        until = time.monotonic() + 60
+        until, kept = time.monotonic() + 60, Path(".out.jsonl.bimodal/calls/0")
         while not (Path("asked").exists() and "wait" in asked()) and time.monotonic() < until:
             time.sleep(0.02)
-        time.sleep(0.1)
+        while before and not (kept.exists() and kept.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.02)
         run.send_signal(signal.SIGINT)
-        _, told = run.communicate(timeout=30)
+        _, told = run.communicate(timeout=60)
     assert run.returncode == 130
     assert ("32 rows are done and kept" if before else "nothing is kept of what was done") in told
     assert asked() == sorted([*said, "wait"])

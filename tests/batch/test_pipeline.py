@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bimodal.batch.pipeline import Bound, Pipeline
 
-PATIENCE = 20.0  # seconds after which something hangs
+PATIENCE = 60.0  # seconds after which something hangs
 
 
 class Watched:

@@ -169,12 +169,13 @@ def test_more_rows_than_were_expected_are_no_more_than_all() -> None:
 
 
 def test_a_stage_that_lasts_is_told_and_a_quick_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SLOW", 0.05)
     stream = io.StringIO()
     lines = Lines(stream)
+    monkeypatch.setattr(progress, "SLOW", 600.0)
     lines.stage("opening the input")
+    monkeypatch.setattr(progress, "SLOW", 0.05)
     lines.stage("loading the model")
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not stream.getvalue() and time.monotonic() < until:
         time.sleep(0.01)
     lines.stage("predicting")
@@ -212,7 +213,7 @@ def test_a_bar_ends_with_the_run_and_with_an_error(model: bimodal.Model, tmp_pat
         predict_file(model, source, tmp_path / "no" / "out.csv", progress=Bar(io.StringIO()), dry_run=True)
     with pytest.raises(bimodal.errors.SourceError):
         predict_file(model, tmp_path / "none.csv", tmp_path / "x.csv", progress=Bar(io.StringIO()))
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while bars(before) and time.monotonic() < until:
         time.sleep(0.05)
     assert bars(before) == []

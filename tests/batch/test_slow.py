@@ -21,13 +21,15 @@ from tests.batch.places import COMMAND
 
 ROWS = 60
 SLOW = """
-import time
+import os, time
 
 class Model:
     inputs = {"a": float}
 
     def predict(self, rows):
         time.sleep(0.04 * len(rows["a"]))
+        while 59.5 in rows["a"] and os.path.exists("unwatched"):
+            time.sleep(0.02)
         with open("calls", "a") as calls:
             calls.write("".join(f"{a}\\n" for a in rows["a"]))
         return rows["a"] * 2
@@ -62,12 +64,14 @@ class Heard(Progress):
 def test_rows_count_within_a_chunk_and_a_killed_run_predicts_no_kept_call_again(folder: Path) -> None:
     command = [*COMMAND, "predict", "slow.py:Model", "in.csv", "-o", "out.csv", "-q"]
     spool = folder / ".out.csv.bimodal" / "calls" / "0"
+    (folder / "unwatched").touch()  # it does not come to its end while nobody looks
     with subprocess.Popen(command) as run:
         until = time.monotonic() + 60
         while not (spool.exists() and spool.stat().st_size) and time.monotonic() < until:
             time.sleep(0.02)
         run.send_signal(signal.SIGKILL)
     (folder / "calls").unlink()
+    (folder / "unwatched").unlink()
     heard = Heard()
     report = predict_file("slow.py:Model", "in.csv", "out.csv", progress=heard)
     assert report.predicted == ROWS

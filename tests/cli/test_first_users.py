@@ -20,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 
 from bimodal.cli import main
 from tests import commands
-from tests.ports import free_port
 
 BIMODAL = [sys.executable, "-m", "bimodal"]
 X, Y = load_iris(return_X_y=True)
@@ -53,23 +52,23 @@ def test_batch(folder: Path) -> None:
 
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    port = free_port()
     server = subprocess.Popen(
-        [*BIMODAL, "serve", *arguments, "--port", str(port)], cwd=folder, stdout=subprocess.PIPE, text=True
+        [*BIMODAL, "serve", *arguments, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     try:
-        assert f"http://127.0.0.1:{port}" in server.stdout.readline()
-        yield f"http://127.0.0.1:{port}"
+        _, said, url = server.stdout.readline().rpartition("http://127.0.0.1:")
+        assert said
+        yield f"{said}{url.strip()}"
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
         server.stdout.close()
 
 
 def ask(url: str, body: object) -> object:
     request = Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urlopen(request, timeout=10) as answer:
+    with urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -172,11 +171,11 @@ def test_the_demo_keeps_a_server_until_it_is_told_to_end(tmp_path: Path) -> None
             assert line, lines
             lines.append(line)
         page = next(word for line in lines for word in line.split() if word.startswith("http") and word.endswith("/"))
-        with urlopen(page, timeout=10) as answer:
+        with urlopen(page, timeout=60) as answer:
             assert b"<html" in answer.read()
     finally:
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 0
+        assert demo.wait(60) == 0
         demo.stdout.close()
 
 
@@ -200,13 +199,17 @@ def test_import_is_quick_enough_to_bring_nothing_along() -> None:
 
 def test_interrupting_a_run_leaves_nothing_and_says_so(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
-        "import time\nclass Slow:\n    def predict(self, rows):\n        time.sleep(30)\n        return rows[:, 0]\n"
+        "import pathlib, time\nclass Slow:\n    def predict(self, rows):\n"
+        "        pathlib.Path('begun').touch()\n        time.sleep(300)\n        return rows[:, 0]\n"
     )
     command = [*BIMODAL, "predict", f"{tmp_path}/slow.py:Slow", "batch_input.csv", "-o", str(tmp_path / "out.csv")]
     running = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    until = time.monotonic() + 60
+    while not (folder / "begun").exists():
+        assert time.monotonic() < until, "it did not begin"
+        time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    assert running.wait(20) == 130
+    assert running.wait(60) == 130
     assert running.stderr is not None
     assert "interrupted" in running.stderr.read()
     running.stderr.close()

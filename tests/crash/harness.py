@@ -93,7 +93,7 @@ class Running:
         self._until(lambda: word in self.told)
 
     def _until(self, true: Callable[[], bool]) -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not true():
             assert time.monotonic() < until, self.told
             time.sleep(0.01)
@@ -144,7 +144,7 @@ class Zygote:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=60)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -43,13 +43,13 @@ def converse(url: str, profile: Path) -> None:
         assert page.execute_script("return document.querySelectorAll('.said img, .said script').length") == 0
         ask(page, "word " * 3000)
         page.find_element(By.ID, "stop").click()
-        WebDriverWait(page, 5).until(lambda page: page.find_element(By.ID, "send").is_enabled())
+        WebDriverWait(page, 60).until(lambda page: page.find_element(By.ID, "send").is_enabled())
         problems = [each for each in page.get_log("browser") if each["level"] == "SEVERE"]
         assert problems == []
 
 
 def ask(page: Any, text: str) -> None:
-    WebDriverWait(page, 5).until(lambda page: page.find_element(By.ID, "send").is_enabled())
+    WebDriverWait(page, 60).until(lambda page: page.find_element(By.ID, "send").is_enabled())
     page.execute_script("document.getElementById('text').value = arguments[0]", text)
     page.find_element(By.ID, "send").click()
 
@@ -61,4 +61,4 @@ def answered(page: Any, number: int, end: str) -> str:
         turns = [each.text for each in page.find_elements(By.CSS_SELECTOR, ".turn.assistant")]
         return turns[number - 1] if len(turns) >= number and turns[number - 1].rstrip().endswith(end) else ""
 
-    return str(WebDriverWait(page, 10).until(said))
+    return str(WebDriverWait(page, 60).until(said))

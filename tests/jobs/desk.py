@@ -75,7 +75,7 @@ class Desk:
 
     def command(self, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*words, **variables)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def told(self, *words: object) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ class Desk:
             return []
 
 
-def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for it; an AssertionError where it does not come."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -15,11 +15,19 @@ from tests.jobs.contract import TTL, T, queued
 def claim(store: JobStore, log: Path) -> None:
     """Take runs and end them until there are none; each is logged once it is owned."""
     me = str(os.getpid())
-    with log.open("w") as out:
+    with log.open("w", buffering=1) as out:
         while (run := store.claim(me, T, TTL, one_per_job=False)) is not None:
             print(run.id, me, file=out)
-            time.sleep(0.002)  # a little work, or the first has done all before the others wake up
+            _meet(log)
             store.finish(run, "succeeded", T)
+
+
+def _meet(log: Path) -> None:
+    """Wait until another has a run too: the first may have done all before the others wake up."""
+    until = time.monotonic() + 60
+    while sum(each.stat().st_size > 0 for each in log.parent.glob(f"{log.name[:-1]}?")) < 2:
+        assert time.monotonic() < until, "it is alone"
+        time.sleep(0.002)
 
 
 def ask(store: JobStore, log: Path) -> None:

@@ -40,6 +40,8 @@ def night(folder: Path, dues: int, speed: float, every: float, rivals: int) -> t
         victim.kill()
         victim.wait()
         kills += 1
+        if kills > 10 + dues // 10:
+            every *= 1.2  # on a machine where a start takes longer it comes to an end, too
         crew.append(subprocess.Popen(command))
     return kills, time.monotonic() - begin
 

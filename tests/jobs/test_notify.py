@@ -31,7 +31,7 @@ def notices(folder: Path, *receivers: NotifyTable) -> Notices:
 def end(told: Notices, run: JobRun = ENDED, code: str = "source") -> None:
     told.prepare(run, run.status, code=code)
     told.release(run)
-    told.join(10)
+    told.join(60)
 
 
 def verified(receiver: Receiver, secret: str) -> bool:
@@ -132,11 +132,11 @@ def test_what_a_crash_left_is_delivered_later_and_never_for_another_end(tmp_path
                 store.finish(claimed, "failed" if claimed.id == "r1" else "succeeded", 110.0)
         second = notices(tmp_path, NotifyTable(on=("failure", "success"), url=receiver.url))
         second.recover(store)
-        second.join(10)
+        second.join(60)
         assert [json.loads(body)["run"] for _, body in receiver.taken] == ["r1"]
         assert [each.state for run in ("r1", "r2", "r3") for each in second.of(run)] == ["delivered", "prepared"]
         second.recover(store)
-        second.join(10)
+        second.join(60)
         assert len(receiver.taken) == 1
         store.close()
 
@@ -146,7 +146,7 @@ def test_lateness_is_told_at_once(tmp_path: Path) -> None:
         told = notices(tmp_path, NotifyTable(on=("late",), url=receiver.url))
         told.late(replace(QUEUED, status="running"))
         until(lambda: receiver.taken)
-        told.join(10)
+        told.join(60)
         assert json.loads(receiver.taken[0][1])["event"] == "late"
 
 

@@ -35,5 +35,5 @@ def test_a_process_ends_with_its_parent_even_if_that_is_killed() -> None:
     assert not gone(pid)
     parent.kill()
     parent.wait()
-    until(lambda: gone(pid), 5)
+    until(lambda: gone(pid))
     parent.stdout.close()

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,6 +145,7 @@ def test_a_model_that_is_replaced_is_served_and_no_request_fails(desk: Desk) -> 
     running = desk.start("up", "--port", "0", "--only", "server")
     url = lines(running, 1)[0].split(" at ")[1].strip()
     answers: list[Any] = []
+    before = ""
     enough = threading.Event()
 
     def ask() -> None:
@@ -161,17 +161,19 @@ def test_a_model_that_is_replaced_is_served_and_no_request_fails(desk: Desk) -> 
         until(lambda: first not in (names := [named(url) for _ in range(20)]) and len(set(names)) == 1, 60)
         served = named(url)
         put(model, "raise ImportError('broken')\n")
-        time.sleep(8)
+        assert running.stderr is not None
+        while "cannot be served; the one before goes on" not in (line := running.stderr.readline()):
+            assert line, "it ended"
+            before += line
         assert (answers[-1], named(url)) == (63.0, served)
         put(model, text)
         until(lambda: answers[-1] == 42.0, 60)
     finally:
         enough.set()
         caller.join()
-        log = stopped(running)
+        log = before + stopped(running)
     assert set(answers) == {42.0, 63.0}
     assert "doubled is served as it is now" in log
-    assert "cannot be served; the one before goes on" in log
 
 
 def put(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ def redis_url() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port) as client:
-            for _ in range(100):
+            for _ in range(1200):
                 try:
                     client.ping()
                     break

@@ -72,7 +72,9 @@ class StoreTests(ABC):
             each.start()
         for number in range(2, editions + 1):
             self.fill(f"r{number}", dict.fromkeys(keys, (b'"prediction":"r%d"' % number, 1)))
-        time.sleep(0.05)  # the last one is seen too
+        until = time.monotonic() + 60
+        while f"r{editions}" not in seen and time.monotonic() < until:
+            time.sleep(0.01)  # the last one is seen too
         stop.set()
         for each in threads:
             each.join()

@@ -70,12 +70,12 @@ def test_a_limit_is_learned_from_the_slowest_calls() -> None:
 
 def test_a_row_that_hangs_and_one_that_kills_are_found_alone(patient: str, tmp_path: Path) -> None:
     source, out = ages(tmp_path / "in.csv", [10, 11, 13, 12, 14, 15]), tmp_path / "out.csv"
-    report = predict_file(patient, source, out, timeout=1, max_rejects=2)
+    report = predict_file(patient, source, out, timeout=2, max_rejects=2)
     assert (report.read, report.predicted, report.rejected) == (6, 4, 2)
     assert out.read_text().splitlines() == ["id,prediction", "0,20.0", "1,22.0", "3,24.0", "5,30.0"]
     rejects = [json.loads(line) for line in Path(f"{out}.rejects.jsonl").read_text().splitlines()]
     assert [(each["row"], each["code"]) for each in rejects] == [(3, "model_hung"), (5, "model_crashed")]
-    assert rejects[0]["reason"] == "the model gave no answer within 1 s"
+    assert rejects[0]["reason"] == "the model gave no answer within 2 s"
 
 
 def test_the_process_is_ended_and_another_one_answers(patient: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 from bimodal.errors import ModelCrashed, ModelError, ModelFailed
 from bimodal.model import Model, load
 from bimodal.rows import Rows
-from bimodal.runtimes import wire
+from bimodal.runtimes import process, wire
 
 pytestmark = pytest.mark.usefixtures("started_anew")
 
@@ -49,7 +49,8 @@ class Moody:
 
 
 @pytest.fixture
-def moody(tmp_path: Path) -> Iterator[Model]:
+def moody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    monkeypatch.setattr(process, "WAIT", 60.0)  # a call on the loop waits for the next process, however slow its start
     (tmp_path / "moody.py").write_text(MOODY)
     with load(f"{tmp_path}/moody.py:Moody") as model:
         yield model
@@ -126,10 +127,10 @@ class Model:
     outputs = {"prediction": float}
 
     def __init__(self):
-        time.sleep(20 if file.with_suffix(".slow").exists() else 0)
+        time.sleep(300 if file.with_suffix(".slow").exists() else 0)
 
     def predict(self, rows):
-        time.sleep(0.0 if (rows["x"] == 0).all() else 60)
+        time.sleep(0.0 if (rows["x"] == 0).all() else 300)
         return {"prediction": rows["x"]}
 
 
@@ -182,9 +183,9 @@ def test_a_loop_ends_at_once_and_quietly_whatever_is_under_way(what: str, loop: 
     file = tmp_path / "ending.py"
     file.write_text(ENDING)
     asked = [sys.executable, "-W", "default", str(file), what, loop]
-    told = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    told = subprocess.run(asked, capture_output=True, text=True, timeout=250, check=False)
     assert (told.returncode, told.stderr) == (0, "")
-    assert float(told.stdout) < 10
+    assert float(told.stdout) < 120  # what is under way takes 300 s
 
 
 def test_an_error_of_the_model_is_told_without_its_data(moody: Model) -> None:
@@ -222,7 +223,7 @@ def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not alive(pid)
@@ -271,10 +272,10 @@ class Broken(Crash):
 """
 
 
-@pytest.mark.parametrize(("name", "fate"), [("Crash", "was killed by SIGSEGV"), ("Hang", "no answer within 0.5 s")])
+@pytest.mark.parametrize(("name", "fate"), [("Crash", "was killed by SIGSEGV"), ("Hang", "no answer within 2 s")])
 def test_a_model_that_dies_of_a_made_up_row_is_loaded_without_one(name: str, fate: str, tmp_path: Path) -> None:
     (tmp_path / "shy.py").write_text(SHY)
-    with load(f"{tmp_path}/shy.py:{name}", timeout=0.5) as shy:
+    with load(f"{tmp_path}/shy.py:{name}", timeout=2) as shy:
         assert fate in shy.warnings[-1]
         assert shy.run(rows(1, 2)).array("prediction").tolist() == [2.0, 4.0]
         (clone,) = shy.clones(1)

@@ -54,7 +54,7 @@ class Server:
                  "--character-set-server=utf8mb4", *self._user()],
                 stdout=log, stderr=log,
             )  # fmt: skip
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not self._listens():
             assert time.monotonic() < until, (self.folder / "log").read_text()
             time.sleep(0.05)

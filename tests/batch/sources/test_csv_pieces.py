@@ -169,15 +169,15 @@ def test_threads_and_the_size_of_reads_change_nothing(tmp_path: Path) -> None:
 def test_going_on_far_behind_reads_nothing_that_is_done(tmp_path: Path) -> None:
     """A file of which only the end is there: the rest is a hole."""
     path = tmp_path / "in.csv"
-    place = 3 << 30
+    place = 1 << 40
     with open(path, "wb") as file:
         file.write(b"a,b,c\n1,2,3\n")
         file.seek(place - 1)
         file.write(b"\n4,5,6\n")
-    started = time.perf_counter()
+    started = time.monotonic()
     (piece,) = CsvSource(LocalFile(path)).pieces(READING, {"chunk": 9, "row": 700_000, "offset": place})
     chunk = piece.load()
-    assert time.perf_counter() - started < 2
+    assert time.monotonic() - started < 60  # to read it all takes many minutes
     assert (chunk.number, chunk.first_row, chunk.kept.to_pylist()) == (10, 700_000, [{"a": "4", "b": "5", "c": "6"}])
 
 
