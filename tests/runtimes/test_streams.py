@@ -14,6 +14,7 @@ from bimodal.errors import InputError, ModelCrashed, ModelError, ModelFailed, Us
 from bimodal.field import Field
 from bimodal.model import Model, load
 from bimodal.rows import Rows
+from bimodal.runtimes import process
 from bimodal.runtimes.process import Limit, ProcessRuntime
 from bimodal.runtimes.streams import WINDOW
 from bimodal.runtimes.yielding import Yielding
@@ -136,7 +137,10 @@ def test_what_does_not_fit_is_named(said: str, outputs: str, sentence: str) -> N
     assert sentence in str(caught.value)
 
 
-def test_a_crash_ends_all_streams_and_the_next_one_finds_a_new_process(talk: Model) -> None:
+def test_a_crash_ends_all_streams_and_the_next_one_finds_a_new_process(
+    talk: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "WAIT", 60.0)  # the next process may start slowly
     assert isinstance(talk.runtime, ProcessRuntime)
     pid = talk.runtime.pid
 
