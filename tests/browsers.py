@@ -29,7 +29,7 @@ def browser(profile: Path) -> Iterator[Any]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.implicitly_wait(5)
+    opened.implicitly_wait(30)
     try:
         yield opened
     finally:

@@ -15,6 +15,7 @@ from bimodal.realtime.calls import Metadata, Status
 from bimodal.realtime.note import Note
 from bimodal.realtime.refusal import given_id
 from tests.realtime.desk import Desk
+from tests.realtime.wire import PATIENCE
 
 SERVICE = "/inference.GRPCInferenceService"
 CONTENTS = {"FP64": "fp64_contents", "FP32": "fp32_contents", "INT64": "int64_contents", "BYTES": "bytes_contents"}
@@ -94,7 +95,7 @@ class Caller:
             for call, request in zip(calls, requests, strict=True):
                 data = request if isinstance(request, bytes) else request.SerializeToString()
                 self.methods.unary[_path(name)](call, data)
-            await asyncio.wait([call.over for call in calls], timeout=20)
+            await asyncio.wait([call.over for call in calls], timeout=PATIENCE)
             return [call.over.exception() or call.written[0] for call in calls]
 
         return self.desk.run(asked)
@@ -118,7 +119,7 @@ class Caller:
             for request in requests:
                 messages.feed(request if isinstance(request, bytes) else request.SerializeToString())
             messages.finish()
-            await asyncio.wait_for(call.over, 20)
+            await asyncio.wait_for(call.over, PATIENCE)
             return call.written
 
         response = response or service_pb2.ModelStreamInferResponse

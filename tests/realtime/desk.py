@@ -14,6 +14,7 @@ from bimodal.realtime.exchange import Request, Response, Writer
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.refusal import given_id
 from bimodal.realtime.wiring import wire
+from tests.realtime.wire import PATIENCE
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Desk:
     def __init__(self, *models: Model, limits: Limits | None = None, **options: Any) -> None:
         self._runner = asyncio.Runner()
         self._runner.get_loop()
-        self.limits = limits or Limits()
+        self.limits = limits or Limits(deadline=PATIENCE)
         self.wired = wire(models, self.limits, **options)
         self.app = self.wired.app
 
@@ -66,7 +67,7 @@ class Desk:
                 answer: asyncio.Future[Response] = loop.create_future()
                 answers.append(answer)
                 self.app(ask.request(), answer.set_result)
-            return await asyncio.wait_for(asyncio.gather(*answers), 20)
+            return await asyncio.wait_for(asyncio.gather(*answers), PATIENCE)
 
         return self._runner.run(asked())
 
@@ -106,7 +107,7 @@ class Desk:
                 intake.feed(piece)
                 await asyncio.sleep(0)
             intake.finish()
-            await asyncio.wait_for(writer.ended.wait(), 20)
+            await asyncio.wait_for(writer.ended.wait(), PATIENCE)
             return b"".join(writer.pieces)
 
         return [json.loads(line) for line in self._runner.run(streamed()).splitlines()]

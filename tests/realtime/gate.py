@@ -20,6 +20,7 @@ from bimodal.realtime.listener import Listener
 from bimodal.realtime.wiring import Wired, wire
 from tests.models import CASES
 from tests.realtime.shelf import onnx
+from tests.realtime.wire import PATIENCE
 
 TOML = """
 [models.inline]
@@ -56,7 +57,7 @@ class Gate:
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run on the server's loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
     def look(self) -> None:
         """What the sweep does once a second."""
@@ -109,7 +110,7 @@ def opened(folder: Path, **guard: Any) -> Iterator[Gate]:
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        wired, listener = asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
+        wired, listener = asyncio.run_coroutine_threadsafe(begin(), loop).result(PATIENCE)
         gate = Gate(listening.getsockname()[1], wired, listener, loop, file, known)
         try:
             yield gate
@@ -118,5 +119,5 @@ def opened(folder: Path, **guard: Any) -> Iterator[Gate]:
             gate.do(wired.close())
             gate.do(asyncio.sleep(0.2))  # callers who watched have left by then
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
+            thread.join(PATIENCE)
             loop.close()

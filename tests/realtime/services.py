@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 
 from bimodal.realtime.calls import Call, Cancel, Messages, Status, Streaming, Unary
-from tests.realtime.wire import TryOut
+from tests.realtime.wire import PATIENCE, TryOut
 
 
 class Services:
@@ -119,7 +119,7 @@ class Flood(Messages):
         self.services.aborted.release()
 
 
-def until(held: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(held: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait until it holds."""
     end = monotonic() + seconds
     while not held():

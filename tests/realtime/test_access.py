@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -28,6 +28,7 @@ from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Observer
 from bimodal.realtime.serving import prepare, serve
 from tests.models import CASES
+from tests.realtime.services import until
 from tests.realtime.test_http import wait_for
 from tests.realtime.watched import INFER, ROW, Reply, Watched, watched
 
@@ -77,7 +78,7 @@ def test_each_request_of_every_wire_has_its_line(server: Watched, asked: list[tu
         assert line["grpc_status" if protocol == "gRPC" else "status"] == reply.status
         assert line["peer"] == "127.0.0.1"
         assert STAMP(line["time"])
-        assert 0 <= line["ms"] < 20_000
+        assert 0 <= line["ms"] < 120_000
         assert bool(line.get("error")) == bool(error)
         assert error in ("", "wrong_type", "wrong_width") or line["error"] == error
 
@@ -198,8 +199,7 @@ def test_a_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
     path, old = tmp_path / "log", tmp_path / "log.1"
     log = AccessLog(str(path))
     log.put(b"one\n", 1)
-    while not path.read_bytes():
-        threading.Event().wait(0.01)
+    until(lambda: path.read_bytes() == b"one\n")
     path.rename(old)
     log.put(b"two\n", 1)
     log.close()
@@ -219,16 +219,16 @@ def test_what_comes_faster_than_it_is_written_is_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "HELD", 100)
-    monkeypatch.setattr(access, "PAUSE", 0.5)
+    come, write_all = threading.Event(), AccessLog._write_all
+    monkeypatch.setattr(AccessLog, "_write_all", lambda log: come.wait() and write_all(log))
     seen: list[tuple[int, int]] = []
     log = AccessLog(str(tmp_path / "log"), lambda written, dropped: seen.append((written, dropped)))
-    log.put(b"123456789\n", 1)
-    wait_for(lambda: sum(each[0] for each in seen) == 1)  # the next ones gather
     for _ in range(20):
         log.put(b"123456789\n", 1)
+    come.set()
     log.close()
-    assert [sum(each) for each in zip(*seen, strict=True)] == [11, 10]
-    assert (tmp_path / "log").read_bytes() == b"123456789\n" * 11
+    assert [sum(each) for each in zip(*seen, strict=True)] == [10, 10]
+    assert (tmp_path / "log").read_bytes() == b"123456789\n" * 10
 
 
 def test_a_reader_who_does_not_read_costs_lines_not_time_and_is_told(
@@ -245,20 +245,16 @@ def test_a_reader_who_does_not_read_costs_lines_not_time_and_is_told(
         for _ in range(4000):
             log.put(b"x" * 999 + b"\n", 1)  # four times what is held; it returns all the same
 
-    def until(met: Callable[[], bool]) -> None:
-        end = monotonic() + 10
-        while not met() and monotonic() < end:
-            threading.Event().wait(0.01)
-            with suppress(BlockingIOError):
-                os.read(reader, (1 << 20) * reads)
+    def read() -> bool:
+        with suppress(BlockingIOError):
+            os.read(reader, 1 << 20)
+        return len(caplog.messages) == 2
 
-    reads = False
     put()
     until(lambda: bool(caplog.messages) and sum(each[1] for each in seen) == log._dropped)
     dropped = sum(each[1] for each in seen)
     assert dropped == log._dropped > 2000  # while the thread that writes is held
-    reads = True
-    until(lambda: len(caplog.messages) == 2)
+    until(read)
     put()
     log.close()
     os.close(reader)
@@ -272,9 +268,9 @@ def test_a_reader_who_does_not_read_costs_lines_not_time_and_is_told(
 def test_a_full_disk_drops_lines_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[tuple[int, int]] = []
     log = AccessLog("/dev/full", lambda written, dropped: seen.append((written, dropped)))
-    for _ in range(3):
+    for lost in (1, 2, 3):
         log.put(b"line\n", 1)
-        threading.Event().wait(0.12)
+        until(lambda lost=lost: sum(each[1] for each in seen) == lost)  # type: ignore[misc]  # bound at once
     log.close()
     assert [sum(each) for each in zip(*seen, strict=True)] == [0, 3]
     assert len([each for each in caplog.records if "No space" in each.message]) == 1
@@ -286,15 +282,20 @@ def test_that_writing_works_again_is_told_once(
     def full(file: int, text: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    log = AccessLog("/dev/null")
+    seen: list[tuple[int, int]] = []
+    log = AccessLog("/dev/null", lambda written, dropped: seen.append((written, dropped)))
+
+    def counted() -> list[int]:
+        return [sum(each) for each in zip((0, 0), *seen, strict=True)]
+
     with monkeypatch.context() as patch:
         patch.setattr(access, "_write_whole", full)
-        for _ in range(2):
+        for lost in (2, 4):
             log.put(b"line\nline\n", 2)
-            threading.Event().wait(0.12)
-    for _ in range(2):
+            until(lambda lost=lost: counted() == [0, lost])  # type: ignore[misc]  # bound at once
+    for written in (1, 2):
         log.put(b"line\n", 1)
-        threading.Event().wait(0.12)
+        until(lambda written=written: counted() == [written, 4])  # type: ignore[misc]  # bound at once
     log.close()
     told = [each.getMessage() for each in caplog.records]
     assert told[0].endswith("lines are dropped, and counted, until it can be written")
@@ -414,7 +415,7 @@ def test_the_lines_of_one_turn_share_nothing_that_differs() -> None:
         if note is good:
             wanted["stages"] = {"parse": 0.001, "check": 0.0}
         assert STAMP(line.pop("time"))
-        assert 0 <= line.pop("ms") < 1000
+        assert 0 <= line.pop("ms") < 60_000
         assert line == wanted
 
 
@@ -425,13 +426,18 @@ def test_milliseconds_are_told_to_the_microsecond(share: float) -> None:
     told = observer.asked("POST", "/predict", "1.1", {})
     spans = [0.0, 1e-6, 9.99e-4, 1e-3, 8.191e-3, 0.999999, 1.0, 61.234567]
 
+    spent = []
+
     async def turn() -> None:
         for span in spans:
-            observer.saw(told, b"", monotonic() - span, 400, 0, 0, b"", None)
+            now = monotonic()
+            observer.saw(told, b"", now - span, 400, 0, 0, b"", None)
+            spent.append(monotonic() - now)
         await asyncio.sleep(0)
 
     asyncio.run(turn())
-    assert [line["ms"] for line in lines.told] == pytest.approx([1e3 * span for span in spans], abs=0.9)
+    for line, span, more in zip(lines.told, spans, spent, strict=True):
+        assert 1e3 * span - 0.001 <= line["ms"] <= 1e3 * (span + more) + 0.001
     assert all(re.search(rb'"ms":\d+\.\d{3}}$', line) for line in lines.texts)
 
 

@@ -14,7 +14,7 @@ from bimodal.errors import UsageError
 from bimodal.realtime import activation
 from bimodal.realtime.activation import Inherited, notify
 from bimodal.realtime.server import Server
-from tests.realtime.wire import Client
+from tests.realtime.wire import PATIENCE, Client
 
 TRY_OUT = {"app": "tests.realtime.wire:app"}
 
@@ -107,7 +107,7 @@ def test_the_supervisor_is_told(monkeypatch: pytest.MonkeyPatch, opened: ExitSta
     for place, name in ((f"{folder}/told", f"{folder}/told"), ("\0bimodal-told", "@bimodal-told")):
         told = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         told.bind(place)
-        told.settimeout(10)
+        told.settimeout(PATIENCE)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         with Server(TRY_OUT):
             assert told.recv(100) == b"READY=1"

@@ -90,7 +90,7 @@ def test_tritonclient_streams(triton: InferenceServerClient) -> None:
     for number in range(200):
         triton.async_stream_infer("flowers", sent(ROWS[:1]), request_id=str(number))
     triton.async_stream_infer("flowers", sent(ROWS[:, :2].copy()))
-    got = [answers.get(timeout=10) for _ in range(201)]
+    got = [answers.get(timeout=60) for _ in range(201)]
     assert [result.get_response().id for result, _ in got[:200]] == [str(number) for number in range(200)]
     assert "4 features are needed" in str(got[200][1])
     triton.stop_stream()
@@ -107,7 +107,7 @@ def test_a_client_made_by_reflection_calls(channel: Any) -> None:
     call = channel.unary_unary(
         "/inference.GRPCInferenceService/ModelInfer", type(request).SerializeToString, response.FromString
     )
-    answer, told = call.with_call(request, timeout=10)
+    answer, told = call.with_call(request, timeout=60)
     assert list(answer.outputs[0].contents.int64_contents) == CASES["logistic"].model.predict(ROWS).tolist()
     assert dict(told.initial_metadata())["x-model"].startswith("flowers/")
 
@@ -115,7 +115,7 @@ def test_a_client_made_by_reflection_calls(channel: Any) -> None:
 def test_an_error_has_its_status_and_trailers(channel: Any) -> None:
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     with pytest.raises(grpc.RpcError) as refused:
-        call(b"\xff\xff", timeout=10, metadata=[("x-request-id", "mine")])
+        call(b"\xff\xff", timeout=60, metadata=[("x-request-id", "mine")])
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     trailers = dict(refused.value.trailing_metadata())
     assert (trailers["x-error-code"], trailers["x-request-id"]) == ("malformed", "mine")
@@ -124,7 +124,7 @@ def test_an_error_has_its_status_and_trailers(channel: Any) -> None:
 def test_a_watch_hears_of_the_end(channel: Any, server: Server) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     for name in ("", "flowers", "inference.GRPCInferenceService"):
-        assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == SERVING
+        assert stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status == SERVING
     heard: list[int] = []
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="flowers"))
     heard.append(next(watch).status)
@@ -132,6 +132,6 @@ def test_a_watch_hears_of_the_end(channel: Any, server: Server) -> None:
     listener.start()
     start = time.monotonic()
     server.close()
-    listener.join(10)
-    assert time.monotonic() - start < 10  # a drain waits 30 s for those who do not hear
+    listener.join(60)
+    assert time.monotonic() - start < 25  # a drain waits 30 s for those who do not hear
     assert heard == [SERVING, NOT_SERVING]

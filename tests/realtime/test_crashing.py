@@ -62,7 +62,7 @@ def ask(desk: Desk, *values: float, within: dict[float, int] | None = None) -> l
         Ask(
             "/predict?outputs=prediction,pid",
             {"input": {"x": value}},
-            headers={"x-request-timeout-ms": str(limits.get(value, 15_000))},
+            headers={"x-request-timeout-ms": str(limits.get(value, 30_000))},
         )
         for value in values
     ]
@@ -111,7 +111,7 @@ def test_who_shares_a_call_with_one_that_hangs_is_answered(desk: Desk, monkeypat
     start = time.monotonic()
     answers = ask(desk, 6, 15, 7, within={15: 300})
     assert [each.status for each in answers] == [200, 504, 200]
-    assert time.monotonic() - start < 10  # their deadline is 15 s
+    assert time.monotonic() - start < 25  # their deadline is 30 s
     runtime = desk.wired.service.first
     assert runtime is not None
     assert isinstance(runtime.model.runtime, ProcessRuntime)

@@ -99,7 +99,7 @@ def ask(desk: Desk, door: str, timeout: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_what_comes_too_late_is_told_when_it_is_late(desk: Desk, door: str) -> None:
-    assert ask(desk, door, "5000")[0] == 200
+    assert ask(desk, door, "25000")[0] == 200
     began = monotonic()
     status, error = ask(desk, door, "20")
     assert status == 504, error
@@ -121,7 +121,7 @@ def test_a_caller_never_waits_longer_than_the_server_lets_it(model: Model, door:
     desk.close()
 
 
-@pytest.mark.parametrize(("timeout", "status"), [(20_000, 504), (5_000_000, 200), (0, 200), (-1, 400), ("1", 400)])
+@pytest.mark.parametrize(("timeout", "status"), [(20_000, 504), (25_000_000, 200), (0, 200), (-1, 400), ("1", 400)])
 def test_the_parameter_of_open_inference_is_in_microseconds(desk: Desk, timeout: Any, status: int) -> None:
     body = {"inputs": [TENSOR], "parameters": {"timeout": timeout}}
     idle(desk)
@@ -162,20 +162,20 @@ def test_while_a_call_runs_that_ends_too_late_the_refusal_comes_at_once(desk: De
 def test_the_nearer_of_two_deadlines_counts(desk: Desk) -> None:
     idle(desk)
     body = {"inputs": [TENSOR], "parameters": {"timeout": 20_000}}
-    assert desk.ask("/v2/models/Slow/infer", body, headers={"x-request-timeout-ms": "5000"}).status == 504
+    assert desk.ask("/v2/models/Slow/infer", body, headers={"x-request-timeout-ms": "25000"}).status == 504
     idle(desk)
-    body["parameters"] = {"timeout": 5_000_000}
+    body["parameters"] = {"timeout": 25_000_000}
     assert desk.ask("/v2/models/Slow/infer", body, headers={"x-request-timeout-ms": "20"}).status == 504
 
 
 def test_grpc_has_its_own_and_that_of_the_message(desk: Desk) -> None:
     caller, asked = Caller(desk), request("Slow", {"x": ("FP64", [1.0])})
-    caller.infer(asked, timeout=5.0)
+    caller.infer(asked, timeout=25.0)
     with pytest.raises(Refused) as late:
         caller.infer(asked, timeout=0.02)
     assert late.value.status is Status.DEADLINE_EXCEEDED
     idle(desk)
     asked.parameters["timeout"].int64_param = 20_000
     with pytest.raises(Refused) as late:
-        caller.infer(asked, timeout=5.0)
+        caller.infer(asked, timeout=25.0)
     assert late.value.status is Status.DEADLINE_EXCEEDED

@@ -233,7 +233,7 @@ def accepted(server: Server, key: str) -> bool:
 
 
 def until(check: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not check():
         assert time.monotonic() < end
         time.sleep(0.05)

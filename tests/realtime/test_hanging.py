@@ -33,7 +33,6 @@ class Plain:
             time.sleep(1)
         return rows["x"]
 """
-STUCK = TALK.replace("time.sleep(1.2)", "time.sleep(3600)")
 
 
 def pid(model: Model) -> int:
@@ -42,7 +41,7 @@ def pid(model: Model) -> int:
 
 
 async def replaced(model: Model, old: int) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while pid(model) == old:
         assert time.monotonic() < until, "the process was not replaced"
         await asyncio.sleep(0.02)
@@ -71,20 +70,20 @@ def test_a_process_whose_answers_are_all_stuck_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(streams, "GRACE", 0.2)
-    (tmp_path / "talk.py").write_text(STUCK)
+    (tmp_path / "talk.py").write_text(TALK)
 
     async def hang(model: Model, desk: Desk) -> None:
         old = pid(model)
         alive = begun(desk, "alive", 10**9)
         await anext(alive)
-        late = begun(desk, "stuck", within=0.3)
+        late = begun(desk, "stuck", within=1.0)
         await anext(late)
         with pytest.raises(DeadlineExceeded):
             await anext(late)
         window = Window()
         found = desk.wired.service.first
         assert found is not None
-        found.batcher.submit(wanted(window, "stuck", 3, 0.3))
+        found.batcher.submit(wanted(window, "stuck", 3, 1.0))
         await window.given(1)
         assert isinstance(window.answers["stuck"], DeadlineExceeded)
         await asyncio.sleep(0.4)
@@ -119,10 +118,13 @@ class Loops:
 """
 
 
-def test_a_row_that_hangs_costs_its_neighbours_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_row_that_hangs_costs_its_neighbours_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(habit, "TIMES", 2.0)  # so that one slow call on a busy machine is no habit
     (tmp_path / "loops.py").write_text(LOOPS)
 
-    async def ask(desk: Desk, x: float, within: int = 10_000) -> tuple[int, float]:
+    async def ask(desk: Desk, x: float, within: int = 30_000) -> tuple[int, float]:
         """The status, and when it came."""
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         request = Ask(body={"input": {"x": x}}, headers={"x-request-timeout-ms": str(within)}).request()
@@ -134,8 +136,8 @@ def test_a_row_that_hangs_costs_its_neighbours_no_answer(tmp_path: Path, caplog:
             assert (await ask(desk, 1.0))[0] == 200
         slow = asyncio.create_task(ask(desk, -1.5))
         await asyncio.sleep(0.02)
-        hangs = asyncio.create_task(ask(desk, -3.0, 5000))
-        good = await asyncio.gather(*[ask(desk, 1.0, 5000) for _ in range(20)])
+        hangs = asyncio.create_task(ask(desk, -3.0, 8000))
+        good = await asyncio.gather(*[ask(desk, 1.0) for _ in range(20)])
         assert {status for status, _ in good} == {200}
         assert (await slow)[0] == 200
         status, until = await hangs
@@ -149,7 +151,7 @@ def test_a_row_that_hangs_costs_its_neighbours_no_answer(tmp_path: Path, caplog:
         rows = Rows({"x": np.array([-1.5])})
         found.batcher.quarantine.remember(found.key, rows, hung)
         assert (await ask(desk, -1.5, 500))[0] == 500
-        assert (await ask(desk, -1.5, 9000))[0] == 200  # who has the time has the answer
+        assert (await ask(desk, -1.5))[0] == 200  # who has the time has the answer
 
     with Model.open(Location.find(f"{tmp_path}/loops.py:Loops", spare="auto")) as model:
         desk = Desk(model)

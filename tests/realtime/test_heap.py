@@ -14,7 +14,7 @@ from bimodal.realtime import heap
 from bimodal.realtime.heap import FALL, PAUSE, Heap
 from bimodal.realtime.limits import Limits
 from tests.realtime.services import until
-from tests.realtime.wire import serving
+from tests.realtime.wire import PATIENCE, serving
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def test_many_that_close_trim_once_and_again_after_a_pause(trims: threading.Sema
     held.look(1, 100.5)  # one too few
     assert not trims.acquire(timeout=0.05)
     held.look(0, 101.0)
-    assert trims.acquire(timeout=5)
+    assert trims.acquire(timeout=PATIENCE)
     held.look(FALL, 102.0)
     for now in (103.0, 101.0 + PAUSE, 102.0 + PAUSE):  # what has fallen in the pause is not forgotten
         held.look(0, now)
-    assert trims.acquire(timeout=5)
+    assert trims.acquire(timeout=PATIENCE)
 
 
 def test_a_listener_looks_at_its_connections(monkeypatch: pytest.MonkeyPatch, trims: threading.Semaphore) -> None:
@@ -62,6 +62,6 @@ def test_a_listener_looks_at_its_connections(monkeypatch: pytest.MonkeyPatch, tr
         for _ in range(3):
             callers.enter_context(server.connect())
         until(lambda: len(server.listener.connections) == 3)
-        threading.Event().wait(3 * server.listener.pace)
+        until(lambda: server.listener._heap._most == 3)
         callers.close()
-        assert trims.acquire(timeout=5)
+        assert trims.acquire(timeout=PATIENCE)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from bimodal.realtime.exchange import Response
 from bimodal.realtime.http import Connection
 from bimodal.realtime.limits import Limits
 from tests.realtime.test_http import wait_for
-from tests.realtime.wire import HOST, Running, serving
+from tests.realtime.wire import HOST, PATIENCE, Running, serving
 
 SOON = Limits(header_timeout=0.3, body_timeout=0.3, idle_timeout=0.6, deadline=0.4)
 
@@ -102,7 +103,7 @@ class TestSizes:
             client.send(b"POST /echo HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % HOST)
             client.send(b"1\r\nx\r\n" * 1_000_000)
             assert client.answer().status == 413
-            assert server.listener.bodies == 0
+            wait_for(lambda: server.listener.bodies == 0)
 
     def test_what_comes_after_a_refusal_is_not_read_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(http, "DISCARDED", 2**20)
@@ -111,6 +112,7 @@ class TestSizes:
             client.socket.settimeout(0.5)
             with pytest.raises(TimeoutError):
                 client.socket.sendall(b"1\r\nx\r\n" * 15_000_000)
+            client.socket.settimeout(PATIENCE)
             assert client.answer().status == 413
 
     def test_unfinished_bodies_are_bounded_together(self) -> None:
@@ -142,33 +144,33 @@ class TestSizes:
 class TestTimes:
     def test_a_slow_head_is_refused(self) -> None:
         with serving(SOON) as server, server.connect() as client:
-            assert self.drip(client.socket, b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"a" * 100) < 1.0
+            assert self.drip(client.socket, b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"a" * 3000)
             answer = client.answer()
             assert (answer.status, answer.json["code"]) == (408, "request_timeout")
             assert client.is_closed()
 
     def test_a_slow_body_is_refused(self) -> None:
         with serving(SOON) as server, server.connect() as client:
-            client.send(b"POST /echo HTTP/1.1\r\n%bcontent-length: 100\r\n\r\n" % HOST)
-            assert self.drip(client.socket, b"x" * 100) < 1.0
+            client.send(b"POST /echo HTTP/1.1\r\n%bcontent-length: 3000\r\n\r\n" % HOST)
+            assert self.drip(client.socket, b"x" * 3000)
             assert client.answer().status == 408
             assert client.is_closed()
-            assert server.listener.bodies == 0
+            wait_for(lambda: server.listener.bodies == 0)
 
     def test_a_slow_chunked_body_is_refused(self) -> None:
         with serving(SOON) as server, server.connect() as client:
             client.send(b"POST /echo HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % HOST)
-            assert self.drip(client.socket, b"1\r\nx\r\n" * 20) < 1.0
+            assert self.drip(client.socket, b"1\r\nx\r\n" * 600)
             assert client.answer().status == 408
 
     def test_a_stream_may_last_as_long_as_pieces_come(self) -> None:
-        with serving(SOON) as server, server.connect() as client:
+        with serving(replace(SOON, body_timeout=1.5)) as server, server.connect() as client:
             client.send(b"POST /talk HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n" % HOST)
-            for _ in range(10):
+            for _ in range(18):
                 client.send(b"1\r\nx\r\n")
                 time.sleep(0.1)
             client.send(b"0\r\n\r\n")
-            assert client.answer().body == b"X" * 10
+            assert client.answer().body == b"X" * 18
 
     def test_a_stream_without_pieces_is_told_and_ends(self) -> None:
         with serving(SOON) as server, server.connect() as client:
@@ -178,16 +180,17 @@ class TestTimes:
 
     @pytest.mark.parametrize("before", [0, 1])
     def test_an_idle_connection_is_closed_without_a_word(self, before: int) -> None:
-        with serving(SOON) as server, server.connect() as client:
-            for _ in range(before):
-                client.get("/nothing").answer()
+        with serving(SOON) as server:
             begun = time.monotonic()
-            assert client.is_closed()
-            assert 0.5 < time.monotonic() - begun < 1.5
+            with server.connect() as client:
+                for _ in range(before):
+                    client.get("/nothing").answer()
+                assert client.is_closed()
+            assert time.monotonic() - begun > 0.5
 
     def test_requests_keep_a_connection_open(self) -> None:
-        with serving(SOON) as server, server.connect() as client:
-            for _ in range(12):
+        with serving(replace(SOON, idle_timeout=1.5)) as server, server.connect() as client:
+            for _ in range(18):
                 time.sleep(0.1)
                 assert client.get("/nothing").answer().status == 204
 
@@ -196,14 +199,14 @@ class TestTimes:
             answer = client.get("/never", b"x-request-id: mine\r\n").get("/nothing").answer()
             assert (answer.status, answer.json["code"]) == (504, "deadline_exceeded")
             assert answer.json["request_id"] == "mine"
-            assert server.app.cancelled == 1
+            wait_for(lambda: server.app.cancelled == 1)
             assert client.answer().status == 204
             server.loop.call_soon_threadsafe(server.app.responds[0], Response(200, b"too late"))
             assert client.get("/echo").answer().body == b""
             assert not caplog.records
 
     def test_the_deadline_holds_behind_a_stream(self) -> None:
-        with serving(SOON) as server, server.connect() as client:
+        with serving(Limits(deadline=0.4)) as server, server.connect() as client:
             # in one packet: while a flood blocks the connection, it is not read
             client.send(b"GET /flood HTTP/1.1\r\n%b\r\nGET /never HTTP/1.1\r\n%b\r\n" % (HOST, HOST))
             wait_for(lambda: server.app.cancelled == 1)
@@ -222,7 +225,7 @@ class TestTimes:
             wait_for(lambda: not server.listener.connections)
 
     def test_slow_callers_do_not_hold_up_others(self) -> None:
-        with serving(SOON) as server:
+        with serving(replace(SOON, idle_timeout=1.5)) as server:
             slow = [server.connect() for _ in range(200)]
             for number, client in enumerate(slow):
                 client.send(
@@ -237,19 +240,18 @@ class TestTimes:
             wait_for(lambda: not server.listener.connections)
 
     @staticmethod
-    def drip(to: socket.socket, data: bytes) -> float:
-        """Send a byte every 20 ms until the server has an answer; returns how long that took."""
-        begun = time.monotonic()
+    def drip(to: socket.socket, data: bytes) -> bool:
+        """Send a byte every 20 ms until the server has an answer: whether it has one before it has all."""
         to.settimeout(0.02)
         for byte in data:
             to.send(bytes([byte]))
             try:
                 to.recv(1, socket.MSG_PEEK)
-                break
             except TimeoutError:
                 continue
-        to.settimeout(5)
-        return time.monotonic() - begun
+            to.settimeout(PATIENCE)
+            return True
+        return False
 
 
 class TestBackPressure:
@@ -259,19 +261,18 @@ class TestBackPressure:
             many = b"GET /big HTTP/1.1\r\n%b\r\n" % HOST * 500_000
             with pytest.raises(TimeoutError):
                 client.send(many)
-            time.sleep(0.1)
-            assert len(server.app.requests) < 10
+            wait_for(lambda: bool(server.listener.connections))
             (connection,) = server.listener.connections
             assert isinstance(connection, Connection)
-            assert not connection._transport.is_reading()
+            wait_for(lambda: not connection._transport.is_reading())
+            assert len(server.app.requests) < 10
 
     def test_an_app_may_stop_the_body_and_let_it_go_on(self) -> None:
         with serving() as server, server.connect() as client:
             client.send(b"POST /talk HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n1\r\na\r\n" % HOST)
             wait_for(lambda: server.app.fed == 1)
             exchange = one_exchange(server)
-            server.loop.call_soon_threadsafe(exchange.pause)
-            time.sleep(0.05)
+            server.do(paused(exchange))
             client.send(b"1\r\nb\r\n0\r\n\r\n")
             time.sleep(0.1)
             assert server.app.fed == 1
@@ -287,6 +288,10 @@ class TestBackPressure:
             server.loop.call_soon_threadsafe(exchange.end)
             assert client.answer().body == b"A"
             assert client.is_closed()
+
+
+async def paused(exchange: Any) -> None:
+    exchange.pause()
 
 
 def one_exchange(server: Running):  # type: ignore[no-untyped-def]  # what a wire's writer is, is its own business

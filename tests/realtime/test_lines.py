@@ -66,7 +66,7 @@ class Running:
             yield self.process.stdout.readline().decode()
 
     def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port or 0, timeout=20)
+        connection = HTTPConnection("127.0.0.1", self.port or 0, timeout=60)
         connection.request(method, path, body)
         answer = connection.getresponse()
         told = answer.status, answer.read()
@@ -78,7 +78,7 @@ class Running:
 
 
 def wait(until: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not until():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -123,7 +123,7 @@ def test_a_model_process_that_was_killed_is_told_with_its_signal(running: Runnin
 
 def test_every_line_says_when_and_who_and_the_last_ones_that_it_ends(running: Running) -> None:
     running.process.terminate()
-    assert running.process.wait(30) == 0
+    assert running.process.wait(60) == 0
     told = running.log.read_text().splitlines()
     assert [each for each in told if not LINE.fullmatch(each)] == []
     assert [each.rpartition(": ")[2] for each in told[-2:]] == ["draining", "ended"]

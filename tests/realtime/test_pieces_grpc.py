@@ -67,11 +67,13 @@ def test_a_caller_who_leaves_stops_the_model_and_one_who_does_not_read_lets_it_w
         call.room.clear()
         for _ in range(2):
             messages.feed(asked(caller, "a", 10**9).SerializeToString())
+        while not call.written:  # noqa: ASYNC110 - it takes milliseconds
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         assert len(call.written) == 1  # what is next waits for the reader
         assert served.streams.open == 1
         messages.abort()
-        for _ in range(1_000):
+        for _ in range(6_000):
             await asyncio.sleep(0.01)
             if not served.streams.open:
                 break

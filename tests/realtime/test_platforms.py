@@ -42,11 +42,11 @@ def container(folder: Path, *arguments: str, **environment: str) -> Iterator[str
         yield url
     finally:
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def posted(url: str, body: bytes, kind: str) -> bytes:
-    with urlopen(Request(url, body, {"Content-Type": kind}), timeout=20) as response:
+    with urlopen(Request(url, body, {"Content-Type": kind}), timeout=60) as response:
         return bytes(response.read())
 
 
@@ -62,10 +62,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_entry_serves_what_sagemaker_and_vertex_ask(folder: Path) -> None:
     routes = {"AIP_PREDICT_ROUTE": "/v1/endpoints/7:predict", "AIP_HEALTH_ROUTE": "/v1/endpoints/7/health"}
     with container(folder, "serve", SAGEMAKER_BIND_TO_PORT="PORT", **routes) as url:
-        assert urlopen(f"{url}/ping", timeout=20).status == 200
+        assert urlopen(f"{url}/ping", timeout=60).status == 200
         assert posted(f"{url}/invocations", b"5.1,3.5,1.4,0.2\n6,3,5,2\n", "text/csv") == b"0\n2\n"
         body = json.dumps({"instances": IRIS[:2].tolist(), "parameters": {}}).encode()
-        assert urlopen(f"{url}/v1/endpoints/7/health", timeout=20).status == 200
+        assert urlopen(f"{url}/v1/endpoints/7/health", timeout=60).status == 200
         assert json.loads(posted(f"{url}/v1/endpoints/7:predict", body, "application/json")) == {"predictions": [0, 0]}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bimodal.realtime.batcher import PATIENCE, RANK
 from tests.realtime.fakes import Fake, Window, batcher
+from tests.realtime.timeless import Clock, timeless
 
 A, B = (("prediction",), None), (("prediction",), 0.3)
 
@@ -19,17 +19,16 @@ def calls(works: list[tuple[int, bool, float]], most: int) -> list[list[float]]:
     value of a work's row is its number.
     """
 
-    async def run() -> list[list[float]]:
+    async def run(clock: Clock) -> list[list[float]]:
         fake, window = Fake(inline=False), Window()
         fake.hold = asyncio.Event()
         queue = batcher(fake, window, target=1e6, most=most)
         queue.submit(window.work("first", -1.0))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        now = monotonic()
         for number, (rank, other, age) in enumerate(works):
             name = str(number)
-            queue.submit(window.work(name, float(number), key=B if other else A, rank=rank, queued=now - age))
+            queue.submit(window.work(name, float(number), key=B if other else A, rank=rank, queued=clock.now - age))
             await asyncio.sleep(0)
         fake.hold.set()
         await queue.stop()
@@ -37,7 +36,8 @@ def calls(works: list[tuple[int, bool, float]], most: int) -> list[list[float]]:
         assert queue.waiting_rows == 0
         return fake.calls[1:]
 
-    return asyncio.run(run())
+    with timeless() as (clock, runner):
+        return runner.run(run(clock))
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -23,43 +19,10 @@ from bimodal.realtime.admission import Cost
 from bimodal.realtime.batcher import Batch, Batcher, Work
 from bimodal.rows import Rows
 from tests.realtime.fakes import Fake, Window
+from tests.realtime.timeless import Clock, timeless
 
 KEYS = ((("prediction",), None), (("prediction",), 0.3), (("prediction",), 0.7))
 DAYS = 20_000  # of the long form
-
-
-class Clock(selectors.DefaultSelector):
-    """Time that passes when nobody has anything to do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout:
-            self.now += timeout
-        return super().select(0)
-
-
-@contextmanager
-def timeless() -> Iterator[tuple[Clock, asyncio.Runner]]:
-    """A loop on such a clock, which is the batcher's too."""
-    clock = Clock()
-
-    def made() -> asyncio.AbstractEventLoop:
-        loop = asyncio.SelectorEventLoop(clock)
-        loop.time = clock  # type: ignore[method-assign] # the very point
-        return loop
-
-    with (
-        patch("bimodal.realtime.batcher.monotonic", clock),
-        patch("tests.realtime.fakes.monotonic", clock),
-        asyncio.Runner(loop_factory=made) as runner,
-    ):
-        yield clock, runner
 
 
 class Busy(Fake):

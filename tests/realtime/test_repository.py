@@ -382,18 +382,18 @@ def test_reloads_under_load_cost_no_request(shop: Shop) -> None:
     for factor in range(2, 7):
         put(place, factor, "raise ValueError" if factor % 3 == 0 else "pass")
         assert shop.load("busy")[0] == (500 if factor % 3 == 0 else 200)
+    _wait(lambda: load.answered > 50 and 5.0 in load.factors)
     load.stop()
     assert load.failed == []
-    assert load.answered > 50
     assert set(load.factors) <= {1.0, 2.0, 4.0, 5.0}
-    assert load.factors[-1] == 5.0
+    assert shop.factor("/models/busy") == 5
 
 
 def test_a_stream_that_began_is_answered_to_its_end_by_its_model(shop: Shop) -> None:
     place = shop.folder / "lines" / "1"
     put(place, 2)
     shop.client.load_model("lines")
-    connection = HTTPConnection("127.0.0.1", shop.server.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", shop.server.port, timeout=60)
     connection.putrequest("POST", "/models/lines/predict")
     connection.putheader("content-type", "application/x-ndjson")
     connection.putheader("transfer-encoding", "chunked")
@@ -448,15 +448,15 @@ def test_what_comes_and_goes_is_told_in_the_log(tmp_path: Path, caplog: pytest.L
         caplog.clear()
         shop.server.refresh()
         _wait(lambda: told(pattern))
-        assert told("the repository .* is looked at again")
+        _wait(lambda: told("the repository .* is looked at again"))
 
     try:
-        assert told(r"score 1 is served: native, loaded in [0-9.]+ s")
+        _wait(lambda: told(r"score 1 is served: native, loaded in [0-9.]+ s"))
         refreshed("nothing of it has changed; served are score")
         put(tmp_path / "score" / "2", 2)
         put(tmp_path / "score" / "3", 3, "raise ValueError('no')")
         refreshed(r"score 3 cannot be served: .*ValueError.*")
-        assert told(r"score 2 is served: native, loaded in [0-9.]+ s")
+        _wait(lambda: told(r"score 2 is served: native, loaded in [0-9.]+ s"))
         assert not told(".* differs .*")
         put(tmp_path / "score" / "4", 4)
         source = tmp_path / "score" / "4" / "model.py"
@@ -466,8 +466,7 @@ def test_what_comes_and_goes_is_told_in_the_log(tmp_path: Path, caplog: pytest.L
         _wait(lambda: "again" in shop.states("score")["4"][1])
         shutil.rmtree(tmp_path / "score")
         refreshed("nothing of the repository .* is served any more")
-        assert told("score 1 is served no longer")
-        assert told("score 2 is served no longer")
+        _wait(lambda: told("score 1 is served no longer") and told("score 2 is served no longer"))
     finally:
         shop.close()
 
@@ -572,7 +571,7 @@ def _wide(shop: Shop, path: str) -> float:
     return float(shop.ask(f"{path}/predict", {"input": [[2.0]]})[1]["prediction"][0]) / 2
 
 
-def _wait(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def _wait(true: Callable[[], bool], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until

@@ -15,6 +15,7 @@ from bimodal.realtime import serving
 from bimodal.realtime.retention import Bound, Retention
 from tests.models import CASES
 from tests.realtime.desk import Desk
+from tests.realtime.services import until
 from tests.realtime.shelf import onnx
 from tests.realtime.test_metrics import value
 
@@ -86,11 +87,8 @@ def test_a_server_deletes_and_counts(tmp_path: Path) -> None:
     made = files(tmp_path)
     spec = {"folder": str(tmp_path), "sample": 1.0, "age": 60.0, "without": [], "models": {}, "alone": True}
     desk = Desk(onnx(), spec={"record": {**spec, "keep": 2.5 * DAY, "limit": None}})
-    deadline = time.monotonic() + 20
-    while made[2].exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert value(desk.get("/metrics").body, "bimodal_prediction_log_deleted_files_total") == 3
+    until(lambda: value(desk.get("/metrics").body, "bimodal_prediction_log_deleted_files_total") == 3)
+    assert [each.exists() for each in made] == [False] * 3 + [True] * 2
     desk.close()
 
 

@@ -13,7 +13,7 @@ from bimodal.errors import PortTaken, UsageError
 from bimodal.realtime.hosts import is_loopback
 from bimodal.realtime.server import Server, listen
 from tests.ports import free_port
-from tests.realtime.wire import Client
+from tests.realtime.wire import PATIENCE, Client
 
 TRY_OUT = {"app": "tests.realtime.wire:app"}
 
@@ -40,7 +40,7 @@ def test_a_port_can_be_chosen_and_used_again_at_once() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_taken_port_names_the_next_free_one(workers: int) -> None:
-    with Server(TRY_OUT, workers=workers) as server:
+    with Server(TRY_OUT, port=free_port(), workers=workers) as server:
         with pytest.raises(PortTaken) as taken:
             Server(TRY_OUT, port=server.port, workers=workers)
         told = re.fullmatch(r"port (\d+) is taken; (\d+) is free: add --port \2", taken.value.message)
@@ -114,8 +114,8 @@ def test_sockets_of_one_port_are_one_each() -> None:
 
 def test_wait_blocks_until_another_thread_closes() -> None:
     server = Server(TRY_OUT)
-    threading.Timer(0.2, server.close).start()
     begun = time.monotonic()
+    threading.Timer(0.2, server.close).start()
     server.wait()
     assert time.monotonic() - begun >= 0.15
 
@@ -125,13 +125,12 @@ def test_wait_works_outside_the_main_thread() -> None:
     waiter = threading.Thread(target=server.wait)
     waiter.start()
     server.close()
-    waiter.join(5)
+    waiter.join(PATIENCE)
     assert not waiter.is_alive()
 
 
 def test_close_answers_what_is_in_flight() -> None:
     with Server(TRY_OUT) as server, Client(server.port) as client:
-        client.get("/later0.3?done")
-        time.sleep(0.1)
+        client.in_hand("/later0.3?done")
         server.close()
         assert client.answer().body == b"done"

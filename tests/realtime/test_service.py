@@ -20,7 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from bimodal.model import load
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
-from tests.realtime.wire import HOST, Client
+from tests.realtime.test_http import wait_for
+from tests.realtime.test_workers import is_refused
+from tests.realtime.wire import HOST, PATIENCE, Client
 
 MODELS = '''
 import os, signal, time
@@ -42,6 +44,15 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGSEGV)
         if (rows["x"] == 7).any():
             raise ValueError("no sevens")
+        return {"prediction": rows["x"] * 10}
+
+class Held:
+    """Answers when it is let go."""
+    inputs = {"x": float}
+    outputs = {"prediction": float}
+    def predict(self, rows):
+        while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+            time.sleep(0.01)
         return {"prediction": rows["x"] * 10}
 '''
 
@@ -69,7 +80,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def post(server: Server, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any], dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **headers})
         response = connection.getresponse()
@@ -106,21 +117,20 @@ def test_overload_is_refused_at_once_and_the_others_are_answered(server: Server)
     assert set(counts) == {200, 429}
     refusals = [(took, int(after or 0)) for status, took, after in answers if status == 429]
     assert all(after >= 1 for _, after in refusals)
-    assert min(took for took, _ in refusals) < 0.5
+    assert min(took for took, _ in refusals) < max(took for status, took, _ in answers if status == 200)
 
 
 def test_a_deadline_of_the_caller_holds_while_the_model_works(server: Server) -> None:
     start = time.monotonic()
-    body = {"rows": [{"x": 1.0}] * 300}  # more than 1.5 s
+    body = {"rows": [{"x": 1.0}] * 600}  # more than 3 s
     status, answer, _ = post(server, "/models/slow/predict", body, **{"X-Request-Timeout-Ms": "200"})
     assert (status, answer["code"]) == (504, "deadline_exceeded")
-    assert time.monotonic() - start < 1.4
-    time.sleep(1.6)
+    assert time.monotonic() - start < 3
     assert ask(server, 2.0, "slow") == (200, {"prediction": [20.0]})
 
 
 def test_a_line_is_answered_before_the_next_is_sent(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.putrequest("POST", "/models/deadly/predict")
     connection.putheader("Content-Type", "application/x-ndjson")
     connection.putheader("Transfer-Encoding", "chunked")
@@ -150,9 +160,11 @@ def test_a_line_is_answered_before_the_next_is_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("rest", "code"), [(b"", "request_timeout"), (b"no size\r\n", "malformed")])
-def test_a_stream_that_stays_away_or_breaks_ends_with_an_error_line(short: Server, rest: bytes, code: str) -> None:
-    with Client(short.port) as client:
-        client.send(b"POST /predict HTTP/1.1\r\n%bcontent-type: application/x-ndjson\r\n" % HOST)
+def test_a_stream_that_stays_away_or_breaks_ends_with_an_error_line(
+    server: Server, short: Server, rest: bytes, code: str
+) -> None:
+    with Client(server.port if rest else short.port) as client:
+        client.send(b"POST /models/deadly/predict HTTP/1.1\r\n%bcontent-type: application/x-ndjson\r\n" % HOST)
         client.send(b'transfer-encoding: chunked\r\n\r\n13\r\n{"x": 1.0}\n{"x": 2.\r\n')
         client._until(b'{"prediction":10.0}\n\r\n')
         size, line, *end = client.send(rest).everything().split(b"\r\n")
@@ -162,7 +174,7 @@ def test_a_stream_that_stays_away_or_breaks_ends_with_an_error_line(short: Serve
 
 
 def metric(server: Server, name: str, **labels: str) -> float:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -177,7 +189,7 @@ def test_metrics_are_of_all_workers_and_outlive_one(server: Server) -> None:
         assert ask(server, 1.0)[0] == 200
     assert metric(server, "bimodal_requests_total", **labels) == before + 30
     os.kill(server.pids[0], signal.SIGKILL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             if metric(server, "bimodal_requests_total", **labels) == before + 30 and len(server.pids) == 2:
@@ -190,14 +202,22 @@ def test_metrics_are_of_all_workers_and_outlive_one(server: Server) -> None:
 def test_what_was_taken_is_answered_when_the_server_ends(tmp_path: Path) -> None:
     file = tmp_path / "models.py"
     file.write_text(MODELS)
-    with load(f"{file}:Slow", name="slow") as slow:
-        spec = {"models": [slow.spec()]}
+    go = tmp_path / "go"
+    go.touch()  # while it is loaded it is tried
+    with load(f"{file}:Held", name="held") as held:
+        spec = {"models": [held.spec()]}
     answers: list[int] = []
-    with Server(spec) as server:
-        callers = [threading.Thread(target=lambda: answers.append(ask(server, 1.0, "slow")[0])) for _ in range(5)]
+    with Server(spec, limits=Limits(deadline=PATIENCE)) as server:
+        go.unlink()
+        callers = [threading.Thread(target=lambda: answers.append(ask(server, 1.0, "held")[0])) for _ in range(5)]
         for caller in callers:
             caller.start()
-        time.sleep(0.03)
+        wait_for(lambda: metric(server, "bimodal_requests_in_flight", model="held") == 5)
+        end = threading.Thread(target=server.close)
+        end.start()
+        wait_for(lambda: is_refused(server.port))
+        go.touch()
+        end.join()
     for caller in callers:
         caller.join()
     assert answers == [200] * 5

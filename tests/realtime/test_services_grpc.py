@@ -163,7 +163,7 @@ def test_a_watch_is_told_of_every_change_and_ends_with_the_server(caller: Caller
         await asyncio.sleep(0.15)
         assert [len(call.written) for call in calls] == [1, 1]
         service.drain()
-        await asyncio.wait_for(asyncio.gather(*[call.over for call in calls]), 1)
+        await asyncio.wait_for(asyncio.gather(*[call.over for call in calls]), 60)
         return [health_pb2.HealthCheckResponse.FromString(each).status for call in calls for each in call.written]
 
     assert caller.desk.run(asked) == [1, 2, 3]

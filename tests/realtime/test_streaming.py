@@ -23,6 +23,7 @@ from bimodal.runtimes.process import ProcessRuntime
 from bimodal.runtimes.streams import WINDOW
 from tests.realtime.desk import Desk
 from tests.realtime.shelf import loaded
+from tests.realtime.wire import PATIENCE
 from tests.talkative import TALK, note
 
 ENDLESS = 10**9
@@ -55,7 +56,7 @@ def served(desk: Desk) -> Served:
     return found
 
 
-def begun(desk: Desk, prompt: str, count: int = 3, within: float = 5.0) -> Pieces:
+def begun(desk: Desk, prompt: str, count: int = 3, within: float = PATIENCE) -> Pieces:
     rows = Rows({"prompt": np.array([prompt], object), "count": np.array([count])})
     return served(desk).stream(rows, KEY, time.monotonic() + within)
 
@@ -68,7 +69,7 @@ def places(desk: Desk) -> int:
     return served(desk).streams.open
 
 
-async def vacant(desk: Desk, within: float = 1.0) -> None:
+async def vacant(desk: Desk, within: float = PATIENCE) -> None:
     """Wait until no answer is open in the model's process."""
     until = time.monotonic() + within
     while places(desk):
@@ -115,7 +116,7 @@ def test_a_caller_who_leaves_stops_the_model(desk: Desk, folder: Path) -> None:
 def test_a_task_that_is_cancelled_stops_the_model(desk: Desk, folder: Path) -> None:
     async def leave() -> None:
         task = asyncio.create_task(steps(begun(desk, "cancelled", ENDLESS)))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(note, folder, "cancelled")
         task.cancel()
         await vacant(desk)
 
@@ -134,17 +135,18 @@ def test_one_that_was_never_asked_for_a_piece_gives_its_place_back(desk: Desk) -
     desk.run(leave)
 
 
-def test_the_deadline_holds_for_every_piece_and_not_for_the_reader(desk: Desk) -> None:
+def test_the_deadline_holds_for_every_piece_and_not_for_the_reader(desk: Desk, folder: Path) -> None:
     async def slow() -> None:
-        pieces = begun(desk, "stuck", 3, within=0.3)
+        pieces = begun(desk, "stuck", 3, within=1.0)
         assert int((await anext(pieces)).array("step")[0]) == 0
         with pytest.raises(DeadlineExceeded):
             await anext(pieces)
         assert places(desk) == 1  # the model computes on; it is told when it gives a piece
-        await vacant(desk, 3.0)
-        patient = begun(desk, "a", within=0.3)
+        (folder / "free").touch()
+        await vacant(desk)
+        patient = begun(desk, "a", within=1.0)
         await anext(patient)
-        await asyncio.sleep(0.5)  # the reader may take its time
+        await asyncio.sleep(1.2)  # the reader may take its time
         assert await steps(patient) == [1, 2]
 
     desk.run(slow)
@@ -177,7 +179,7 @@ def test_a_crash_ends_all_and_the_next_one_is_answered(desk: Desk) -> None:
 def test_it_answers_one_row(desk: Desk, talk: Model) -> None:
     async def two() -> None:
         with pytest.raises(InputError, match="one row"):
-            served(desk).stream(talk.signature.example_rows(2), KEY, time.monotonic() + 5)
+            served(desk).stream(talk.signature.example_rows(2), KEY, time.monotonic() + PATIENCE)
 
     desk.run(two)
 
@@ -214,7 +216,7 @@ def test_a_model_that_does_not_stream_gives_one_piece_of_a_shared_call() -> None
     async def ask() -> None:
         given = served(desk)
         rows = given.signature.example_rows(3)
-        pieces = [given.stream(rows, given.key, time.monotonic() + 5) for _ in range(2)]
+        pieces = [given.stream(rows, given.key, time.monotonic() + PATIENCE) for _ in range(2)]
         answers = await asyncio.gather(*[anext(each) for each in pieces])
         assert [answer.count for answer in answers] == [3, 3]
         expected = given.model.run(rows).array("prediction").tolist()
@@ -233,17 +235,20 @@ def test_a_whole_answer_is_stopped_at_its_deadline_and_when_its_caller_leaves(de
     async def ask() -> None:
         batcher = served(desk).batcher
         window = Window()
-        left = wanted(window, "whole_left", ENDLESS, 5.0)
-        batcher.submit(wanted(window, "whole_late", ENDLESS, 0.3))
+        left = wanted(window, "whole_left", ENDLESS, PATIENCE)
+        batcher.submit(wanted(window, "whole_late", ENDLESS, 1.0))
         batcher.submit(left)
-        batcher.submit(wanted(window, "a", 3, 5.0))
-        await asyncio.sleep(0.15)
+        batcher.submit(wanted(window, "a", 3, PATIENCE))
+        while "a" not in window.answers:  # noqa: ASYNC110 - it takes milliseconds
+            await asyncio.sleep(0.01)
         assert window.answers["a"] == "a 0;a 1;a 2;"  # beside the two
+        await asyncio.to_thread(note, folder, "whole_left")
         left.cancel()
-        await asyncio.sleep(0.3)
+        await window.given(2)
         assert isinstance(window.answers.pop("whole_late"), DeadlineExceeded)
         assert list(window.answers) == ["a"]
-        assert not batcher.in_flight
+        while batcher.in_flight:  # noqa: ASYNC110 - it takes milliseconds
+            await asyncio.sleep(0.01)
         assert await steps(begun(desk, "a")) == [0, 1, 2]
 
     desk.run(ask)
@@ -255,7 +260,7 @@ def test_whole_answers_wait_for_a_place(desk: Desk) -> None:
     async def ask() -> None:
         window = Window()
         for place in range(7):
-            served(desk).batcher.submit(wanted(window, f"b{place}", 2, 5.0))
+            served(desk).batcher.submit(wanted(window, f"b{place}", 2, PATIENCE))
         await window.given(7)
         assert window.answers == {f"b{place}": f"b{place} 0;b{place} 1;" for place in range(7)}
 
@@ -267,7 +272,7 @@ def test_a_whole_answer_has_a_longest(desk: Desk, talk: Model, folder: Path) -> 
         assert isinstance(talk.runtime, ProcessRuntime)
         talk.runtime.answer_bytes = 1_000_000
         window = Window()
-        served(desk).batcher.submit(wanted(window, "wide", ENDLESS, 5.0))
+        served(desk).batcher.submit(wanted(window, "wide", ENDLESS, PATIENCE))
         await window.given(1)
         error = window.answers["wide"]
         assert isinstance(error, ModelFailed)
@@ -287,11 +292,10 @@ class Window:
         self.answers: dict[str, Any] = {}
 
     async def given(self, count: int) -> None:
-        for _ in range(500):
-            if len(self.answers) == count:
-                return
+        until = time.monotonic() + PATIENCE
+        while len(self.answers) != count:
+            assert time.monotonic() < until, list(self.answers)
             await asyncio.sleep(0.01)
-        raise AssertionError(list(self.answers))
 
     def encode(self, work: Work, answer: Answer, start: int, stop: int) -> bytes:
         self.answers[work.request] = answer.outputs.array("text")[start]

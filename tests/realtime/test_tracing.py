@@ -25,6 +25,7 @@ from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Seen, Told
 from bimodal.realtime.spans import Exports
 from bimodal.realtime.tracing import Parent, parent_of, sampler_of, wanted
+from tests.realtime.services import until
 from tests.realtime.watched import INFER, ROW, Watched, watched
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -135,12 +136,12 @@ class Collected:
 
     def span(self, name: str) -> Span:
         """The one of a request, once it is there."""
-        for _ in range(400):
-            for each in self.spans:
-                if told(each).get("bimodal.request_id") == name:
-                    return each
-            threading.Event().wait(0.025)
-        raise AssertionError(f"no span of {name}")
+
+        def found() -> list[Span]:
+            return [each for each in self.spans if told(each).get("bimodal.request_id") == name]
+
+        until(lambda: bool(found()))
+        return found()[0]
 
 
 @contextmanager
@@ -187,7 +188,7 @@ def test_a_request_is_a_span_below_its_callers(traced: tuple[Watched, Collected]
     assert span.trace_state == "shop=1"
     assert span.kind == Span.SPAN_KIND_SERVER
     assert span.name == "POST /predict"
-    assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 20e9
+    assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 120e9
     values = told(span)
     assert values["http.request.method"] == "POST"
     assert values["http.route"] == "/predict"
@@ -251,7 +252,7 @@ class Refusing:
         self.gate = threading.Event()
 
     def export(self, given: list[Any]) -> Any:
-        self.gate.wait(5)
+        self.gate.wait(60)
         raise ConnectionError("away")
 
     def shutdown(self) -> None: ...

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from bimodal.errors import BimodalError, ModelNotFound
+from bimodal.realtime.http import DRAIN_QUIET
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.server import Server
 from bimodal.realtime.workers import error_of
 from tests.realtime.test_http import wait_for
-from tests.realtime.wire import Client
+from tests.realtime.wire import PATIENCE, Client
 
 TRY_OUT = {"app": "tests.realtime.wire:app"}
 ROOT = str(Path(__file__).parents[2])
@@ -63,25 +64,25 @@ def test_workers_killed_under_load_cost_only_what_they_had_in_hand() -> None:
     with Server(TRY_OUT, workers=2) as server:
         load = Load(server.port, callers=4, keep=False)
         for _ in range(3):
-            time.sleep(0.3)
-            os.kill(server.pids[0], signal.SIGKILL)
-        time.sleep(0.3)
+            load.goes_on(30)
+            killed = server.pids[0]
+            os.kill(killed, signal.SIGKILL)
+            wait_for(lambda killed=killed: len(server.pids) == 2 and killed not in server.pids)  # type: ignore[misc]  # bound at once
+        load.goes_on(30)
         load.stop()
-        assert load.answered > 100
         assert load.lost <= 3 * 4  # each kill can hit at most the one request of each caller
         assert load.refused == 0
 
 
 def test_a_worker_that_drains_under_load_loses_nothing() -> None:
-    with Server(TRY_OUT, workers=2, grace=5) as server:
+    with Server(TRY_OUT, workers=2, grace=PATIENCE) as server:
         load = Load(server.port, callers=4, keep=True)
-        time.sleep(0.3)
+        load.goes_on(50)
         old = server.pids[0]
         os.kill(old, signal.SIGTERM)
         wait_for(lambda: len(server.pids) == 2 and old not in server.pids)
-        time.sleep(0.2)
+        load.goes_on(50)
         load.stop()
-        assert load.answered > 100
         assert (load.lost, load.refused) == (0, 0)
 
 
@@ -120,7 +121,7 @@ def test_a_worker_that_keeps_dying_is_restarted_less_and_less_often(
     with Server({"app": "shortlived:app"}):
         time.sleep(2)
         assert len(starts.read_text()) <= 7
-        wait_for(lambda: len(starts.read_text()) >= 3, 10)
+        wait_for(lambda: len(starts.read_text()) >= 3)
 
 
 def test_workers_end_with_a_parent_that_is_killed() -> None:
@@ -138,9 +139,7 @@ def test_a_worker_that_hangs_is_killed_when_the_grace_is_over() -> None:
     server = Server(TRY_OUT, grace=0.1)
     (pid,) = server.pids
     os.kill(pid, signal.SIGSTOP)
-    begun = time.monotonic()
-    server.close()
-    assert time.monotonic() - begun < 3
+    server.close()  # it waits for the worker, which does nothing more by itself
     assert not is_running(pid)
 
 
@@ -150,14 +149,13 @@ def test_a_signal_drains_and_answers_what_is_in_flight(number: signal.Signals) -
     assert parent.stdout is not None
     (port,) = json.loads(parent.stdout.readline())
     with Client(port) as client, Client(port) as unused:
-        client.get("/later0.5?done")
-        time.sleep(0.2)
+        client.in_hand("/later1.0?done")
         parent.send_signal(number)
         wait_for(lambda: is_refused(port))
         answer = client.answer()
         assert (answer.body, answer.headers["connection"]) == (b"done", "close")
         assert unused.is_closed()
-    assert parent.wait(10) == 0
+    assert parent.wait(PATIENCE) == 0
     parent.stdout.close()
 
 
@@ -166,13 +164,12 @@ def test_a_second_signal_ends_at_once() -> None:
     assert parent.stdout is not None
     port, *pids = json.loads(parent.stdout.readline())
     with Client(port) as client:
-        client.get("/never")
-        time.sleep(0.1)
+        client.in_hand("/never")
         parent.terminate()
         wait_for(lambda: is_refused(port))
         assert parent.poll() is None
         parent.terminate()
-        assert parent.wait(5) == 0
+        assert parent.wait(PATIENCE) == 0
     parent.stdout.close()
     assert not any(map(is_running, pids))
 
@@ -193,7 +190,7 @@ def start_parent(then: str) -> subprocess.Popen[bytes]:
     """A Python process of its own with a server of two workers."""
     code = (
         "import json, time\nfrom bimodal.realtime.server import Server\n"
-        f"server = Server({TRY_OUT!r}, workers=2)\n{then}\n"
+        f"server = Server({TRY_OUT!r}, workers=2, grace={10 * PATIENCE})\n{then}\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
 
@@ -220,6 +217,11 @@ class Load:
         for thread in self._threads:
             thread.start()
 
+    def goes_on(self, count: int) -> None:
+        """Wait until so many more are answered."""
+        wanted = self.answered + count
+        wait_for(lambda: self.answered >= wanted)
+
     def stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
@@ -241,26 +243,35 @@ class Load:
 
     def _keep_asking(self) -> None:
         with Client(self._port) as client:
+            answered = time.monotonic()
             while not self._stopped.is_set():
-                answer = client.get("/later0.001?x").answer()
+                asked = client.get("/later0.001?x")
+                quiet = time.monotonic() - answered
+                try:
+                    answer = asked.answer()
+                except (EOFError, OSError):
+                    if quiet < DRAIN_QUIET / 2:
+                        raise
+                    break  # it was not heard of for so long that it counted as idle, and was closed as it asked
+                answered = time.monotonic()
                 self.answered += 1
                 if "connection" in answer.headers:
                     break
 
 
 def test_successors_take_over_under_load_and_no_request_is_lost() -> None:
-    with Server(TRY_OUT, workers=1, grace=5) as server:
+    with Server(TRY_OUT, workers=1, grace=PATIENCE) as server:
         load = Load(server.port, callers=4, keep=False)
         kept = Load(server.port, callers=2, keep=True)
         for _ in range(3):
-            time.sleep(0.2)
+            load.goes_on(20)
+            kept.goes_on(20)
             before = server.pids
             server.replace({**TRY_OUT, "anew": True})
             assert len(server.pids) == 1
             assert not set(before) & set(server.pids)
         load.stop()
         kept.stop()
-        assert load.answered > 50
         assert [(each.lost, each.refused) for each in (load, kept)] == [(0, 0), (0, 0)]
         wait_for(lambda: not is_running(before[0]))
 

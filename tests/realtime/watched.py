@@ -22,8 +22,9 @@ from bimodal.realtime.listener import Listener
 from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.wiring import Wired, wire
 from tests.realtime.callers import SERVICE, request
+from tests.realtime.services import until
 from tests.realtime.shelf import onnx
-from tests.realtime.wire import LOOPS, Client
+from tests.realtime.wire import LOOPS, PATIENCE, Client
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 INFER = f"{SERVICE}/ModelInfer"
@@ -54,11 +55,11 @@ class Watched:
 
     def http(self, method: str, path: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> Reply:
         """Over HTTP/1.1."""
-        return self._httpx(httpx.Client(), method, path, body, headers)
+        return self._httpx(httpx.Client(timeout=PATIENCE), method, path, body, headers)
 
     def http2(self, method: str, path: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> Reply:
         """The same over HTTP/2, without an upgrade."""
-        return self._httpx(httpx.Client(http1=False, http2=True), method, path, body, headers)
+        return self._httpx(httpx.Client(http1=False, http2=True, timeout=PATIENCE), method, path, body, headers)
 
     def _httpx(
         self, client: httpx.Client, method: str, path: str, body: Any, headers: Mapping[str, str] | None
@@ -80,7 +81,7 @@ class Watched:
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             method = channel.unary_unary(path)
             try:
-                given, told = method.with_call(message, timeout=10, metadata=metadata)
+                given, told = method.with_call(message, timeout=PATIENCE, metadata=metadata)
                 status, body = 0, given
             except grpc.RpcError as error:
                 told, status, body = error, error.code().value[0], b""
@@ -94,21 +95,25 @@ class Watched:
 
     def lines(self, count: int) -> list[dict[str, Any]]:
         """What the access log says, once it has so many lines."""
-        for _ in range(400):
-            found = self.log.read_bytes().splitlines() if self.log.exists() else []
-            if len(found) >= count:
-                break
-            threading.Event().wait(0.025)
+        found: list[bytes] = []
+
+        def are_there() -> bool:
+            found[:] = self.log.read_bytes().splitlines() if self.log.exists() else []
+            return len(found) >= count
+
+        until(are_there)
         return [json.loads(line) for line in found]
 
     def line(self, name: str) -> dict[str, Any]:
         """The line of one request, once it is there."""
-        for _ in range(400):
-            found = [line for line in self.lines(1) if line["request_id"] == name]
-            if found:
-                return found[0]
-            threading.Event().wait(0.025)
-        raise AssertionError(f"no line of {name}")
+        found: dict[str, dict[str, Any]] = {}
+
+        def is_there() -> bool:
+            found.update({line["request_id"]: line for line in self.lines(1)})
+            return name in found
+
+        until(is_there)
+        return found[name]
 
 
 @contextmanager
@@ -133,7 +138,7 @@ def watched(
         thread.start()
 
         def do(work: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(work, loop).result(60)
+            return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
 
         async def wired() -> Wired:
             return wire([model], limits or Limits(), spec=spec)

@@ -27,6 +27,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
 }
 HOST = b"host: localhost\r\n"
+PATIENCE = 60.0  # seconds for what comes at once, but on a machine that has much else to do
 
 
 class Talk:
@@ -161,7 +162,7 @@ class Running:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the server's loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
 
 @contextmanager
@@ -205,7 +206,7 @@ class Client:
     """A socket, and what has been read from it but not used yet."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.rest = b""
 
@@ -221,6 +222,12 @@ class Client:
 
     def get(self, path: str = "/", *fields: bytes) -> Self:
         return self.send(b"GET ", path.encode("latin-1"), b" HTTP/1.1\r\n", HOST, *fields, b"\r\n")
+
+    def in_hand(self, path: str) -> Self:
+        """Ask, and wait until the server has the request: it comes with one that is answered at once."""
+        asked = (b"GET %b HTTP/1.1\r\n%b\r\n" % (each.encode("latin-1"), HOST) for each in ("/nothing", path))
+        assert self.send(*asked).answer().status == 204
+        return self
 
     def post(self, path: str, body: bytes, *fields: bytes) -> Self:
         head = b"POST %b HTTP/1.1\r\n%bcontent-length: %d\r\n" % (path.encode("latin-1"), HOST, len(body))
