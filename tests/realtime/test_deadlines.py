@@ -29,7 +29,7 @@ class Slow:
     outputs = {"prediction": float}
 
     def predict(self, rows):
-        time.sleep(0.06)
+        time.sleep(1.0 if (rows["x"] == 9).any() else 0.06)
         return {"prediction": rows["x"] * 2}
 """
 TENSOR = {"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}
@@ -141,7 +141,7 @@ def test_a_line_of_a_stream_has_the_time_that_its_caller_says(desk: Desk) -> Non
 
 def test_while_a_call_runs_that_ends_too_late_the_refusal_comes_at_once(desk: Desk) -> None:
     idle(desk)
-    first = Ask("/predict", {"rows": [{"x": 1.0}]})
+    first = Ask("/predict", {"rows": [{"x": 9.0}]})
 
     async def asked() -> list[Response]:
         loop = asyncio.get_running_loop()

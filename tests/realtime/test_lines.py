@@ -126,4 +126,6 @@ def test_every_line_says_when_and_who_and_the_last_ones_that_it_ends(running: Ru
     assert running.process.wait(60) == 0
     told = running.log.read_text().splitlines()
     assert [each for each in told if not LINE.fullmatch(each)] == []
-    assert [each.rpartition(": ")[2] for each in told[-2:]] == ["draining", "ended"]
+    said = [each.rpartition(": ")[2] for each in told]
+    assert "draining" in said  # what a signal set off before may end meanwhile, and say so
+    assert said[-1] == "ended"
