@@ -23,6 +23,7 @@ from bimodal.errors import UsageError
 from bimodal.realtime import access
 from bimodal.realtime.access import AccessLog
 from bimodal.realtime.asgi import asgi
+from bimodal.realtime.exchange import App
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.note import Note
 from bimodal.realtime.observer import Observer
@@ -417,6 +418,28 @@ def test_the_lines_of_one_turn_share_nothing_that_differs() -> None:
         assert STAMP(line.pop("time"))
         assert 0 <= line.pop("ms") < 60_000
         assert line == wanted
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["own loop", "asgi"])
+def test_turns_close_together_are_told_together_where_the_loop_is_ours(
+    lasting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bimodal.realtime.observer.GATHER", 60.0)
+    lines = Lines()
+    observer = Observer(Routes(), cast(AccessLog, lines))
+    if not lasting:
+        asgi(cast(App, None), observer=observer)
+    told = observer.asked("POST", "/predict", "1.1", {})
+
+    async def turns() -> None:
+        for _ in range(5):
+            observer.saw(told, b"", monotonic(), 200, 0, 0, b"", None)
+            await asyncio.sleep(0)
+
+    asyncio.run(turns())
+    assert lines.count == (1 if lasting else 5)  # the first at once
+    observer.flush()
+    assert lines.count == 5
 
 
 @pytest.mark.parametrize("share", [1.0, 0.999999999], ids=["all", "sifted"])

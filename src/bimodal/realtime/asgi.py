@@ -52,6 +52,8 @@ def asgi(
     metrics: of what is refused here.
     """
     bounds = limits or Limits()
+    if observer is not None:
+        observer.gathers = False
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

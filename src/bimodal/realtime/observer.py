@@ -1,8 +1,8 @@
 """Observer: sees each request once, when it has ended, for the access log and for traces.
 
-What it sees is kept until the end of the turn of the event loop (`sight.py`), and made to lines and spans then, when
-the answers are out. A line tells nothing of what a request holds: no query, no header, no body, of its path the route
-alone.
+What it sees is kept until the end of the turn of the event loop (`sight.py`), or for a millisecond where turns follow
+each other faster, and made to lines and spans then, when the answers are out. A line tells nothing of what a request
+holds: no query, no header, no body, of its path the route alone.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import secrets
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, count
+from math import inf
 from random import random
-from time import gmtime, strftime, time
+from time import gmtime, monotonic, strftime, time
 from typing import Any, Protocol
 
 import msgspec
@@ -35,6 +36,7 @@ from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, samp
 log = logging.getLogger("bimodal.realtime")
 
 HTTP, HTTP2, GRPC = "HTTP/1.1", "HTTP/2", "gRPC"
+GATHER = 0.001  # seconds at least between two tellings: one costs as much as ten lines
 KNOWN = 1024  # kinds of heads that are remembered
 LEFT = 499  # the status of a request whose caller left before its answer, as others have it
 _BLAME = frozenset(  # of gRPC: what is the server's fault
@@ -137,6 +139,9 @@ class Observer(Sight):
         self._sampler, self._spans = sampler, spans
         self.name = chain.from_iterable(_names(secrets.token_hex(4).encode())).__next__
         """An id for a request that has none: 16 hexadecimal digits, which no other request of this server has."""
+        self.gathers = True
+        """Whether what is seen may wait a moment. Not where the loop may be over by then: it is another server's."""
+        self._flushed = -inf  # on the monotonic clock
         self._second, self._date = 0, b""
         self._known: dict[tuple[str, str, str, str], Told] = {}
 
@@ -154,7 +159,11 @@ class Observer(Sight):
         return b',"peer":%b' % _quoted(host) if host else b""
 
     def await_end(self) -> None:
-        asyncio.get_running_loop().call_soon(self.flush)
+        loop = asyncio.get_running_loop()
+        if self.gathers and monotonic() - self._flushed < GATHER:
+            loop.call_later(GATHER, self.flush)
+        else:
+            loop.call_soon(self.flush)
 
     def noted(self, note: Note) -> bytes:
         """The note's part of a line, made once."""
@@ -222,10 +231,11 @@ class Observer(Sight):
         """Another number whenever the routes change, or the keys do."""
         return self._routes.mounted + (0 if self.guard is None else self.guard.generation << 20)
 
-    # -- at the end of a turn ---------------------------------------------------------------------------------------
+    # -- at the end of some turns --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Hand on what was seen."""
+        self._flushed = monotonic()
         begin, age = self._begin(), self._age()
         whole = self._log is not None and self._sampler is None and self._share >= 1.0
         told = self.lines(begin, age) if whole else None
