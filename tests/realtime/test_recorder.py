@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,9 +10,11 @@ import stat
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import duckdb
@@ -28,7 +31,12 @@ from bimodal import logged
 from bimodal.errors import UsageError
 from bimodal.model import Model, load
 from bimodal.realtime import logfile, recorder
+from bimodal.realtime.exchange import Request
+from bimodal.realtime.kept import Kept
 from bimodal.realtime.logfile import LogFile
+from bimodal.realtime.recorder import Logbook
+from bimodal.realtime.work import Batch, Work
+from bimodal.rows import Rows
 from bimodal.table import to_stream
 from tests.realtime.callers import Caller, request
 from tests.realtime.desk import Ask, Desk
@@ -54,6 +62,7 @@ class Kinds:
         return {"twice": ids ^ 1, "echo": numbers}
 '''
 BIG = 2**63 - 5
+DOOR, NUMBERS = SimpleNamespace(route="predict"), itertools.count()
 ROW: dict[str, Any] = {
     "number": 1.5, "id": BIG, "word": "ä, b", "plan": "pro", "member": True, "at": "2024-02-29T12:00:00", "maybe": None
 }  # fmt: skip
@@ -194,6 +203,59 @@ def test_a_sample_is_of_whole_requests_and_follows_their_ids(desk: Callable[...,
         kept.append(set(found))
     assert kept[0] == kept[1]
     assert 30 < len(kept[0]) < 90
+
+
+class Taken:
+    """Takes the place of a log: counts what it is given, by the column `id`."""
+
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.rows: Counter[int] = Counter()
+
+    def put(self, kept: Kept) -> bool:
+        self.rows.update(kept.given.array("id").tolist())
+        assert kept.rows == kept.given.count == kept.answer.count == kept.origins.works
+        return True
+
+
+def test_a_sample_is_a_fair_share_of_every_kind_of_request(model: Model) -> None:
+    """A kind is a place in a batch of some size. How often one is drawn is binomial: eight standard deviations off is
+    no chance. Half of those in a batch of eight have an id of their caller.
+    """
+    taken = Taken()
+    kept = recorder.Recorder(cast(Logbook, taken), model, sample=0.1)
+    for size in (1, 2, 8, 32):
+        batches = 20_000 // size
+        for number in range(batches):
+            works = [work(b"%d-%d" % (number, each) if size == 8 and each % 2 else None) for each in range(size)]
+            kinds = range(100 * size, 100 * size + size)
+            rows = Rows({"id": np.array(kinds)})
+            kept(Batch(works, rows, rows, 0.0, 0.0, inline=True), [(each, b"") for each in works])
+        bound = 8 * (0.1 * 0.9 / batches) ** 0.5
+        for kind in kinds:
+            assert abs(taken.rows[kind] / batches - 0.1) < bound, (size, kind)
+
+
+def test_what_is_not_drawn_is_not_looked_at(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "random", lambda: 0.1)
+    taken = Taken()
+    works = [work(), work()]
+    one = Rows({"id": np.array([1, 2])})
+    asked = [(each, b"") for each in works]
+    left_out = Batch(works, None, None, 0.0, 0.0, inline=True)  # type: ignore[arg-type]  # nobody looks
+    recorder.Recorder(cast(Logbook, taken), model, sample=0.1)(left_out, asked)
+    assert not taken.rows
+    recorder.Recorder(cast(Logbook, taken), model, sample=0.11)(Batch(works, one, one, 0.0, 0.0, inline=True), asked)
+    assert taken.rows == {1: 1, 2: 1}
+
+
+def work(given: bytes | None = None) -> Work:
+    """One row. Its id is the caller's, or one that the wire made for the access log."""
+    headers = {} if given is None else {b"x-request-id": given}
+    request = Request("POST", "/predict", "", headers, b"{}", 0.0, False, given or b"%016x" % next(NUMBERS))
+    told: tuple[Any, ...] = (DOOR, request, None, None, [], 1, (("twice",), None), 0.0, 0.0)
+    return Work(*told)
 
 
 def test_columns_are_left_out_and_a_slip_in_their_names_is_an_error(

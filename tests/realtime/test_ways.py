@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -70,6 +72,7 @@ def test_the_gist_of_requests_is_the_same(told: list[tuple[int, bytes | None, by
         setattr(works[-1], odd, "odd")
     found, wanted = origin.gist(works), PYTHON.gist(works)
     assert found == wanted
+    assert origin.are_unnamed(works) == PYTHON.are_unnamed(works) == (odd not in ("extra", "request"))
     if odd is None:
         assert found is not None
         assert origin.Origins("", found[0], found[1]).ids == [name for _, name, _ in told]
@@ -77,8 +80,17 @@ def test_the_gist_of_requests_is_the_same(told: list[tuple[int, bytes | None, by
         assert found is None or (odd == "door" and len(works) == 1)
 
 
-def made(count: int, name: bytes | None, body: bytes) -> Any:
-    request = Request("POST", "/", "", {}, body, 0.0, False, name)
+@given(st.lists(st.sampled_from([b"x-request-id", b"host", b"x-request-id2"]), max_size=6), st.booleans())
+def test_a_callers_id_is_seen_alike(names: list[bytes], frozen: bool) -> None:
+    heads = [{name: b"1"} for name in names]
+    works = [made(1, b"ours", b"", MappingProxyType(head) if frozen else head) for head in heads]
+    wanted = b"x-request-id" not in names
+    assert origin.are_unnamed(works) == PYTHON.are_unnamed(works) == wanted
+    assert origin.are_unnamed(tuple(works)) == wanted
+
+
+def made(count: int, name: bytes | None, body: bytes, headers: Mapping[bytes, bytes] = MappingProxyType({})) -> Any:
+    request = Request("POST", "/", "", headers, body, 0.0, False, name)
     return Work(DOOR, request, None, None, [], count, (), 0.0, 0.0)  # type: ignore[arg-type]  # all that is looked at
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from bimodal.rows import Rows
 from bimodal.settings import joined
 
 _PAIRS = np.frombuffer(b"".join([b"%02x" % number for number in range(256)]), np.uint8).reshape(256, 2)
+_REPEATED = 16_384  # rows of a column of one value, which is then kept
 _COUNTED = 5  # bytes of the number in an id: of 10^12 requests
 
 
@@ -69,12 +71,12 @@ def batch(model: Model, columns: Columns, kept: list[Kept], ids: Ids) -> pa.Reco
 
 def _about(model: Model, kept: list[Kept], ids: Ids) -> dict[str, pa.Array]:
     key, origins = kept[0].key, [each.origins for each in kept]
-    counts = np.array([count for each in origins for count in each.counts], np.int64)
+    counts = np.frombuffer(b"".join([each.counts for each in origins]), np.int64)
     total = int(counts.sum())
     stamps = np.array([round(each.at * 1e6) for each in kept], np.int64)
 
     def same(value: Any, kind: pa.DataType) -> pa.Array:
-        return pa.repeat(pa.scalar(value, kind), total)
+        return _same(value, kind, total)
 
     names, routes = _names(origins, ids), _routes(origins)
     if total != len(counts):
@@ -95,9 +97,21 @@ def _about(model: Model, kept: list[Kept], ids: Ids) -> dict[str, pa.Array]:
     return about
 
 
+def _same(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    """One value, so many times; such columns are made once and cut."""
+    if count > _REPEATED:
+        return pa.repeat(pa.scalar(value, kind), count)
+    return _repeated(value, kind)[:count]
+
+
+@lru_cache(64)
+def _repeated(value: Any, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), _REPEATED)
+
+
 def _names(origins: list[Origins], ids: Ids) -> pa.Array:
     """The ids of all works; one is made where the caller gave none."""
-    count = sum([len(each.counts) for each in origins])
+    count = sum([each.works for each in origins])
     if all(each.names is None for each in origins):
         return ids.some(count)
     widths = {each.width for each in origins}
@@ -113,14 +127,16 @@ def _routes(origins: list[Origins]) -> str | pa.Array:
     first = origins[0].routes
     if isinstance(first, str) and all(each.routes == first for each in origins):
         return first
-    several = [[each.routes] * len(each.counts) if isinstance(each.routes, str) else each.routes for each in origins]
+    several = [[each.routes] * each.works if isinstance(each.routes, str) else each.routes for each in origins]
     return pa.array([route for each in several for route in each], pa.string())
 
 
 def _numbers(origins: list[Origins], counts: Any) -> pa.Array:
     if any(each.numbers is not None for each in origins):
-        known = [each.numbers or [range(1, count + 1) for count in each.counts] for each in origins]
+        known = [each.numbers or [range(1, count + 1) for count in each.rows] for each in origins]
         return pa.array([number for each in known for some in each for number in some], pa.int32())
+    if (counts == 1).all():
+        return _same(1, pa.int32(), len(counts))
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     return logged.plain((np.arange(1, len(starts) + 1) - starts).astype(np.int32), pa.int32())
 
@@ -128,8 +144,6 @@ def _numbers(origins: list[Origins], counts: Any) -> pa.Array:
 def _carried(origins: Origins) -> list[str | None]:
     """Of each row."""
     if origins.extras is None:
-        return [None] * sum(origins.counts)
-    told = [
-        origin.carried(extra) or [None] * count for extra, count in zip(origins.extras, origins.counts, strict=True)
-    ]
+        return [None] * sum(origins.rows)
+    told = [origin.carried(extra) or [None] * count for extra, count in zip(origins.extras, origins.rows, strict=True)]
     return [text for each in told for text in each]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bimodal.realtime.exchange import Request
-from bimodal.realtime.refusal import given_id, new_id
+from bimodal.realtime.refusal import REQUEST_ID, given_id, new_id
 from bimodal.realtime.work import Work
 
 Names = list[str | bytes | None] | bytes | None
@@ -27,21 +28,31 @@ class Origins(msgspec.Struct, eq=False):
     """What is kept of the works of a batch when they are over: not their requests, whose values take ten times the room
     of the arrays that were made of them.
 
-    routes: one where all have the same. counts: rows of each. names: ids, None where a work has none; as bytes one
-    after another where all are of one width; None where nobody has one. numbers: of the rows of each. extras: what each
-    carried; None where none carried anything.
+    routes: one where all have the same. counts: rows of each, as `packed` has them. names: ids, None where a work has
+    none; as bytes one after another where all are of one width; None where nobody has one. numbers: of the rows of
+    each. extras: what each carried; None where none carried anything.
     """
 
     routes: str | list[str]
-    counts: list[int]
+    counts: bytes
     names: Names = None
     numbers: list[Sequence[int]] | None = None
     extras: list[Any] | None = None
 
     @property
+    def works(self) -> int:
+        """How many there were."""
+        return len(self.counts) // 8
+
+    @property
+    def rows(self) -> list[int]:
+        """Of each work."""
+        return array("q", self.counts).tolist()
+
+    @property
     def width(self) -> int:
         """Bytes of each id, where they stand one after another; else 0."""
-        return len(self.names) // len(self.counts) if isinstance(self.names, bytes) else 0
+        return len(self.names) // self.works if isinstance(self.names, bytes) else 0
 
     @property
     def ids(self) -> Sequence[str | bytes | None]:
@@ -49,12 +60,12 @@ class Origins(msgspec.Struct, eq=False):
         names, width = self.names, self.width
         if isinstance(names, bytes):
             return [names[at : at + width] for at in range(0, len(names), width)]
-        return names or [None] * len(self.counts)
+        return names or [None] * self.works
 
-    @property
-    def single(self) -> bool:
-        """Whether each work is one row."""
-        return self.numbers is None and max(self.counts) == 1
+
+def packed(counts: Sequence[int]) -> bytes:
+    """Numbers of rows, as int64 one after another: many batches are put together without a look at each."""
+    return array("q", counts).tobytes()
 
 
 def of(works: Sequence[Work]) -> tuple[Origins, int]:
@@ -63,7 +74,7 @@ def of(works: Sequence[Work]) -> tuple[Origins, int]:
     if found is not None:
         counts, names, weight = found
         return Origins(works[0].door.route, counts, names), weight
-    counts = [work.count for work in works]
+    counts = packed([work.count for work in works])
     doors = list({work.door for work in works})
     routes = doors[0].route if len(doors) == 1 else [work.door.route for work in works]
     told = identities(works)
@@ -75,7 +86,7 @@ def of(works: Sequence[Work]) -> tuple[Origins, int]:
     return made, sum([len(getattr(work.request, "body", None) or _message(work)) for work in works])
 
 
-def gist(works: Sequence[Work]) -> tuple[list[int], Names, int] | None:
+def gist(works: Sequence[Work]) -> tuple[bytes, Names, int] | None:
     """Of requests that are plain, come by one door and carry nothing: rows of each, ids, bytes of their bodies. None
     where they are not.
     """
@@ -89,7 +100,15 @@ def gist(works: Sequence[Work]) -> tuple[list[int], Names, int] | None:
         told = None
     elif len(widths) == 1 and names[0]:
         told = b"".join(names)
-    return [work.count for work in works], told, sum([len(work.request.body) for work in works])
+    return packed([work.count for work in works]), told, sum([len(work.request.body) for work in works])
+
+
+def are_unnamed(works: Sequence[Work]) -> bool:
+    """Whether all are plain requests whose callers gave no id."""
+    return all(
+        work.extra is None and type(work.request) is Request and REQUEST_ID not in work.request.headers
+        for work in works
+    )
 
 
 def gist_of(*classes: Any) -> None:
@@ -98,7 +117,7 @@ def gist_of(*classes: Any) -> None:
 
 if not TYPE_CHECKING:
     with suppress(ImportError):  # there was no compiler at installation
-        from bimodal.realtime.wire import gist, gist_of
+        from bimodal.realtime.wire import are_unnamed, gist, gist_of  # noqa: F401 - the recorder asks the first
 
 gist_of(Work, Request)
 

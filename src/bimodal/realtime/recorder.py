@@ -44,7 +44,7 @@ DELETED = "bimodal_prediction_log_deleted_files_total"
 QUEUED_ROWS = 200_000
 QUEUED_BYTES = 128 * 2**20  # of the requests whose rows wait
 ROW_BYTES, CALL_BYTES = 64, 16_384  # what a row, and the answer of another process, hold beside them
-PIECE = 2048  # rows that are written at once
+PIECE, PIECE_BYTES = 8192, 8 * 2**20  # rows that are written at once, and of their requests; either is enough
 PAUSE = 0.0005  # seconds between two pieces, for the event loop
 LINGER = 0.5  # seconds in which rows gather: a piece costs a millisecond, however few they are
 FILE_ROWS, FILE_BYTES = 1_000_000, 256 * 2**20  # of one file; bytes of its stream
@@ -62,16 +62,16 @@ class Recorder:
         self.schema = self.columns.stream_schema(model.name, model.version, model.digest)
         self.folder = Path(quote(model.name, safe=""), quote(model.version, safe=""))
         self._book = book
-        self._share = sample * 2**32
+        self._sample = sample
         self._whole = sample >= 1.0
 
     def __call__(self, answered: Batch, bodies: Sequence[tuple[Work, bytes]]) -> None:
         """Keep an answered batch. bodies: the works of it that were answered."""
         works, given, answer = answered.works, answered.given, answered.answer
-        if not self._whole or len(bodies) != len(works):
-            chosen = [work for work, _ in bodies]
-            if not self._whole:
-                chosen = self._drawn(chosen)
+        chosen = works if len(bodies) == len(works) else [work for work, _ in bodies]
+        if not self._whole:
+            chosen = self._drawn(chosen)
+        if len(chosen) != len(works):
             if not chosen:
                 return
             kept = set(chosen)
@@ -85,13 +85,23 @@ class Recorder:
         if not self._book.put(Kept(self, time.time(), given, answer, works[0].key, origins, rows, size)):
             self._book.dropped += rows
 
-    def _drawn(self, works: Sequence[Work]) -> list[Work]:
-        """Those of the sample: by the hash of the id, so that all who see it decide alike; without one by chance."""
+    def _drawn(self, works: Sequence[Work]) -> Sequence[Work]:
+        """Those of the sample: by the hash of the caller's id, so that all who see it decide alike. Where no caller
+        gave one, one draw is for the whole batch: each request has the same chance, and those that are left out cost
+        nothing more.
+        """
+        if origin.are_unnamed(works):
+            return works if random() < self._sample else ()  # noqa: S311 - no secret
+        share = self._sample * 2**32
         drawn = [
-            random() * 2**32 if name is None else crc32(name if isinstance(name, bytes) else name.encode())  # noqa: S311
-            for name in origin.identities(works)
+            random() * 2**32 if name is None or origin.are_unnamed([work]) else _hash(name)  # noqa: S311 - no secret
+            for work, name in zip(works, origin.identities(works), strict=True)
         ]
-        return [work for work, number in zip(works, drawn, strict=True) if number < self._share]
+        return [work for work, number in zip(works, drawn, strict=True) if number < share]
+
+
+def _hash(name: str | bytes) -> int:
+    return crc32(name if isinstance(name, bytes) else name.encode())
 
 
 class Logbook:
@@ -123,10 +133,9 @@ class Logbook:
 
     def put(self, kept: Kept) -> bool:
         """False where the queue is full."""
-        ahead = self._put_rows - self._taken_rows
-        if ahead and (
-            ahead + kept.rows > QUEUED_ROWS or self._put_bytes - self._taken_bytes + kept.size > QUEUED_BYTES
-        ):
+        ahead, weight = self._put_rows - self._taken_rows, self._put_bytes - self._taken_bytes
+        rows, size = ahead + kept.rows, weight + kept.size
+        if ahead and (rows > QUEUED_ROWS or size > QUEUED_BYTES):
             return False
         self._put_rows += kept.rows
         self._put_bytes += kept.size
@@ -134,7 +143,7 @@ class Logbook:
         if not self._awake:
             self._awake = True
             self._more.set()
-        if ahead < PIECE <= ahead + kept.rows:
+        if (rows >= PIECE or size >= PIECE_BYTES) and ahead < PIECE and weight < PIECE_BYTES:
             self._full.set()
         return True
 
@@ -179,20 +188,24 @@ class Logbook:
             self._linger()
 
     def _linger(self) -> None:
-        if not self._closing and self.waiting < PIECE:
+        if not self._closing and not self._is_piece():
             self._full.wait(LINGER)
         self._full.clear()
+
+    def _is_piece(self) -> bool:
+        return self.waiting >= PIECE or self._put_bytes - self._taken_bytes >= PIECE_BYTES
 
     def _drain(self) -> None:
         """All that waits, in pieces; what came meanwhile is left to gather, unless it is a piece."""
         last = self._put_rows
-        while self._queue and (self._taken_rows < last or self.waiting >= PIECE or self._closing):
+        while self._queue and (self._taken_rows < last or self._is_piece() or self._closing):
             groups: dict[Any, list[Kept]] = {}
-            rows = 0
-            while self._queue and rows < PIECE:
+            rows = size = 0
+            while self._queue and rows < PIECE and size < PIECE_BYTES:
                 kept = self._queue.popleft()
                 groups.setdefault(kept.kind, []).append(kept)
                 rows += kept.rows
+                size += kept.size
                 self._taken_rows += kept.rows
                 self._taken_bytes += kept.size
             for several in groups.values():

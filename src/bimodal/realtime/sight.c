@@ -18,7 +18,7 @@ typedef struct {
 
 static PyTypeObject *told_type, *note_type, *head_type; /* NULL before `tell_of` */
 static Py_ssize_t told_line, told_age, note_line, head_told;
-static PyObject *s_await, *s_read, *s_noted, *s_told;
+static PyObject *s_await, *s_read, *s_noted, *s_told, *s_request_id;
 
 static void drop(Seen *seen) {
   Py_XDECREF(seen->head);
@@ -259,7 +259,8 @@ PyTypeObject sight_type = {PyVarObject_HEAD_INIT(NULL, 0).tp_name = "bimodal.rea
 /* ---- what the prediction log keeps of requests ---- */
 
 static PyTypeObject *work_type, *request_type; /* NULL before `gist_of` */
-static Py_ssize_t work_door, work_request, work_count, work_extra, request_name, request_body;
+static Py_ssize_t work_door, work_request, work_count, work_extra, request_name, request_body,
+    request_headers;
 
 /* Whether they are plain requests to one door: 1, 0. weight: bytes of their bodies. named: how many have an id; width:
  * of their ids, -1 where it differs. */
@@ -297,18 +298,49 @@ static PyObject *names_of(PyObject *const *works, Py_ssize_t count, Py_ssize_t n
   return names;
 }
 
+/* are_unnamed(works): see origin.py. */
+static PyObject *are_unnamed(PyObject *module, PyObject *given) {
+  if (work_type == NULL || !(PyList_CheckExact(given) || PyTuple_CheckExact(given))) Py_RETURN_FALSE;
+  PyObject *last = NULL;
+  for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(given); i++) {
+    PyObject *work = PySequence_Fast_GET_ITEM(given, i);
+    if (!Py_IS_TYPE(work, work_type)) Py_RETURN_FALSE;
+    PyObject *request = AT(work, work_request);
+    if (!is_none(AT(work, work_extra)) || request == NULL || !Py_IS_TYPE(request, request_type)) Py_RETURN_FALSE;
+    PyObject *headers = AT(request, request_headers);
+    if (headers == NULL) Py_RETURN_FALSE;
+    if (headers == last) continue; /* most have the same head */
+    int named = PySequence_Contains(headers, s_request_id);
+    if (named < 0) return NULL;
+    if (named) Py_RETURN_FALSE;
+    last = headers;
+  }
+  Py_RETURN_TRUE;
+}
+
+/* The rows of each, as int64 one after another. NULL with an exception; without one where they are no numbers. */
+static PyObject *counts_of(PyObject *const *works, Py_ssize_t count) {
+  PyObject *counts = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(int64_t));
+  for (Py_ssize_t i = 0; counts != NULL && i < count; i++) {
+    PyObject *number = AT(works[i], work_count);
+    int64_t rows = number == NULL || !PyLong_CheckExact(number) ? -1 : (int64_t)PyLong_AsLongLong(number);
+    if (rows < 0) Py_CLEAR(counts); /* too many is an exception */
+    else memcpy(PyBytes_AS_STRING(counts) + i * (Py_ssize_t)sizeof rows, &rows, sizeof rows);
+  }
+  return counts;
+}
+
 /* gist(works): see origin.py. */
 static PyObject *gist(PyObject *module, PyObject *given) {
   if (work_type == NULL || !(PyList_CheckExact(given) || PyTuple_CheckExact(given))) Py_RETURN_NONE;
   PyObject *const *works = PySequence_Fast_ITEMS(given);
   Py_ssize_t count = PySequence_Fast_GET_SIZE(given), weight, named, width;
   if (!is_plain(works, count, &weight, &named, &width)) Py_RETURN_NONE;
-  PyObject *counts = PyList_New(count), *names = names_of(works, count, named, width);
-  for (Py_ssize_t i = 0; counts != NULL && i < count; i++)
-    PyList_SET_ITEM(counts, i, Py_NewRef(or_none(AT(works[i], work_count))));
-  if (counts != NULL && names != NULL) return Py_BuildValue("(NNn)", counts, names, weight);
-  Py_XDECREF(counts);
-  Py_XDECREF(names);
+  PyObject *counts = counts_of(works, count);
+  if (counts == NULL) return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+  PyObject *names = names_of(works, count, named, width);
+  if (names != NULL) return Py_BuildValue("(NNn)", counts, names, weight);
+  Py_DECREF(counts);
   return NULL;
 }
 
@@ -318,7 +350,8 @@ static PyObject *gist_of(PyObject *module, PyObject *args) {
   if (!PyArg_ParseTuple(args, "O!O!", &PyType_Type, &work, &PyType_Type, &request)) return NULL;
   if (find(work, "door", &work_door) < 0 || find(work, "request", &work_request) < 0 ||
       find(work, "count", &work_count) < 0 || find(work, "extra", &work_extra) < 0 ||
-      find(request, "name", &request_name) < 0 || find(request, "body", &request_body) < 0)
+      find(request, "name", &request_name) < 0 || find(request, "body", &request_body) < 0 ||
+      find(request, "headers", &request_headers) < 0)
     return NULL;
   put((PyObject **)&work_type, work);
   put((PyObject **)&request_type, request);
@@ -340,6 +373,7 @@ static PyObject *tell_of(PyObject *module, PyObject *args) {
 
 static PyMethodDef sight_functions[] = {{"tell_of", tell_of, METH_VARARGS, NULL},
                                         {"gist", gist, METH_O, NULL},
+                                        {"are_unnamed", are_unnamed, METH_O, NULL},
                                         {"gist_of", gist_of, METH_VARARGS, NULL},
                                         {NULL, NULL, 0, NULL}};
 
@@ -348,6 +382,7 @@ int sight_ready(PyObject *module) {
   if ((s_read = PyUnicode_InternFromString("read")) == NULL) return -1;
   if ((s_noted = PyUnicode_InternFromString("noted")) == NULL) return -1;
   if ((s_told = PyUnicode_InternFromString("told")) == NULL) return -1;
+  if ((s_request_id = PyBytes_FromString("x-request-id")) == NULL) return -1;
   if (PyModule_AddFunctions(module, sight_functions) < 0) return -1;
   return PyModule_AddType(module, &sight_type);
 }
