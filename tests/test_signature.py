@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import example, given
@@ -190,6 +191,59 @@ def test_a_time_with_a_zone_is_taken_as_utc() -> None:
     assert (
         signature.check([{"t": "yesterday"}])[2][0].message
         == "text that is no ISO 8601 time where a timestamp is needed"
+    )
+
+
+BEYOND = ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"]  # in UTC, of the years 10000 and 0
+
+
+@pytest.mark.parametrize("text", BEYOND)
+def test_a_time_whose_offset_takes_it_out_of_the_calendar_is_out_of_range(text: str) -> None:
+    signature = Signature((Field("t", "timestamp"),), ())
+    for value in (text, datetime.datetime.fromisoformat(text), pd.Timestamp(text)):
+        _, good, problems = signature.check([{"t": "2026-01-01"}, {"t": value}])
+        assert good.tolist() == [True, False]
+        assert [(each.code, each.row, each.column) for each in problems] == [("out_of_range", 2, "t")]
+
+
+@pytest.mark.parametrize("unit", ["Y", "M", "D", "s", "ms", "us"])
+def test_a_time_of_numpy_beyond_the_year_9999_is_out_of_range_and_wraps_around_in_no_unit(unit: str) -> None:
+    field = Field("t", "timestamp")
+    good, *beyond = [
+        *np.array(["9999-12-31", "10000-01-01", "0000-12-01"], f"datetime64[{unit}]"),
+        *np.array([2**62]).astype(f"datetime64[{unit}]"),
+    ]
+    assert field.judge(good) == (good.astype("datetime64[us]"), None)
+    for each in beyond:
+        problem = field.judge(each)[1]
+        assert problem is not None
+        assert problem.code == "out_of_range"
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("1677-09-21T00:12:43", False),
+        ("1677-09-21T00:12:44", True),
+        ("2262-04-11T23:47:16.854775", True),
+        ("2262-04-11T23:47:16.854776", False),
+    ],
+)
+def test_a_time_that_the_trainings_frame_cannot_hold_is_out_of_range(text: str, *, fits: bool) -> None:
+    field = Field("t", "timestamp", frame="datetime64[ns, UTC]")
+    signature = Signature((field,), ())
+    table = pa.table({"t": pa.array([datetime.datetime.fromisoformat(text)], pa.timestamp("us", "UTC"))})
+    problems = [field.judge(text)[1], *Binding.bind(signature, ["t"]).rows(table)[2]]
+    told = "a time out of range; those from 1677-09-21 to 2262-04-11 are taken"
+    assert [each.message for each in problems if each is not None] == ([] if fits else [told, told])
+
+
+def test_json_in_a_column_with_values_that_json_has_not_is_of_the_wrong_type() -> None:
+    problem = Field("j", "string", nested=True).judge({"a": np.datetime64("2026")})[1]
+    assert problem is not None
+    assert (problem.code, problem.message) == (
+        "wrong_type",
+        "an object of values that are no JSON where JSON is needed",
     )
 
 

@@ -85,6 +85,31 @@ def test_text_in_any_of_arrows_kinds_is_text(kind: pa.DataType) -> None:
     assert rows.array("carrier").tolist() == ["x", "y"]
 
 
+@pytest.mark.parametrize("zone", [None, "UTC", "+01:00", "Europe/Oslo"])
+@pytest.mark.parametrize(("unit", "parts"), [("s", 1), ("ms", 10**3), ("us", 10**6)])
+def test_times_beyond_the_year_9999_in_utc_are_out_of_range(unit: str, parts: int, zone: str | None) -> None:
+    end = 253_402_300_800 * parts  # where the year 10000 begins
+    moments = pa.array([end - 1, end, None, 2**62], pa.int64()).cast(pa.timestamp(unit, zone))
+    signature = Signature((Field("t", "timestamp", nullable=True),), ())
+    rows, good, problems = Binding.bind(signature, ["t"]).rows(pa.table({"t": moments}))
+    assert good.tolist() == [True, False, True, False]
+    assert [(each.code, each.row) for each in problems] == [("out_of_range", 2), ("out_of_range", 4)]
+    assert str(rows.array("t")[0]).startswith("9999-12-31T23:59:59")
+
+
+@pytest.mark.parametrize("kind", ["int64", "bool", "timestamp", "string"])
+def test_times_that_python_cannot_hold_are_judged_in_every_column(kind: str) -> None:
+    beyond = pa.array([2**62], pa.int64()).cast(pa.timestamp("s"))
+    lists = pa.array([[0, None]], pa.list_(pa.timestamp("s")))
+    lists = pa.ListArray.from_arrays(lists.offsets, pa.concat_arrays([lists.flatten()[:1], beyond]))
+    for column, field in (
+        (beyond, Field("x", kind)),
+        (lists, Field("x", kind, (2,) if kind != "string" else (), nested=kind == "string")),
+    ):
+        problems = Binding.bind(Signature((field,), ()), ["x"]).rows(pa.table({"x": column}))[2]
+        assert [each.code for each in problems] == ["out_of_range" if kind == "timestamp" else "wrong_type"]
+
+
 def test_results_are_flat_columns_named_by_class() -> None:
     answer = Rows(
         {"prediction": np.array(["no"], object), "probability": np.array([[0.75, 0.25]]), "vector": np.ones((1, 2))}

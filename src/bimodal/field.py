@@ -29,6 +29,8 @@ INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "ui
 TYPES = (*FLOATS, *INTEGERS, "bool", "string", "timestamp", "any")
 NEEDS = {"string": "text", "timestamp": "a timestamp", "bool": "true or false"}
 HOLDS = {"object": "an object", "list": "a list", "messages": "a list of messages"}  # what JSON of a column is
+YEARS = (np.datetime64("0001-01-01", "us"), np.datetime64("9999-12-31T23:59:59.999999", "us"))  # of ISO 8601
+FINE = ("ns", "ps", "fs", "as")  # units that hold no time beyond YEARS
 NEAR = 0.72  # how alike two names are (difflib's ratio) to be taken for a slip
 
 
@@ -123,6 +125,28 @@ class Field:
         can be compared with it.
         """
         return min(self.bound, EXACT)
+
+    @cached_property
+    def times(self) -> tuple[np.datetime64, np.datetime64]:
+        """The first and the last time that is taken, in UTC: of ISO 8601, or what the training's frame holds."""
+        if "[ns" not in (self.frame or ""):
+            return YEARS
+        most = int(np.iinfo(np.int64).max) // 1000
+        return np.datetime64(-most, "us"), np.datetime64(most, "us")
+
+    def untimely(self, times: Array | np.datetime64) -> Array:
+        """Which times are not taken. They are compared in their own unit: in a finer one they may wrap around."""
+        first, last = self.times
+        if np.datetime_data(times.dtype)[0] in FINE:
+            times = times.astype("datetime64[us]")
+        low, high = first.astype(times.dtype), last.astype(times.dtype)  # rounded down
+        return np.asarray((times < low + int(low < first)) | (times > high))
+
+    def timeless(self) -> Problem:
+        taken = "the years 1 to 9999 are"
+        if self.times != YEARS:
+            taken = "those from {} to {} are".format(*(each.astype("datetime64[D]") for each in self.times))
+        return Problem("out_of_range", f"a time out of range; {taken} taken", column=self.name)
 
     def beyond(self) -> Problem:
         return Problem(
@@ -278,7 +302,10 @@ def _nested(field: Field, value: object) -> tuple[Any, Problem | None]:
     needed = {"object": dict, "list": list}.get(field.holds or "", object if isinstance(value, str) else dict | list)
     if not isinstance(told, needed):
         return None, field.wrong(kind(told))
-    return (str(value) if isinstance(value, str) else msgspec.json.encode(value).decode()), None
+    try:
+        return (str(value) if isinstance(value, str) else msgspec.json.encode(value).decode()), None
+    except TypeError:  # values within it that JSON has not
+        return None, field.wrong(f"{kind(told)} of values that are no JSON")
 
 
 def _boolean(field: Field, value: object) -> tuple[Any, Problem | None]:
@@ -300,9 +327,13 @@ def _timestamp(field: Field, value: object) -> tuple[Any, Problem | None]:
         except ValueError:
             return None, field.wrong("text that is no ISO 8601 time")
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        try:
+            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        except (OverflowError, ValueError):  # the latter of pandas' Timestamp
+            return None, field.timeless()
     if isinstance(value, datetime.date | np.datetime64):
-        return np.datetime64(value).astype("datetime64[us]"), None
+        time = np.datetime64(value)
+        return (None, field.timeless()) if field.untimely(time) else (time.astype("datetime64[us]"), None)
     return None, field.wrong(kind(value))
 
 

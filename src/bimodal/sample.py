@@ -16,6 +16,7 @@ from bimodal.local import see_local
 from bimodal.table import as_table, from_frame
 
 HEAD = 1000  # rows that are looked at
+EXAMPLE = "2024-01-01T00:00:00"  # of a time, where the sample has none
 EXTENSION = re.compile(r"U?Int(8|16|32|64)|Float(32|64)|boolean|string")  # pandas' types that know a missing value
 
 
@@ -82,7 +83,7 @@ def _frame_type(told: Mapping[str, Any], column: pa.DataType) -> str | None:
 
 def _field(name: str, column: pa.ChunkedArray, held: str | None) -> Field:
     plain = column.drop_null()
-    example = plain[0].as_py() if len(plain) else None
+    example = _first(plain)
     extension = held is not None and EXTENSION.fullmatch(held) is not None
     nullable = column.null_count > 0 or extension
     # integers that the frame can hold beside a null stay what they are; elsewhere pandas makes floats of them
@@ -97,13 +98,22 @@ def _field(name: str, column: pa.ChunkedArray, held: str | None) -> Field:
     )
 
 
+def _first(column: pa.ChunkedArray) -> Any:
+    """None where there is none, or a time that Python cannot hold: no model gets such a one."""
+    try:
+        return column[0].as_py() if len(column) else None
+    except OverflowError:
+        return None
+
+
 def _time(example: datetime.date | None) -> str:
     """As text; times of a place as those of UTC, which is how Rows hold them."""
-    if example is None:
-        return "2024-01-01T00:00:00"
-    if isinstance(example, datetime.datetime) and example.tzinfo is not None:
-        return str(example.astimezone(datetime.UTC).replace(tzinfo=None))
-    return str(example)
+    try:
+        if isinstance(example, datetime.datetime) and example.tzinfo is not None:
+            return str(example.astimezone(datetime.UTC).replace(tzinfo=None))
+    except OverflowError:
+        example = None
+    return EXAMPLE if example is None else str(example)
 
 
 def _categories(column: pa.ChunkedArray) -> tuple[Any, ...]:

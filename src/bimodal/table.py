@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bimodal.errors import InputError, Problem, UsageError
-from bimodal.field import EXACT, FLOATS, INTEGERS, Field, is_null, listed, nearest, wrong_width
+from bimodal.field import EXACT, FLOATS, INTEGERS, YEARS, Field, is_null, listed, nearest, wrong_width
 from bimodal.longdouble import ROUNDED, is_long, short
 from bimodal.rows import Array, Column, Dictionary, Rows
 from bimodal.signature import Signature
@@ -321,12 +321,12 @@ def _integers(each: Field, array: pa.Array, faults: Faults) -> Column:
             bad |= values > limits.max
         _fault(faults, bad, each.outside())
         return np.asarray(values, each.dtype)
-    return _by_value(each, array.to_pylist(), faults)
+    return _by_value(each, _listed(array), faults)
 
 
 def _texts(each: Field, array: pa.Array, faults: Faults) -> Column:
     if each.nested:
-        return _by_value(each, array.to_pylist(), faults)
+        return _by_value(each, _listed(array), faults)
     kind = array.type
     if not (_is_text(kind) or pa.types.is_null(kind) or (pa.types.is_dictionary(kind) and _is_text(kind.value_type))):
         null = _nulls(array)
@@ -362,20 +362,21 @@ def _dictionary(array: pa.Array) -> Dictionary:
 def _booleans(each: Field, array: pa.Array, faults: Faults) -> Column:
     if pa.types.is_boolean(array.type) and not array.null_count:
         return np.asarray(array).astype(each.dtype, copy=False)
-    return _by_value(each, array.to_pylist(), faults)
+    return _by_value(each, _listed(array), faults)
 
 
 def _times(each: Field, array: pa.Array, faults: Faults) -> Column:
     kind = array.type
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        return _by_value(each, array.to_pylist(), faults)
+        return _by_value(each, _listed(array), faults)
     if not each.nullable:
         _fault(faults, _nulls(array), each.null())
-    plain = pa.timestamp("us")
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        array = array.cast(pa.timestamp("us", kind.tz), safe=False)
-    values: Array = array.cast(plain, safe=False).to_numpy(zero_copy_only=False)
-    return values
+        array = array.cast(pa.timestamp(kind.unit))  # in UTC
+    values: Array = array.to_numpy(zero_copy_only=False)
+    bad = each.untimely(values)
+    _fault(faults, bad, each.timeless())
+    return np.where(bad, np.datetime64("NaT"), values).astype("datetime64[us]")
 
 
 def _anything(each: Field, array: pa.Array, faults: Faults) -> Column:
@@ -388,7 +389,7 @@ def _anything(each: Field, array: pa.Array, faults: Faults) -> Column:
     if pa.types.is_integer(array.type) and not array.null_count:
         return np.asarray(array)
     if pa.types.is_integer(array.type):  # beside a null it keeps its digits too
-        return _by_value(each, array.to_pylist(), faults)
+        return _by_value(each, _listed(array), faults)
     if pa.types.is_boolean(array.type) and not array.null_count:
         return np.asarray(array)
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
@@ -407,7 +408,7 @@ def _vectors(each: Field, array: pa.Array, faults: Faults) -> Column:
             values = flat.to_numpy(zero_copy_only=False).astype(each.dtype, copy=False).reshape(len(array), -1)
             if np.isfinite(values).all():
                 return np.asarray(values)
-    return _by_value(each, array.to_pylist(), faults)
+    return _by_value(each, _listed(array), faults)
 
 
 _TAKERS: dict[str, Callable[[Field, pa.Array, Faults], Column]] = {
@@ -449,6 +450,21 @@ def _parsed(each: Field, text: str | None) -> object:
         return float(word) if "_" not in word else text
     except ValueError:
         return text
+
+
+def _listed(array: pa.Array) -> list[Any]:
+    """The values as Python's own; in place of a time beyond those of Python, one of NumPy's that no column takes."""
+    try:
+        return list(array.to_pylist())
+    except OverflowError:
+        return [_own(each) for each in array]
+
+
+def _own(scalar: pa.Scalar) -> object:
+    try:
+        return scalar.as_py()
+    except OverflowError:
+        return _listed(scalar.values) if isinstance(scalar, pa.ListScalar) else YEARS[1] + np.timedelta64(1, "us")
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 import bimodal
 from bimodal import AsyncClient, Client, serve
-from bimodal.client.given import spoken
+from bimodal.client.given import Given, spoken
 from bimodal.errors import BimodalError, InputError, ServerUnreachable, UsageError
 from bimodal.realtime.server import Server
 from tests.models import CASES, IRIS
@@ -236,3 +236,11 @@ def test_why_a_server_is_not_reached(server: Server, scheme: str) -> None:
 def test_values_are_spoken_as_json_has_them() -> None:
     values = [np.datetime64("2026-01-02T03", "ns"), np.datetime64("NaT"), pd.NA, np.float32(0.5), (1, pd.NaT)]
     assert spoken(values) == ["2026-01-02T03:00:00", None, None, 0.5, [1, None]]
+
+
+@pytest.mark.parametrize("kind", ["array", "columns"])
+def test_times_beyond_the_calendar_are_refused_and_never_wrapped_around(kind: str) -> None:
+    times = np.array([0, 2**62]).astype("datetime64[s]")
+    with pytest.raises(InputError) as raised:
+        Given.of(times if kind == "array" else {"t": times})
+    assert raised.value.code == "out_of_range"

@@ -6,7 +6,7 @@ import io
 import json
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,15 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from bimodal.errors import UsageError
 from bimodal.model import load
 from bimodal.realtime import control
+from bimodal.realtime.answer import Answer
+from bimodal.realtime.batcher import Work
 from bimodal.realtime.control import States
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.link import Link
+from bimodal.realtime.protocols import lines as lines_door
+from bimodal.realtime.protocols.lines import LinesDoor
 from bimodal.realtime.wiring import wire
+from bimodal.signature import Signature
 from bimodal.table import from_stream, to_stream
 from tests.models import CASES, IRIS, customers
 from tests.realtime.desk import Ask, Desk, told
@@ -318,6 +323,61 @@ def test_a_whole_body_of_lines_is_answered_too(desk: Desk) -> None:
     response = desk.ask("/predict", b"[5.1,3.5,1.4,0.2]\n[1]\n", kind="application/x-ndjson")
     assert response.content_type == b"application/x-ndjson"
     assert [next(iter(json.loads(line))) for line in response.body.splitlines()] == ["prediction", "error"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fault_of_ours_at_one_line_is_told_of_it_and_its_neighbours_are_answered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, whole: bool
+) -> None:
+    check = Signature.check
+
+    def broken(self: Signature, records: Sequence[Any]) -> Any:
+        if records[0][0] == 0.5:
+            raise OverflowError("secret")
+        return check(self, records)
+
+    monkeypatch.setattr(Signature, "check", broken)
+    lines = answered(desk, [ROW, [0.5, 1, 1, 1], ROW], whole=whole)
+    assert lines[0] == lines[2] == {"prediction": 0}
+    assert (lines[1]["code"], lines[1]["row"]) == ("internal", 2)
+    assert "secret" not in str(lines)
+    assert "OverflowError: secret" in caplog.text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fault_of_ours_at_the_answer_to_one_line_is_told_of_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
+    encode = LinesDoor.encode
+
+    def broken(self: LinesDoor, work: Work, answer: Answer, start: int, stop: int) -> bytes:
+        if 2 in answer.lists[0][1][start:stop]:
+            raise OverflowError("secret")
+        return encode(self, work, answer, start, stop)
+
+    monkeypatch.setattr(LinesDoor, "encode", broken)
+    lines = answered(desk, [ROW, [6.7, 3.0, 5.2, 2.3], ROW, ROW], whole=whole)
+    assert lines[0] == lines[2] == lines[3] == {"prediction": 0}
+    assert (lines[1]["code"], lines[1]["row"]) == ("internal", 2)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_fault_of_ours_in_the_stream_itself_ends_it_with_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, whole: bool
+) -> None:
+    def broken(parts: Sequence[Any]) -> Any:
+        raise OverflowError("secret")
+
+    monkeypatch.setattr(lines_door, "_alike", broken)
+    assert [line["code"] for line in answered(desk, [ROW, ROW], whole=whole)] == ["internal"]
+
+
+def answered(desk: Desk, rows: Sequence[Any], *, whole: bool) -> list[Any]:
+    body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    if not whole:
+        return desk.stream([body])
+    response = desk.ask("/predict", body, kind="application/x-ndjson")
+    return [json.loads(line) for line in response.body.splitlines()]
 
 
 def test_a_stream_that_asks_for_what_is_not_there_is_refused_as_a_whole(desk: Desk) -> None:

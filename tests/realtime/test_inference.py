@@ -230,6 +230,14 @@ def test_times_reach_from_the_year_1_to_the_end_of_9999(unit: str, parts: int) -
     assert [each.row for each in problems] == [1, 2]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us"])
+def test_times_are_held_to_what_the_trainings_frame_holds(unit: str) -> None:
+    field = Field("at", "timestamp", frame="datetime64[ns]")
+    times = np.array(["2262-04-11", "2262-04-12"], f"datetime64[{unit}]").astype(np.int64)
+    _, problems = columns.column(field, times, unit=unit)
+    assert [(each.code, each.row) for each in problems] == [("out_of_range", 2)]
+
+
 def test_the_content_types_of_mlserver(desk: Desk) -> None:
     def asked(kind: str, data: list[str]) -> dict[str, Any]:
         tensor = {"name": "text", "shape": [2, 1], "datatype": "BYTES", "data": data}

@@ -17,7 +17,7 @@ import numpy as np
 from bimodal.client import tellable
 from bimodal.client.arrays import KINDS, texts
 from bimodal.client.failure import made
-from bimodal.client.given import Given, names_of, row_of
+from bimodal.client.given import Given, micros, names_of, row_of
 from bimodal.client.question import Conversation, Question
 from bimodal.errors import BimodalError, InputError, ModelNotFound, UsageError
 from bimodal.field import FLOATS, Field, listed
@@ -252,7 +252,7 @@ def _filled(array: Array, datatype: str) -> tuple[Array, Array | None]:
     """A column without its nulls, and where they stood (None: there were none). NaN is a number, and stays."""
     if array.dtype.kind == "M":
         missing = np.isnat(array)
-        return np.datetime_as_string(array, unit="us").astype(object), missing if missing.any() else None
+        return np.datetime_as_string(micros(array), unit="us").astype(object), missing if missing.any() else None
     if array.dtype != object:
         return array, None
     missing = np.array([value is None or value != value for value in array.reshape(-1)]).reshape(array.shape)

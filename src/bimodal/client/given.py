@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bimodal.errors import InputError, UsageError
+from bimodal.field import Field
 from bimodal.formats.library import library
 from bimodal.longdouble import narrowed, short
+from bimodal.rows import Array
 
 PLAIN = frozenset((int, float, str, bool, type(None)))
 NUMBERS = "biufSU"  # kinds of arrays that stay arrays
@@ -80,10 +82,18 @@ def spoken(value: Any) -> Any:
     if hasattr(value, "tolist"):
         times = getattr(getattr(value, "dtype", None), "kind", "") == "M"
         if times and type(value).__module__ == "numpy":  # whose nanoseconds would be plain numbers
-            value = value.astype("datetime64[us]")
+            value = micros(value)
         told = value.tolist()
         return short(value) if type(told) is type(value) else spoken(told)
     return value
+
+
+def micros(times: Array) -> Array:
+    """Times of NumPy by the microsecond. InputError where one is beyond the calendar, and would wrap around."""
+    field = Field("", "timestamp")
+    if field.untimely(times).any():
+        raise InputError.of([replace(field.timeless(), column=None)])
+    return times.astype("datetime64[us]")
 
 
 def row_of(row: Any) -> Any:

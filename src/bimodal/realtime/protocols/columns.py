@@ -94,7 +94,7 @@ def _beyond(field: Field, values: Array, missing: Array | None, unit: str | None
     bad = ((values < least) | (values > most)).reshape(len(values), -1).any(axis=1)
     if missing is not None:
         bad &= ~missing.reshape(len(values), -1).all(axis=1)
-    wrong = Problem("out_of_range", "a time out of range; the years 1 to 9999 are taken", column=field.name)
+    wrong = field.timeless()
     return [wrong.at(row) for row in (np.flatnonzero(bad) + 1).tolist()]
 
 
@@ -130,6 +130,8 @@ def _quickly(field: Field, values: Array) -> Array | None:
     if field.type == "bool" and values.dtype.kind == "b":
         return values.astype(field.dtype, copy=False)
     if field.type == "timestamp" and values.dtype.kind == "M" and (field.nullable or not np.isnat(values).any()):
+        if field.untimely(values).any():
+            return None
         return values.astype(field.dtype)
     if field.type == "string" and values.dtype == object:
         return _objects(field, values)

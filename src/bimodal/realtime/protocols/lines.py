@@ -176,9 +176,10 @@ class Lines:
                     self._writer.resume()
                 self._writer.write(await self._answered(lines))
                 await self._writer.ready()
-            self._writer.write(self._cut)
-        except Exception:
+        except Exception as error:  # a fault of ours: an answer that ends here must not look whole
             log.exception("a stream failed")
+            self._cut = msgspec.json.encode(described(error)) + b"\n"
+        self._writer.write(self._cut)
         self._served.ledger.streamed()
         self._writer.end()
 
@@ -202,7 +203,7 @@ class Lines:
         for place, line in enumerate(lines):
             try:
                 rows, extra = self._judged(line)
-            except BimodalError as error:
+            except Exception as error:  # a fault of ours too is told of its line, and costs its neighbours nothing
                 answers[place] = self._error(error, first + place)
             else:
                 good.append(place)
@@ -228,17 +229,17 @@ class Lines:
         return rows, {name: record[name] for name in asked.kept(self._signature.spare(list(record)), self._key[0])}
 
     async def _predicted(self, rows: Rows, extras: list[dict[str, Any]], numbers: list[int]) -> list[bytes]:
-        """The answers to rows; if the model fails, its halves are tried, down to the guilty row."""
+        """The answers to rows; if the model fails (or what is ours), its halves are tried, down to the guilty row."""
         try:
             return (await self._call(rows, extras, numbers)).split(b"\n")
-        except (ModelFailed, ModelCrashed) as error:
+        except Exception as error:
+            if isinstance(error, BimodalError) and not isinstance(error, ModelFailed | ModelCrashed):
+                return [self._error(error, number) for number in numbers]
             if rows.count == 1:
                 return [self._error(error, numbers[0])]
             half = rows.count // 2
             first = await self._predicted(rows.slice(0, half), extras[:half], numbers[:half])
             return first + await self._predicted(rows.slice(half, rows.count), extras[half:], numbers[half:])
-        except BimodalError as error:
-            return [self._error(error, number) for number in numbers]
 
     async def _call(self, rows: Rows, extras: list[dict[str, Any]], numbers: list[int]) -> bytes:
         """One call of the model. A stream waits for room where a single request would be refused."""
@@ -263,6 +264,8 @@ class Lines:
     def _error(self, error: BaseException, row: int) -> bytes:
         """The line of a row that has no prediction."""
         faults.tell(error, f"line {row} of a stream")
+        if not isinstance(error, BimodalError):
+            log.error("line %d of a stream failed", row, exc_info=error)
         told = described(error)
         message = str(told["error"]).removeprefix("row 1, ").removeprefix("row 1: ")
         return msgspec.json.encode({**told, "error": message, "row": row})
