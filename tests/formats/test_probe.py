@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,5 +138,45 @@ def test_a_machine_that_others_use_changes_no_answer(monkeypatch: pytest.MonkeyP
 
     asked = probe.Probe(Waits(), "predict", lambda rows: np.zeros((rows.count, 1)), bare=False)
     assert [asked.takes(Rows({"x": np.array([1.0])})) for _ in range(5)] == [True] * 5
-    monkeypatch.setattr(probe, "PATIENCE", 0.2)
-    assert not asked.takes(Rows({"x": np.array([1.0])})), "nobody waits for it for ever"
+
+
+class Clock:
+    """Stands in for `time`: of each clock, how many seconds it goes on at each look."""
+
+    def __init__(self, **steps: float) -> None:
+        self._steps = steps
+        self._now = dict.fromkeys(("perf_counter", "monotonic", "process_time", "thread_time"), 0.0)
+
+    def __getattr__(self, name: str) -> Callable[[], float]:
+        def look() -> float:
+            self._now[name] += self._steps.get(name, 0.0)
+            return self._now[name]
+
+        return look
+
+
+BUSY = {"perf_counter": 1.0, "monotonic": 1.0, "process_time": 1.0}  # of a machine with much else to do
+
+
+@pytest.mark.parametrize("name", ["mixed", "closed", "logistic", "boosting", "integers"])
+def test_what_a_model_takes_does_not_hang_on_how_busy_the_machine_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = signature(name, tmp_path)
+    monkeypatch.setattr(probe, "time", Clock(**BUSY))
+    assert signature(name, tmp_path) == idle
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"), [("time", Clock(thread_time=60.0)), ("time", Clock(perf_counter=100.0)), ("MOST", 1)]
+)
+@pytest.mark.parametrize("name", ["mixed", "closed"])
+def test_what_a_model_was_not_asked_is_left_to_it(
+    name: str, bound: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probe, bound, value)
+    taken = signature(name, tmp_path)
+    assert not any(each.closed for each in taken.inputs)
+    assert all(each.nullable for each in taken.inputs)
+    assert "is asked no more" in caplog.text
+    assert len(caplog.records) == 1

@@ -38,6 +38,7 @@ MOST = 200  # entries
 LARGEST = 10**9  # bytes of all entries
 ANOTHER_TRY = 86_400.0  # seconds after which a crash or a time limit is no longer taken for granted
 LOOK = 0.05
+ASKED = 2  # the way in which signatures are read: one that was read in another way is read anew
 SEAL = "report.sha256"
 UNFINISHED = 3600.0  # seconds after which a folder that was never published is nobody's
 
@@ -55,7 +56,7 @@ def key(digest: str, kind: str, source: Source, wanted: str = "auto") -> str:
     the report of what it is a copy of.
     """
     code = [[name, _digest(Path(name))] for name in source.code if name != source.home]
-    told = msgspec.to_builtins([digest, kind, source.sample, source.features, code, wanted], enc_hook=plain)
+    told = msgspec.to_builtins([ASKED, digest, kind, source.sample, source.features, code, wanted], enc_hook=plain)
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,10 @@ from bimodal.formats.routes import Feature
 from bimodal.rows import Array, Column, Rows
 from bimodal.runtimes.estimator import Feed
 
+log = logging.getLogger("bimodal.model")
 MOST = 60  # calls of the model
-LONGEST = 2.0  # seconds of calling, of the processor's time: others on the machine change no signature
-PATIENCE = 30.0  # the same by the clock, for a model that waits; what is not asked by then keeps the strict answer
+LONGEST = 10.0  # seconds in calls, of the processor's time: others on the machine change no signature
+PATIENCE = 60.0  # the same by the clock, for a model that waits
 LARGEST = float(np.finfo(np.float64).max)
 # Sums of numbers beyond the first overflow, which is no answer; trees compute in float32, and take nothing beyond it.
 LIMITS = (1e100, float(np.finfo(np.float32).max))
@@ -38,7 +40,11 @@ def _column(each: Field, values: list[Any]) -> Column:
 
 
 class Probe:
-    """Asks one method of an estimator; counts its calls and their time."""
+    """Asks one method of an estimator; counts its calls and their time.
+
+    What is not asked any more is taken: a model refuses for itself what it does not take, while rows that are refused
+    in its name never reach it.
+    """
 
     def __init__(self, model: Any, method: str, feed: Feed, *, bare: bool, scores: Sequence[str] = ()) -> None:
         self._model = model
@@ -48,26 +54,40 @@ class Probe:
         self._bare = bare  # the answers may be NaN where the input was: a transformer's
         self._calls = 0
         self._worked = self._waited = 0.0  # seconds in calls, of the processor and by the clock
+        self._told = False
 
     def takes(self, rows: Rows) -> bool:
         """Whether the model answers these rows, and with numbers."""
         return self._answers(self._method, rows)
 
     def _answers(self, method: str, rows: Rows) -> bool:
-        if self._calls >= MOST or self._worked > LONGEST or self._waited > PATIENCE:
-            return False
+        if self._spent():
+            return True
         self._calls += 1
-        start, worked = time.perf_counter(), time.process_time()
+        start, worked = time.perf_counter(), time.thread_time()  # others may be answered beside it in this process
         try:
             with np.errstate(all="ignore"):  # what made-up extremes do to its sums is no news to the user
                 answer = getattr(self._model, method)(self._feed(rows))
         except Exception:  # what a model raises on rows it does not take is its own choice
             return False
         finally:
-            waited = time.perf_counter() - start
-            self._worked += min(time.process_time() - worked, waited)  # threads side by side are no more than the clock
-            self._waited += waited
+            if self._calls > 1:  # the first may load libraries
+                self._worked += time.thread_time() - worked
+                self._waited += time.perf_counter() - start
         return self._bare or _is_number(answer)
+
+    def _spent(self) -> bool:
+        """Whether it was asked as much as it may be; the log is told once."""
+        spent = self._calls >= MOST or self._worked > LONGEST or self._waited > PATIENCE
+        if spent and not self._told:
+            self._told = True
+            log.warning(
+                "the model was asked %d made-up rows in %.1f s, and is asked no more; whether its other columns take "
+                "nulls, infinity and unknown categories is left to it at each call",
+                self._calls,
+                self._waited,
+            )
+        return spent
 
     def settle(self, fields: Sequence[Field], features: Sequence[Feature]) -> tuple[Field, ...]:
         """The fields with what the model was seen to take. features: what is known of each, in the same order."""
