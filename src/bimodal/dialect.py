@@ -21,6 +21,7 @@ WESTERN = "".join(
 )
 HEADLESS = "holds numbers, so it was not taken for a header"
 DOUBTFUL = "the first row is mostly numbers, so it may be data as well as the names of columns"
+COUNTED = "the first row is 0, 1, 2, …, as pandas writes it over columns without names, and was taken for a header"
 BLANKS = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "nil", "?", "-"))  # in lower case
 INDEX = "Unnamed: 0"  # the name that pandas gives to an index it wrote
 COMMA_NUMBER = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
@@ -154,22 +155,31 @@ def _decimal(rows: Sequence[Sequence[str]], separator: str) -> str:
 def _header(rows: Sequence[Sequence[str]], decimal: str) -> tuple[bool, bool]:
     """Whether the first row is a header, and whether that is doubtful.
 
-    Numbers, and beside them cells without a value, are data; but not the 0, 1, 2, … that pandas writes over columns
-    without names. Numbers beside text are a row with a bad value, or names among which are years. So are whole numbers
-    behind an empty cell, where pandas writes an index.
+    Numbers, and beside them cells without a value, are data; 0, 1, 2, … may be what pandas writes over columns without
+    names. Numbers beside text are a row with a bad value, or names among which are years. So are whole numbers behind
+    an empty cell, where pandas writes an index.
     """
     cells = [cell.strip().replace(decimal, ".") for cell in rows[0]] if rows else []
     numbers = [cell for cell in cells if looks_like_data(cell)]
     if not numbers:
         return not cells or not all(map(_is_number, cells)) or not any(cells), False
-    counted = [[str(place) for place in range(start, start + len(numbers))] for start in (0, 1)]
-    texts = sum(not _is_number(cell) and cell.lower() not in BLANKS for cell in cells)
-    if numbers in counted and (len(numbers) == len(cells) or cells[0] in ("", INDEX) or (texts and len(numbers) > 2)):
-        return True, False
-    if not texts:
-        indexed = not cells[0] and all(map(str.isdecimal, numbers))
-        return indexed, indexed
-    return True, 2 * len(numbers) >= len(cells)
+    if counts(cells):
+        return True, True
+    if cells[0] in ("", INDEX) and tuple(numbers) in (_places(len(numbers)), _places(len(numbers), 1)):
+        return True, False  # without the index it has fewer columns than as a row, and another width is told
+    if any(not _is_number(cell) and cell.lower() not in BLANKS for cell in cells):
+        return True, 2 * len(numbers) >= len(cells)
+    indexed = not cells[0] and all(map(str.isdecimal, numbers))
+    return indexed, indexed
+
+
+def counts(cells: Sequence[str]) -> bool:
+    """Whether they are 0, 1, 2, …, as pandas names columns that have no names."""
+    return tuple(cells) == _places(len(cells))
+
+
+def _places(count: int, start: int = 0) -> tuple[str, ...]:
+    return tuple(str(place) for place in range(start, start + count))
 
 
 def _is_number(cell: str) -> bool:
@@ -201,7 +211,7 @@ def whole_lines(text: str) -> str:
 def columns_of(text: str, dialect: Dialect) -> tuple[str, ...]:
     """The names of the columns: the first row, or numbers where it is no header. Raises csv.Error."""
     first = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=dialect.separator)), [])
-    return names_of(first) if dialect.header else tuple(str(place) for place in range(len(first)))
+    return names_of(first) if dialect.header else _places(len(first))
 
 
 def index_of(columns: Sequence[str]) -> str | None:

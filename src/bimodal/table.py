@@ -40,13 +40,15 @@ class Binding:
     """Which columns of a table feed the model, made once per source from its column names.
 
     features: the source's columns in the order of the model's inputs (or of the vector's places). kept: the columns
-    that are no feature. mapping: one sentence to print where columns were taken by position.
+    that are no feature. mapping: one sentence to print where columns were taken by position. nameless: the source's
+    columns have no names, so a Problem tells the place in the model's vector, counted from 1 as in JSON.
     """
 
     signature: Signature
     features: tuple[str, ...]
     kept: tuple[str, ...]
     mapping: str | None = None
+    nameless: bool = False
 
     @classmethod
     def bind(
@@ -85,7 +87,9 @@ class Binding:
         """What the model needs in the feature column at this place."""
         vector = self.signature.vector
         if vector is not None and (len(self.features) > 1 or vector.shape[0] in (1, -1)):
-            return replace(vector, name=self.features[place], shape=())
+            return replace(
+                vector, name=f"{vector.name}[{place + 1}]" if self.nameless else self.features[place], shape=()
+            )
         return self.signature.inputs[place]
 
     def _scalar(self, place: int) -> Field | None:

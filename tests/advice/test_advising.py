@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import bimodal
 from bimodal import Model
@@ -22,7 +25,7 @@ from bimodal.cli import advise as command
 from bimodal.cli import main
 from bimodal.errors import InputError, UsageError
 from tests.advice.scenes import advice
-from tests.models import CASES, IRIS
+from tests.models import CASES, IRIS, SPECIES
 from tests.saved import saved
 
 ORIGINS = {"measured", "derived", "given", "assumed"}
@@ -61,6 +64,15 @@ def test_a_package_without_a_sample_is_measured_with_its_golden_rows(tmp_path: P
     assert [mode["name"] for mode in told["modes"]] == ["real time", "batch", "both"]
     assert told["recommended"] in ("real time", "both")
     assert told["needs"]["peak"]["origin"] == "assumed"
+
+
+def test_rows_without_names_are_measured_in_batch_too(tmp_path: Path) -> None:
+    """Under 0 and 1, which as a header would be doubtful."""
+    sample = tmp_path / "rows.csv"
+    pd.DataFrame(IRIS[:50, :2]).to_csv(sample, index=False, header=False)
+    joblib.dump(LogisticRegression().fit(IRIS[:, :2], SPECIES), tmp_path / "two.joblib")
+    found = bimodal.advise(tmp_path / "two.joblib", sample=sample, budget=3)
+    assert found.told()["measured"]["batch"]["rate"]["value"] > 0
 
 
 def test_an_onnx_file_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

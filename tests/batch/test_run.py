@@ -257,6 +257,31 @@ def test_a_first_row_that_is_not_all_numbers_is_never_lost(
     assert (report.read, report.rejected) == (1, 0)
 
 
+@pytest.mark.parametrize(("first", "read", "told"), [("0,1,2,3", 2, True), ("1,2,3,4", 3, False)])
+def test_a_first_row_that_counts_is_the_header_of_pandas_only_from_0(
+    first: str, read: int, *, told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `DataFrame(array).to_csv(index=False)` writes it, and not as numbers that are data."""
+    (tmp_path / "in.csv").write_text(f"{first}\n6,3,5,2\n5.1,3.5,1.4,0.2\n")
+    flowers = bimodal.load(LogisticRegression(max_iter=500).fit(IRIS, SPECIES))
+    assert predict_file(flowers, tmp_path / "in.csv", tmp_path / "out.csv", progress="auto").read == read
+    assert ("if it is data: --header absent" in capsys.readouterr().err) is told
+    assert predict_file(flowers, tmp_path / "in.csv", tmp_path / "all.csv", header="absent").read == 3
+
+
+@pytest.mark.parametrize("first", ["0", "0,1"])
+def test_a_short_first_row_that_counts_from_0_is_refused_until_it_is_said_what_it_is(
+    first: str, tmp_path: Path
+) -> None:
+    width = first.count(",") + 1
+    (tmp_path / "in.csv").write_text("\n".join([first, *[",".join("1" * width)] * 3]) + "\n")
+    narrow = bimodal.load(LogisticRegression().fit(IRIS[:, :width], SPECIES))
+    with pytest.raises(InputError, match="--header absent or --header present"):
+        predict_file(narrow, tmp_path / "in.csv", tmp_path / "out.csv")
+    for header, count in (("absent", 4), ("present", 3)):
+        assert predict_file(narrow, tmp_path / "in.csv", tmp_path / f"{header}.csv", header=header).read == count
+
+
 def test_a_memory_ceiling_keeps_further_processes_away(model: bimodal.Model, tmp_path: Path) -> None:
     source = write(shop(), tmp_path / "in.csv")
     assert predict_file(model, source, tmp_path / "out.csv", memory="100MB", workers=4).workers == 1

@@ -232,6 +232,33 @@ def test_a_first_row_that_is_not_all_numbers_is_never_lost(desk: Desk, first: st
     assert (said.status, said.body.count(b"\n")) == (200, 2)
 
 
+def test_a_first_row_that_counts_from_1_is_data(desk: Desk) -> None:
+    response = desk.ask("/models/inline/invocations", b"1,2,3,4\n5.1,3.5,1.4,0.2\n", kind="text/csv")
+    assert (response.status, response.body.count(b"\n")) == (200, 2)
+
+
+@pytest.mark.parametrize("route", ["invocations", "predict"])
+@pytest.mark.parametrize("first", ["0,1,2,3", "0,1,2,x"])
+def test_a_first_row_that_counts_from_0_is_refused_until_header_says_what_it_is(
+    desk: Desk, first: str, route: str
+) -> None:
+    path, body = f"/models/inline/{route}", f"{first}\n6,3,5,2\n".encode()
+    refused = desk.error(body, path=path, kind="text/csv")
+    assert "header=absent` (or `present`)" in refused["error"]
+    present = desk.ask(path, body, kind="text/csv; header=present")
+    assert (present.status, present.body.count(b"\n")) == (200, 2)
+    absent = desk.ask(path, body, kind="text/csv; header=absent")
+    assert absent.status == (200 if first == "0,1,2,3" else 400)
+    assert absent.status == 400 or absent.body.count(b"\n") == 2 + (route == "predict")
+
+
+def test_a_column_without_a_name_is_told_by_its_place_in_the_vector_as_in_json(desk: Desk) -> None:
+    path = "/models/inline/invocations"
+    table = desk.error(b"1,2,3,4\n6,3,5,x\n", path=path, kind="text/csv")
+    rows = desk.error({"instances": [[1, 2, 3, 4], [6, 3, 5, "x"]]}, path=path)
+    assert (table["row"], table["column"], table["error"]) == (rows["row"], rows["column"], rows["error"])
+
+
 def test_a_row_of_a_model_with_names_is_told_how_to_say_that_it_is_one(desk: Desk) -> None:
     rows = FRAME[names(desk)].to_csv(index=False, header=False).encode()
     assert "if it is, say which by `content-type: text/csv; header=absent`" in _csv_error(desk, rows, "text/csv")

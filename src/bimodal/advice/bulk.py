@@ -106,6 +106,7 @@ class Batch:
             "spec": self.model.spec(),
             "input": str(path),
             "output": str(output),
+            "header": "present" if self.material.csv else None,
             "workers": 1 if self.alone else None,
             "path": [entry or os.getcwd() for entry in sys.path],
         }

@@ -22,7 +22,7 @@ def main() -> None:
         with from_spec(order["spec"]) as model:
             report = predict_file(
                 model, order["input"], order["output"], overwrite=True, workers=order["workers"], progress="quiet",
-                max_rejects="100%",
+                max_rejects="100%", header=order["header"],
             )  # fmt: skip
     except BimodalError as error:
         told: dict[str, object] = {"error": error.message}

@@ -28,6 +28,7 @@ from bimodal.batch.sources.stream import (
     Transcoded,
 )
 from bimodal.dialect import (
+    COUNTED,
     DOUBTFUL,
     HEAD,
     HEADLESS,
@@ -35,6 +36,7 @@ from bimodal.dialect import (
     Dialect,
     Overrides,
     columns_of,
+    counts,
     encoding_of,
     index_of,
     looks_like_data,
@@ -77,8 +79,12 @@ class CsvSource(Source):
         self.index = index_of(self.columns)
         self.decimal = self.dialect.decimal
         self.hint = self._hint()
-        self.doubt = f"{self.name}: {DOUBTFUL}; say which: {SAY}" if self.dialect.doubtful else None
-        self.notes = tuple(f"{self.name}: {note}" for note in self.dialect.notes())
+        # in a whole file, three or more names of pandas' own are sooner a header than a row
+        counted = self.dialect.doubtful and len(self.columns) > 2 and counts(self.columns)
+        doubtful = self.dialect.doubtful and not counted
+        self.doubt = f"{self.name}: {DOUBTFUL}; say which: {SAY}" if doubtful else None
+        notes = [*self.dialect.notes(), *([f"{COUNTED}; if it is data: --header absent"] if counted else [])]
+        self.notes = tuple(f"{self.name}: {note}" for note in notes)
 
     def _hint(self) -> str | None:
         """Why the names may not fit: the first row is none of names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 import numpy as np
@@ -139,7 +140,7 @@ class TableDoor:
             raise
         if sheet.dialect.doubtful and not signature.named:
             raise MalformedInput(f"{DOUBTFUL}; {SAY}")
-        return bound
+        return bound if sheet.dialect.header else replace(bound, nameless=True)
 
     def _csv(self, sheet: Sheet) -> pa.Table:
         """Read with the signature's types; what does not fit them is read as text, to find its rows."""
