@@ -312,6 +312,18 @@ def test_a_frame_hint_gets_a_frame(tmp_path: Path) -> None:
     assert pd is not None
 
 
+@pytest.mark.parametrize("kind", ["list", "set", "list[set]"])
+def test_a_type_that_no_column_has_is_told_with_those_there_are(tmp_path: Path, kind: str) -> None:
+    text = f"""
+        class Model:
+            inputs = {{"l": {kind}}}
+            def predict(self, rows):
+                return [0.0 for _ in rows]
+    """
+    with pytest.raises(ModelError, match=r"'l' has a type .* \(list\[float\]\), or dict and list\[dict\] for JSON"):
+        written(text, tmp_path)
+
+
 def test_features_name_an_open_models_columns(tmp_path: Path) -> None:
     loaded = written("def model(rows):\n    return rows[:, 1]\n", tmp_path, "model", features=("a", "b"))
     rows = Rows({"a": np.array([1.0]), "b": np.array([2.0])})

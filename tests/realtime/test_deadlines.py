@@ -121,7 +121,10 @@ def test_a_caller_never_waits_longer_than_the_server_lets_it(model: Model, door:
     desk.close()
 
 
-@pytest.mark.parametrize(("timeout", "status"), [(20_000, 504), (25_000_000, 200), (0, 200), (-1, 400), ("1", 400)])
+@pytest.mark.parametrize(
+    ("timeout", "status"),
+    [(20_000, 504), (25_000_000, 200), (0, 200), (-1, 400), ("1", 400), (2**32, 200), (2**63 - 1, 200), (2**63, 400)],
+)
 def test_the_parameter_of_open_inference_is_in_microseconds(desk: Desk, timeout: Any, status: int) -> None:
     body = {"inputs": [TENSOR], "parameters": {"timeout": timeout}}
     idle(desk)

@@ -213,6 +213,8 @@ def test_the_parameter_timeout_is_a_deadline(caller: Caller) -> None:
     asked.parameters["timeout"].int64_param = 60_000_000
     asked.parameters["priority"].uint64_param = 1
     assert len(told(caller.infer(asked))["prediction"]) == len(ROWS)
+    asked.parameters["timeout"].int64_param = 2**63 - 1  # the server's own deadline is the most
+    assert len(told(caller.infer(asked))["prediction"]) == len(ROWS)
     asked.parameters["timeout"].string_param = "soon"
     with pytest.raises(Refused) as refused:
         caller.infer(asked)

@@ -83,7 +83,12 @@ def test_the_state_of_a_model_has_the_words_of_both(desk: Desk) -> None:
         state = told(desk.get(path))
         mine = {"id": "inline", "object": "model", "created": state["created"], "owned_by": "bimodal"}
         assert state == {"name": "inline", "ready": True, "model_version_status": expected, **mine}
-    assert "did you mean 'inline'" in desk.error(b"", 404, "/v1/models/inlin", method="GET")["error"]
+    missing = desk.get("/v1/models/inlin")
+    error = told(missing)["error"]  # as OpenAI's clients read it
+    assert missing.status == 404
+    assert "did you mean 'inline'" in error["message"]
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "model_not_found", None)
+    assert "did you mean 'inline'" in desk.error({}, 404, "/v1/models/inlin:predict")["error"]
     for verb in ("classify", "regress", "explain"):
         assert "did you mean /v1/models/inline:predict?" in desk.error({}, 404, f"/v1/models/inline:{verb}")["error"]
 

@@ -281,6 +281,26 @@ def test_accept_chooses_the_answer(desk: Desk) -> None:
         assert desk.ask("/invocations", csv, kind="text/csv", headers={"Accept": accept}).content_type == b"text/csv"
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/csv;q=0, application/json", "application/json"),
+        ("text/csv;q=0", "application/json"),
+        ("text/csv; q=0.0, */*", "application/json"),
+        ("application/json;q=0.2, text/csv;q=0.8", "text/csv"),
+        ("text/csv;q=0.2, application/json;q=0.8", "application/json"),
+        ("application/json, text/csv", "application/json"),
+        ("application/json;q=0.3, */*;q=0.5", "text/csv"),
+        ("application/json;q=well", "application/json"),
+        ("*/*;q=0", "text/csv"),  # nothing that there is may come: better an answer than none
+    ],
+)
+def test_weights_of_accept_choose_and_nothing_is_never(desk: Desk, accept: str, kind: str) -> None:
+    csv = FRAME.to_csv(index=False).encode()
+    response = desk.ask("/invocations", csv, kind="text/csv", headers={"Accept": accept})
+    assert response.content_type.decode() == kind
+
+
 def test_kept_columns_go_along_in_json(desk: Desk) -> None:
     body = FRAME.assign(id=range(7)).to_csv(index=False).encode()
     response = desk.ask("/invocations?keep=id", body, kind="text/csv", headers={"Accept": "application/json"})

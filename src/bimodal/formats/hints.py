@@ -62,7 +62,10 @@ def field_of(name: str, hint: Any) -> Field:
         return Field(name, inner.type, (-1, *inner.shape), nullable=nullable, example=[inner.example])
     kind = SCALARS.get(hint)
     if kind is None:
-        raise ModelError(f"{name!r} has a type that no column has: use float, int, str, bool, datetime, or lists")
+        raise ModelError(
+            f"{name!r} has a type that no column has: use float, int, str, bool, datetime, a list of one of them "
+            "(list[float]), or dict and list[dict] for JSON"
+        )
     return Field(name, kind, nullable=nullable, example=EXAMPLES[kind])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bimodal import __version__
+from bimodal.realtime.accept import wants
 from bimodal.realtime.layout import LOOKUP, NO_WORKER, SECONDS, SIZES, Layout
 from bimodal.realtime.measures import BY_NAME, STAGES
 
@@ -20,16 +21,13 @@ OTHER = "other"  # route and model of what is no prediction
 END = "# EOF\n"
 
 _counter = re.compile(r"^# (HELP|TYPE) (\w+)_total ", re.MULTILINE)
-_asks = re.compile(rb"application/openmetrics-text(?P<rest>[^,]*)", re.IGNORECASE).search
-_refused = re.compile(rb";\s*q=0(\.0*)?\s*(;|$)").search
 
 Values = Iterable[tuple[Sequence[str], float]]
 
 
 def wants_open(accept: bytes) -> bool:
     """Whether an Accept header asks for OpenMetrics."""
-    found = _asks(accept)
-    return found is not None and not _refused(found["rest"])
+    return wants(accept, b"application/openmetrics-text")
 
 
 def opened(text: str) -> str:

@@ -28,7 +28,7 @@ from bimodal.realtime.service import Served, Service
 from bimodal.realtime.streaming import Pieces
 from bimodal.rows import Rows
 
-ROUTES = re.compile(r"/v1/(?!models/).*")  # what is asked there is asked by clients of this protocol
+ROUTES = re.compile(r"/v1/(?!models/.*[:/]).*")  # what is asked there is asked by clients of this protocol
 DONE = b"data: [DONE]\n\n"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from bimodal.errors import BimodalError, InputError, ModelNotFound, NotFound, TooLarge, UsageError
+from bimodal.realtime.accept import wants
 from bimodal.realtime.exchange import Intake, Request, Respond, Response, Writer
 from bimodal.realtime.failure import failure, told_later
 from bimodal.realtime.limits import Limits
@@ -34,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 def wants_events(request: Request) -> bool:
     """Whether the caller asks for events."""
-    return EVENTS in request.headers.get(b"accept", b"").lower()
+    return wants(request.headers.get(b"accept", b""), EVENTS)
 
 
 def event(value: Any, name: str | None = None) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from bimodal.errors import BimodalError, InputError, MissingLibrary, UnsupportedMedia
 from bimodal.field import kind as told_kind
 from bimodal.formats.library import library
+from bimodal.realtime.accept import chosen
 from bimodal.realtime.doors import Doors
 from bimodal.realtime.exchange import JSON, Intake, Request, Respond, Response, Writer
 from bimodal.realtime.metrics import Metrics
@@ -85,7 +86,9 @@ class Invocations:
         if found not in MEDIA:
             names = ", ".join(each.decode() for each in MEDIA)
             raise UnsupportedMedia(f"this content type is not understood; understood are {names}")
-        key = (found, accepted(headers.get(b"accept", b""), found), said_of_header(headers) if found == CSV else None)
+        accept = headers.get(b"accept", b"")
+        answers = found if accept in ANY else chosen(accept, found, ANSWERS)
+        key = (found, answers, said_of_header(headers) if found == CSV else None)
         door = self._doors.get(key)
         if door is None:
             door = self._doors[key] = self._made(*key)
@@ -108,19 +111,6 @@ def doors(served: Served, service: Service, metrics: Metrics) -> Doors:
     paths = [f"/models/{name}/invocations", f"/models/{name}/versions/{served.model.version}/invocations"]
     paths += ["/invocations"] if served is service.first else []
     return Doors({("POST", path): made for path in paths}, dict.fromkeys(paths, made.stream))
-
-
-def accepted(accept: bytes, sent: bytes) -> bytes:
-    """The kind of the answer: the first that `Accept` names of those there are, else the kind that was sent."""
-    if accept in ANY:
-        return sent
-    for each in accept.lower().split(b","):
-        word = each.partition(b";")[0].strip()
-        if word in ANSWERS:
-            return word
-        if word == b"*/*":
-            break
-    return sent
 
 
 def _passing(attributes: bytes, respond: Respond) -> Respond:

@@ -16,8 +16,6 @@ from bimodal.realtime.protocols import classification, tensors
 from bimodal.realtime.protocols.inference import Parameter, Parameters
 from bimodal.realtime.service import Served
 
-LEVELS = 2**32  # of priority
-
 
 class Named(Protocol):
     """An output that is asked for."""
@@ -49,13 +47,13 @@ def deadline(parameters: Parameters | None, start: float, most: float) -> float:
     told = (parameters or {}).get("timeout")
     if told is None or told == 0:
         return start + most
-    return start + min(_whole("timeout", told, "microseconds") / 1e6, most)
+    return start + min(_whole("timeout", told, "microseconds", 63) / 1e6, most)
 
 
 def rank(parameters: Parameters | None) -> int:
     """The parameter `priority`: 1 goes first; 0, the default, is `RANK`. Raises InputError."""
     told = (parameters or {}).get("priority")
-    return RANK if told is None else _whole("priority", told, "the level, 1 the highest") or RANK
+    return RANK if told is None else _whole("priority", told, "the level, 1 the highest", 32) or RANK
 
 
 def stateless(parameters: Parameters | None) -> None:
@@ -64,7 +62,7 @@ def stateless(parameters: Parameters | None) -> None:
         raise InputError("the parameter sequence_id: models keep no state between requests; send it without")
 
 
-def _whole(name: str, value: Parameter, unit: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < LEVELS:
-        raise InputError(f"the parameter {name} needs a whole number of 0 or more ({unit}), below 2**32")
+def _whole(name: str, value: Parameter, unit: str, bits: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**bits:
+        raise InputError(f"the parameter {name} needs a whole number of 0 or more ({unit}), below 2**{bits}")
     return value
