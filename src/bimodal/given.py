@@ -11,6 +11,7 @@ import numpy as np
 from bimodal.errors import InputError, UsageError
 from bimodal.field import FLOATS, plainly_good
 from bimodal.formats.library import library
+from bimodal.lazy import collected
 from bimodal.longdouble import is_long, narrowed
 from bimodal.rows import Array, Rows
 from bimodal.signature import EMPTY, Signature, require
@@ -20,6 +21,7 @@ def taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
     """The data as Rows, and the function that gives the outputs back in the same kind."""
     if isinstance(data, Rows):
         return data, lambda answer, _: answer
+    data = collected(data)
     if isinstance(data, np.ndarray):
         data = narrowed(data)
         whole = None if is_long(data) else _numbers(data, signature)
@@ -36,9 +38,8 @@ def taken(data: Any, signature: Signature) -> tuple[Rows, Any]:
         return rows, _as_columns
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return checked(signature, [data] if _one_row(data, signature) else data), as_records
-    lazy = "; a lazy frame is asked for its rows first, by .collect()" if hasattr(data, "collect") else ""
     raise UsageError(
-        f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}{lazy}"
+        f"predict takes a frame, an Arrow table, records, columns, an array or Rows, not a {type(data).__name__}"
     )
 
 

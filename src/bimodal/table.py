@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -596,6 +597,16 @@ def as_table(data: Any) -> pa.Table:
     if not type(data).__module__.startswith("pyarrow"):
         return pa.table(data)
     return data.read_all() if isinstance(data, pa.RecordBatchReader) else data
+
+
+def spelled(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with the JSON of what is no text in the columns of these names, as `Field.judge` writes it."""
+    for place, name in enumerate(table.column_names):
+        if name in names and not _is_text(table.schema.field(place).type):
+            values = table.column(place).to_pylist()
+            told = [v if v is None or isinstance(v, str) else msgspec.json.encode(v).decode() for v in values]
+            table = table.set_column(place, name, pa.array(told, pa.string()))
+    return table
 
 
 def to_stream(table: pa.Table) -> bytes:

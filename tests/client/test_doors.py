@@ -138,6 +138,23 @@ SAME: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "JSON in columns": ("Nested", {"j": [{"a": 1}, {}], "x": [1.0, 2.0]}, {}),
     "JSON as text": ("Nested", [{"j": '{"a":1}', "x": 1.0}], {}),
     "JSON in a table": ("Nested", pa.table({"j": ['{"a":1}'], "x": [1.0]}), {}),
+    "objects in a frame": (
+        "Nested",
+        pd.DataFrame([{"j": {"a": [1, None]}, "x": 1.0}, {"j": {"b": "é"}, "x": 2.0}]),
+        {},
+    ),
+    "objects in a table": ("Nested", pa.table({"j": [{"a": [1.5]}, {"a": None}], "x": [1.0, 2.0]}), {}),
+    "a null among objects of a table": ("Nested", pa.table({"j": [{"a": 1}, None], "x": [1.0, 2.0]}), {}),
+    "no object in a table": ("Nested", pa.table({"j": [[1], [2]], "x": [1.0, 2.0]}), {}),
+    "a number in place of JSON in a table": ("Nested", pa.table({"j": [1, 2], "x": [1.0, 2.0]}), {}),
+    "columns of two kinds that no table has": (
+        "Nested",
+        pd.DataFrame([{"j": {"a": 1}, "x": 1.0}, {"j": 2, "x": 2.0}]),
+        {},
+    ),
+    "chats in a frame": ("Echo", pd.DataFrame([{"messages": SAID}, {"messages": SAID}], index=[7, 9]), {}),
+    "chats in a table": ("Echo", pa.Table.from_pylist([{"messages": SAID}]), {}),
+    "a slip in a chat in a table": ("Echo", pa.Table.from_pylist([{"messages": [{"role": "user"}]}]), {}),
     "no JSON": ("Nested", [{"j": None, "x": 1.0}], {}),
     "a chat": ("Echo", [{"messages": SAID}], {}),
     "chats in columns": ("Echo", {"messages": [SAID, SAID]}, {}),
@@ -258,8 +275,24 @@ def test_frames_of_polars_are_answered_as_such(doors: dict[str, Any]) -> None:
     frame = polars.DataFrame([{**ROW, "n": None}, ROW])
     for kind, _ in told(doors, "Gaps", frame).values():
         assert kind is polars.DataFrame
-    lazy = told(doors, "Gaps", frame.lazy())
-    assert {(error[0], "by .collect()" in error[-1]) for error in lazy.values()} == {(UsageError, True)}
+
+
+def test_lazy_frames_are_collected(doors: dict[str, Any]) -> None:
+    frame = polars.DataFrame([{**ROW, "f": 9.0}, ROW])
+    for kind, answer in told(doors, "Gaps", frame.lazy().filter(polars.col("f") < 9)).values():
+        assert kind is polars.DataFrame
+        assert answer["f2"].to_list() == [1.5]
+
+
+def test_objects_in_a_frame_of_polars_are_taken(doors: dict[str, Any]) -> None:
+    frame = polars.DataFrame([{"messages": SAID}, {"messages": SAID}])
+    found = told(doors, "Echo", frame)
+    for kind, answer in found.values():
+        assert kind is polars.DataFrame
+        assert answer["text"].to_list() == ["well met "] * 2
+    kept = [doors[door].predict(frame.with_row_index(), model="Echo", keep=True) for door in ("http", "grpc")]
+    assert kept[0].equals(kept[1])
+    assert "index" in kept[0].columns
 
 
 # -- a model that becomes another ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from bimodal.client.given import Given, micros, names_of, row_of
 from bimodal.client.question import Conversation, Question
 from bimodal.errors import BimodalError, InputError, ModelNotFound, UsageError
 from bimodal.field import FLOATS, Field, listed
+from bimodal.formats.library import library
 from bimodal.given import taken
 from bimodal.messages.pool import message
 from bimodal.rows import Array, Rows
@@ -323,7 +324,7 @@ def _taken_as(given: Given, known: Known) -> Any:
     if given.kind == "array":
         return value.tolist() if getattr(value, "ndim", 2) == 1 else value
     if given.kind == "table":
-        return value
+        return _texts_in(value, known.nested) if known.nested else value
     if given.kind == "record":
         value = [value]
     return _spelled(value, known) if known.nested else value
@@ -388,3 +389,18 @@ def _beside(told: Any, kept: Mapping[str, Any]) -> Any:
         else:
             told = told.add_column(place, name, values)
     return told
+
+
+def _texts_in(data: Any, nested: Sequence[str]) -> Any:
+    """A frame or a table in which JSON stands as its text; what it says is the server's to judge. A frame's is what its
+    column is in Arrow, as over HTTP.
+    """
+    table = library("bimodal.table")
+    if not hasattr(data, "iloc"):
+        return table.spelled(table.as_table(data), nested)
+    spelled = data.copy(deep=False)
+    for place, name in enumerate(map(str, data.columns)):
+        if name in nested:
+            column = table.spelled(table.from_frame(data.iloc[:, [place]]), nested).column(0)
+            spelled.isetitem(place, np.array(column.to_pylist(), object))
+    return spelled

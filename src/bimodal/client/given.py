@@ -10,6 +10,7 @@ from typing import Any
 from bimodal.errors import InputError, UsageError
 from bimodal.field import Field
 from bimodal.formats.library import library
+from bimodal.lazy import collected
 from bimodal.longdouble import narrowed, short
 from bimodal.rows import Array
 
@@ -34,6 +35,7 @@ class Given:
     @classmethod
     def of(cls, data: Any) -> Given:
         """Raises UsageError where it is no data, InputError where it is an array of no rows."""
+        data = collected(data)
         if is_table(data):
             return cls("table", data)
         if is_stream(data):
@@ -140,6 +142,4 @@ def _numeric(array: Any) -> bool:
 
 
 def _hint(data: Any) -> str:
-    if hasattr(data, "iloc"):
-        return "; one row of a frame is frame.iloc[[0]], or .to_dict() of it"
-    return "; a lazy frame is asked for its rows first, by .collect()" if hasattr(data, "collect") else ""
+    return "; one row of a frame is frame.iloc[[0]], or .to_dict() of it" if hasattr(data, "iloc") else ""
