@@ -7,12 +7,26 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from bimodal import AsyncClient, Client
-from bimodal.errors import DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.client.failure import failure, seconds
+from bimodal.client.patience import Patience
+from bimodal.client.question import Answer
+from bimodal.errors import (
+    DeadlineExceeded,
+    ModelNotFound,
+    Overloaded,
+    ServerUnreachable,
+    Unavailable,
+    UsageError,
+)
 from tests.client.flaky import PATIENCE, Flaky, and_leave, answer, half, hang_up, refuse, reset, stall
 from tests.ports import free_port
 
@@ -140,8 +154,100 @@ def test_nobody_there_is_tried_again_and_told(ask: Asking) -> None:
 def test_a_proxy_in_between_is_understood(ask: Asking) -> None:
     with Flaky(answer("503 Service Unavailable", b"<html>", "retry-after: 0"), GOOD) as server:
         assert ask(server.url, "predict", [[1.0]]) == [{"prediction": 1}]
-    with Flaky(answer("502 Bad Gateway", b"<html>")) as server, pytest.raises(Exception, match="answered 502"):
-        ask(server.url, "predict", [[1.0]])
+
+
+HTML = "content-type: text/html"
+STRANGE = {
+    "a proxy's error": answer("502 Bad Gateway", b"<html>", HTML),
+    "an error of others": answer("404 Not Found", b'{"error": {"message": "why", "code": null}}', HTML),
+    "a page to log in": answer("200 OK", b"<html>", HTML),
+    "the way to a page": answer("302 Found", b"", HTML, "location: /login"),
+    "nothing": answer("204 No Content", b"", HTML),
+    "a list": answer("200 OK", b"[1]", HTML),
+    "an object": answer("200 OK", b'{"a": 1}', HTML),
+}
+ASKED: dict[str, tuple[Any, ...]] = {
+    "records": ("predict", [[1.0]]),
+    "a frame": ("predict", pd.DataFrame({"a": [1.0]})),
+    "an array": ("predict", np.ones((100, 4))),
+    "models": ("models",),
+    "metadata": ("metadata",),
+    "lookup": ("lookup", 7),
+}
+
+
+@both
+@pytest.mark.parametrize(
+    ("strange", "asked"),
+    [(one, two) for one in STRANGE for two in ASKED if (one, two) != ("an object", "metadata")],  # which any may be
+)
+def test_what_is_no_answer_of_ours_is_told_with_its_address(ask: Asking, strange: str, asked: str) -> None:
+    with Flaky(STRANGE[strange]) as server, pytest.raises(ServerUnreachable) as caught:
+        ask(server.url, *ASKED[asked])
+    said = rf"127\.0\.0\.1:{server.port} answered \d+ \(text/html\), .*is the address right, and does a proxy"
+    assert re.search(said, str(caught.value))
+
+
+@both
+@pytest.mark.parametrize("strange", ["a page to log in", "the way to a page", "nothing", "a list"])
+def test_who_is_not_bimodal_is_not_ready(ask: Asking, strange: str) -> None:
+    with Flaky(STRANGE[strange]) as server:
+        assert ask(server.url, "ready") is False
+
+
+@pytest.mark.parametrize("strange", ["a page to log in", "the way to a page", "a proxy's error"])
+def test_a_stream_is_none_where_something_else_answers(strange: str) -> None:
+    with Flaky(STRANGE[strange]) as server, Client(server.url) as client, pytest.raises(ServerUnreachable) as plain:
+        list(client.stream([1.0]))
+    assert "text/html" in str(plain.value)
+
+    async def pieces(url: str) -> list[Any]:
+        async with AsyncClient(url) as client:
+            return [piece async for piece in client.stream([1.0])]
+
+    with Flaky(STRANGE[strange]) as server, pytest.raises(ServerUnreachable, match="text/html"):
+        asyncio.run(pieces(server.url))
+
+
+@both
+def test_an_error_in_openais_shape_is_understood(ask: Asking) -> None:
+    body = b'{"error": {"message": "there is none", "type": "a", "param": null, "code": "model_not_found"}}'
+    with Flaky(answer("404 Not Found", body)) as server, pytest.raises(ModelNotFound, match="there is none"):
+        ask(server.url, "request", "GET", "/v1/models/a")
+
+
+def test_retry_after_is_understood_as_seconds_and_as_a_date() -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=90)
+    plain = soon.replace(tzinfo=None)
+    for date in (
+        format_datetime(soon, usegmt=True),
+        f"{plain:%A, %d-%b-%y %H:%M:%S} GMT",
+        f"{plain:%a %b %d %H:%M:%S %Y}",
+    ):
+        assert 60 <= seconds(date) <= 90
+    assert seconds("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+    assert [seconds(each) for each in ("7", "007", "9" * 400, "9" * 5000)] == [7, 7, 10**8, 10**8]
+    far = "Sun, 06 Nov 9999 08:49:37 GMT"
+    assert seconds(far) == 10**8
+    for other in ("", "soon", "-1", "1.5", "\xb2", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT"):
+        assert seconds(other) == 0
+
+
+@both
+@pytest.mark.parametrize("told", ["9" * 400, "Sun, 06 Nov 2094 08:49:37 GMT"])
+def test_a_far_retry_after_is_an_error_at_once(ask: Asking, told: str) -> None:
+    with Flaky(refuse("503 Service Unavailable", "unavailable", f"retry-after: {told}")) as server:
+        with pytest.raises(Unavailable):
+            ask(server.url, "predict", [[1.0]], timeout=60)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_without_retry_after_the_first_wait_is_short(status: int) -> None:
+    for body in (b"<html>", b'{"error":"why","code":"overloaded"}'):
+        patience = Patience(60, 3, "there")
+        waits = [patience.again(failure(Answer(status, {}, body), "there"), safe=True) for _ in range(3)]
+        assert all(wait <= most for wait, most in zip(waits, (0.05, 0.1, 0.2), strict=True))
 
 
 @both

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from struct import unpack_from
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -27,6 +27,10 @@ KINDS = {  # NumPy's name of a type in little-endian
     **{f"UINT{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
 }
 NAMES = {"f": "FP", "i": "INT", "u": "UINT"}
+
+
+class Told(TypedDict):
+    outputs: list[dict[str, Any]]
 
 
 def fits(data: Any, least: int) -> bool:
@@ -60,13 +64,14 @@ def request(array: NDArray[Any], outputs: Sequence[str], threshold: float | None
 
 
 def answer(told: Answer) -> dict[str, NDArray[Any]]:
-    """The tensors of an answer, by name."""
+    """The tensors of an answer, by name. Raises msgspec.DecodeError where it has none."""
     import numpy as np  # there, since the caller gave an array
 
-    length = int(told.headers.get(LENGTH.encode(), len(told.body)))
+    said = told.headers.get(LENGTH.encode(), b"")
+    length = int(said) if said.isdigit() else len(told.body)
     found = {}
     at = length
-    for tensor in msgspec.json.decode(told.body[:length])["outputs"]:
+    for tensor in msgspec.json.decode(told.body[:length], type=Told)["outputs"]:
         size = (tensor.get("parameters") or {}).get("binary_data_size")
         if size is None:
             found[tensor["name"]] = np.array(tensor["data"]).reshape(tensor["shape"])

@@ -63,7 +63,7 @@ class AsyncClient:
             self._words, self._way = remote.Words(), remote.AsyncChannel(address, key, verify, cert)
         else:
             context = trust(verify, cert) if address.secure else None
-            self._words, self._way = Words(), _Http(Connections(address, key, context, connections))
+            self._words, self._way = Words(self._place), _Http(Connections(address, key, context, connections))
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,8 +211,8 @@ class _Http:
 
     async def ask(self, question: Question, patience: Patience) -> Answer:
         answer = await self._connections.ask(question, patience)
-        if answer.status >= 400:
-            raise failure(answer)
+        if not 200 <= answer.status < 300:
+            raise failure(answer, patience.place)
         return answer
 
     async def close(self) -> None:

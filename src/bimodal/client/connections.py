@@ -161,10 +161,10 @@ class Connections:
         try:
             await self._within(patience, lambda: connection.begin(self._written.request(question, patience.timeout)))
             reading = connection.reading
-            if reading.status >= 400:
+            if not reading.streams:
                 while not reading.done:
                     await self._within(patience, connection.more)
-                raise failure(reading.answer)
+                raise failure(reading.answer, patience.place)
             yield b""
             while reading.pieces or not reading.done:
                 if not reading.pieces:

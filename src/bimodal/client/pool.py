@@ -150,10 +150,10 @@ class Pool:
         keep = False
         try:
             reading = connection.ask(self._written.request(question, patience.timeout), patience, pieces.append)
-            if reading.status >= 400:
+            if not reading.streams:
                 while not reading.done:
                     connection.next(patience)
-                raise failure(Answer(reading.status, reading.headers, b"".join(pieces)))
+                raise failure(Answer(reading.status, reading.headers, b"".join(pieces)), patience.place)
             yield b""
             while pieces or not reading.done:
                 if not pieces:

@@ -77,6 +77,11 @@ class Reading:
         pieces = self.pieces
         return Answer(self.status, self.headers, pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
+    @property
+    def streams(self) -> bool:
+        """Whether it is an answer in pieces."""
+        return self.status == 200 and self.headers.get(b"content-type", b"").startswith(b"text/event-stream")
+
     # -- called by the parser ---------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:

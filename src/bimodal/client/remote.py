@@ -16,7 +16,7 @@ import grpc.aio
 
 from bimodal.client import calls
 from bimodal.client.address import Address, Shown, shown, trust
-from bimodal.client.failure import made
+from bimodal.client.failure import made, waiting
 from bimodal.client.patience import NO_TLS, UNSURE, Cut, Patience, unknown, unwelcome
 from bimodal.client.question import Answer, Question
 from bimodal.errors import (
@@ -219,4 +219,4 @@ def _failure(error: Any, patience: Patience, *, secure: bool = False, begun: boo
         return Cut(sentence, begun=True)
     if status == grpc.StatusCode.UNAVAILABLE:
         return _unreached(sentence, patience, secure=secure)
-    return KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}")
+    return waiting(KINDS.get(status, BimodalError)(f"the server answered {status.name}: {sentence}"), retry)

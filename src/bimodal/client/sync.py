@@ -68,7 +68,7 @@ class Client:
             self._words, self._way = remote.Words(), remote.Channel(address, key, verify, cert)
         else:
             context = trust(verify, cert) if address.secure else None
-            self._words, self._way = Words(), _Http(Pool(address, key, context, connections))
+            self._words, self._way = Words(self._place), _Http(Pool(address, key, context, connections))
 
     def __enter__(self) -> Self:
         return self
@@ -238,6 +238,6 @@ class _Http:
 
     def ask(self, question: Question, patience: Patience) -> Answer:
         answer = self._pool.ask(question, patience)
-        if answer.status >= 400:
-            raise failure(answer)
+        if not 200 <= answer.status < 300:
+            raise failure(answer, patience.place)
         return answer

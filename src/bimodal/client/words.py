@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from bimodal.client import arrays
 from bimodal.client.events import ACCEPT, Events
+from bimodal.client.failure import strange
 from bimodal.client.given import Given, names_of, row_of, spoken
-from bimodal.client.question import Conversation, Question
+from bimodal.client.question import Answer, Conversation, Question
 from bimodal.client.tellable import as_given, encoded, finite
 from bimodal.errors import BimodalError, InputError
 from bimodal.formats.library import library
 
+T = TypeVar("T")
 ARROW = "application/vnd.apache.arrow.stream"
 MANY = 256  # values of an array from which on it goes as bytes, not as JSON
 
 
-class Words:
-    """The conversations with one server. What does not change while it runs is asked once."""
+class Summary(TypedDict):
+    """What the server tells of a model, as far as it is looked at."""
 
-    def __init__(self) -> None:
-        self._models: list[dict[str, Any]] = []
+    name: str
+    inputs: list[dict[str, Any]]
+    default_outputs: list[str]
+
+
+class Found(TypedDict):
+    """The answer to many keys."""
+
+    answers: list[dict[str, Any]]
+
+
+class Health(TypedDict):
+    status: str
+
+
+class Words:
+    """The conversations with one server at a place. What does not change while it runs is asked once. All raise
+    ServerUnreachable where the answer is not Bimodal's.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._models: list[Summary] = []
+
+    def _read(self, answer: Answer, kind: type[T]) -> T:
+        """The JSON of an answer."""
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.DecodeError:
+            raise strange(answer, self._place) from None
 
     def predict(self, data: Any, model: str | None, options: Mapping[str, Any]) -> Conversation[Any]:
         """See Client.predict."""
@@ -40,7 +70,7 @@ class Words:
             answer = yield Question("POST", path, content)
         except InputError as error:
             raise as_given(error, given) from None
-        return shaped(msgspec.json.decode(answer.body), given)
+        return shaped(self._read(answer, dict[str, list[Any]]), given)
 
     def streaming(
         self, row: Any, model: str | None, outputs: Sequence[str] | None, timeout: float
@@ -77,6 +107,8 @@ class Words:
         query = {name: _joined(value) for name, value in options.items() if value is not None}
         content = table.to_stream(table.from_frame(data) if frame else table.as_table(data))
         answer = yield Question("POST", f"{path}?{urlencode(query)}" if query else path, content, ARROW)
+        if not answer.headers.get(b"content-type", b"").startswith(ARROW.encode()):
+            raise strange(answer, self._place)
         told = table.from_stream(answer.body)
         if not frame:
             return told
@@ -94,7 +126,10 @@ class Words:
         path = f"/v2{_place(summary['name'])}/infer"
         length = ((arrays.LENGTH, str(len(head))),)
         answer = yield Question("POST", path, head + body, "application/octet-stream", length)
-        found = arrays.answer(answer)
+        try:
+            found = arrays.answer(answer)
+        except msgspec.DecodeError:
+            raise strange(answer, self._place) from None
         return found[outputs[0]] if len(found) == 1 else {name: found[name].tolist() for name in outputs}
 
     def lookup(self, key: Any, row: Any, model: str | None, outputs: Sequence[str] | None) -> Conversation[Any]:
@@ -108,10 +143,10 @@ class Words:
         given = {name: each for name, each in told.items() if each is not None}
         body = encoded(given, Given("record", given), None)
         name = model or (yield from self.summary(None))["name"]
-        answer = msgspec.json.decode((yield Question("POST", f"{_place(name)}/lookup", body)).body)
-        return answer["answers"] if many else answer
+        answer = yield Question("POST", f"{_place(name)}/lookup", body)
+        return self._read(answer, Found)["answers"] if many else self._read(answer, dict[str, Any])
 
-    def summary(self, model: str | None) -> Conversation[dict[str, Any]]:
+    def summary(self, model: str | None) -> Conversation[Summary]:
         """What the server tells of a model (None: of its first one), asked once."""
         if not any(model in (None, each["name"]) for each in self._models):
             self._models = yield from self._list()
@@ -119,25 +154,22 @@ class Words:
             if model in (None, each["name"]):
                 return each
         answer = yield Question("GET", _place(model))  # the server says that there is none, and which are
-        told: dict[str, Any] = msgspec.json.decode(answer.body)
-        return told
+        return self._read(answer, Summary)
 
     def models(self) -> Conversation[list[str]]:
         """The names of the models that the server has."""
-        return list(dict.fromkeys([str(each["name"]) for each in (yield from self._list())]))
+        return list(dict.fromkeys([each["name"] for each in (yield from self._list())]))
 
-    def _list(self) -> Conversation[list[dict[str, Any]]]:
-        told: list[dict[str, Any]] = msgspec.json.decode((yield Question("GET", "/models")).body)
-        return told
+    def _list(self) -> Conversation[list[Summary]]:
+        return self._read((yield Question("GET", "/models")), list[Summary])
 
     def metadata(self, model: str | None) -> Conversation[dict[str, Any]]:
         """See Client.metadata."""
-        told: dict[str, Any] = msgspec.json.decode((yield Question("GET", f"/v2{_place(model)}")).body)
-        return told
+        return self._read((yield Question("GET", f"/v2{_place(model)}")), dict[str, Any])
 
     def ready(self) -> Conversation[bool]:
         """Whether the server says that it takes requests; Unavailable where it says that it does not."""
-        yield Question("GET", "/health/ready")
+        self._read((yield Question("GET", "/health/ready")), Health)
         return True
 
 
