@@ -6,17 +6,19 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, Shown, sendable, trust
 from bimodal.client.connections import Connections
 from bimodal.client.failure import failure
 from bimodal.client.given import options_of
-from bimodal.client.patience import CLOSED, Cut, Patience, checked
+from bimodal.client.loops import Homes
+from bimodal.client.patience import Cut, Patience, checked
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.sync import CONNECTIONS, RETRIES
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -35,7 +37,8 @@ class Way(Protocol):
 
 
 class AsyncClient:
-    """A client of one server on one event loop; many tasks may share it. The arguments are those of Client.
+    """A client of one server; many tasks may share it. Each event loop that it is used from has connections of its own,
+    which close with it. The arguments are those of Client.
 
     async with AsyncClient(url) as client: await client.predict(rows)
     """
@@ -53,17 +56,17 @@ class AsyncClient:
     ) -> None:
         address, key = Address.of(url), sendable(key)
         self._timeout = checked(timeout)
-        self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
         self._words: Any
-        self._way: Way
         if address.remote:
             remote = library("bimodal.client.remote")
-            self._words, self._way = remote.Words(), remote.AsyncChannel(address, key, verify, cert)
+            self._words, make = remote.Words(), remote.channels(address, key, verify, cert)
         else:
             context = trust(verify, cert) if address.secure else None
-            self._words, self._way = Words(self._place), _Http(Connections(address, key, context, connections))
+            self._words = Words(self._place)
+            make = partial(_Http, address, key, context, connections)
+        self._homes: Homes[Way] = Homes(make)
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,9 +75,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections. Nothing can be asked then."""
-        self._closed = True
-        await self._way.close()
+        """Close the connections, once the calls under way have ended. Nothing can be asked then."""
+        await self._homes.close()
 
     async def predict(
         self,
@@ -100,24 +102,26 @@ class AsyncClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """As Client.stream."""
         patience = self._patience(timeout)
-        question = await self._talk(self._words.streaming(row, model, outputs, patience.timeout), patience)
         events = self._words.events(self._place)
-        async with aclosing(await self._begun(question, patience)) as pieces:
-            try:
-                async for data in pieces:
-                    for piece in events.feed(data):
-                        yield piece
-                        patience.renew()
-            except Cut as cut:
-                raise patience.broken(cut) from cut
-            except DeadlineExceeded as error:
-                raise patience.stopped(error) from None
-            events.finish()
+        async with await self._homes.here() as way:
+            streaming = self._words.streaming(row, model, outputs, patience.timeout)
+            question = await self._converse(way, streaming, patience)
+            async with aclosing(await self._begun(way, question, patience)) as pieces:
+                try:
+                    async for data in pieces:
+                        for piece in events.feed(data):
+                            yield piece
+                            patience.renew()
+                except Cut as cut:
+                    raise patience.broken(cut) from cut
+                except DeadlineExceeded as error:
+                    raise patience.stopped(error) from None
+                events.finish()
 
-    async def _begun(self, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
+    async def _begun(self, way: Way, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:
         """An answer whose head is there."""
         while True:
-            pieces = self._way.stream(question, patience)
+            pieces = way.stream(question, patience)
             try:
                 await anext(pieces)
             except (Cut, Overloaded, Unavailable) as error:
@@ -168,23 +172,27 @@ class AsyncClient:
         headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
         safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
         asked = Question(method, path, body, content_type, headers, safe)
-        return (await self._ask(asked, self._patience(timeout))).body
+        patience = self._patience(timeout)
+        async with await self._homes.here() as way:
+            return (await self._ask(way, asked, patience)).body
 
     def _patience(self, timeout: float | None, retries: int | None = None) -> Patience:
-        """That of one call. Raises UsageError where there can be none."""
-        if self._closed:
-            raise UsageError(CLOSED)
+        """That of one call. Raises UsageError."""
         seconds = self._timeout if timeout is None else checked(timeout)
         return Patience(seconds, self._retries if retries is None else retries, self._place)
 
     async def _talk(self, conversation: Conversation[T], patience: Patience | None = None) -> T:
-        """Ask what the conversation asks, up to its result."""
         patience = patience or self._patience(None)
+        async with await self._homes.here() as way:
+            return await self._converse(way, conversation, patience)
+
+    async def _converse(self, way: Way, conversation: Conversation[T], patience: Patience) -> T:
+        """Ask what the conversation asks, up to its result."""
         try:
             question = next(conversation)
             while True:
                 try:
-                    answer = await self._ask(question, patience)
+                    answer = await self._ask(way, question, patience)
                 except BimodalError as error:
                     question = conversation.throw(error)
                 else:
@@ -193,10 +201,10 @@ class AsyncClient:
             result: T = end.value
             return result
 
-    async def _ask(self, question: Question, patience: Patience) -> Answer:
+    async def _ask(self, way: Way, question: Question, patience: Patience) -> Answer:
         while True:
             try:
-                return await self._way.ask(question, patience)
+                return await way.ask(question, patience)
             except (Cut, Overloaded, Unavailable) as error:
                 wait = patience.again(error, safe=question.safe)
             await asyncio.sleep(wait)
@@ -205,9 +213,9 @@ class AsyncClient:
 class _Http:
     """Questions over HTTP/1.1."""
 
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self.stream = connections.stream
+    def __init__(self, address: Address, key: str | None, context: ssl.SSLContext | None, most: int) -> None:
+        self._connections = Connections(address, key, context, most)
+        self.stream = self._connections.stream
 
     async def ask(self, question: Question, patience: Patience) -> Answer:
         answer = await self._connections.ask(question, patience)

@@ -204,7 +204,7 @@ class Pool:
             self._free.notify()
 
     def close(self) -> None:
-        """Close the idle ones; those in use are closed by the next call of this, or with the program."""
+        """Close the idle ones."""
         with self._free:
             idle, self._idle = self._idle, []
             self._count -= len(idle)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -97,13 +98,13 @@ class Channel:
 
 
 class AsyncChannel:
-    """Of an AsyncClient. It is opened by the first question, on the loop that asks."""
+    """Of an AsyncClient, on one event loop. It is opened by the first question."""
 
-    def __init__(self, address: Address, key: str | None, verify: Verify = True, cert: Shown | None = None) -> None:
+    def __init__(self, address: Address, key: str | None, credentials: Any) -> None:
         self._metadata = _metadata(key)
         self._secure = address.secure
         self._address = address
-        self._credentials = _credentials(verify, cert) if address.secure else None
+        self._credentials = credentials
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
 
@@ -157,6 +158,11 @@ class AsyncChannel:
     async def close(self) -> None:
         if self._channel is not None:
             await self._channel.close()
+
+
+def channels(address: Address, key: str | None, verify: Verify, cert: Shown | None) -> Callable[[], AsyncChannel]:
+    """What makes the channel of an event loop. Raises UsageError."""
+    return partial(AsyncChannel, address, key, _credentials(verify, cert) if address.secure else None)
 
 
 def _require(question: Question) -> None:

@@ -9,13 +9,14 @@ from contextlib import closing
 from typing import Any, Protocol, Self, TypeVar
 
 from bimodal.client.address import Address, Shown, sendable, trust
+from bimodal.client.closing import UnderWay
 from bimodal.client.failure import failure
 from bimodal.client.given import options_of
-from bimodal.client.patience import CLOSED, Cut, Patience, checked
+from bimodal.client.patience import Cut, Patience, checked
 from bimodal.client.pool import Pool
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
+from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -58,7 +59,6 @@ class Client:
     ) -> None:
         address, key = Address.of(url), sendable(key)
         self._timeout = checked(timeout)
-        self._closed = False
         self._retries = retries
         self._place = f"{address.host}:{address.port}"
         self._words: Any
@@ -69,6 +69,7 @@ class Client:
         else:
             context = trust(verify, cert) if address.secure else None
             self._words, self._way = Words(self._place), _Http(Pool(address, key, context, connections))
+        self._under_way = UnderWay(self._way.close)
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +78,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. Nothing can be asked then."""
-        self._closed = True
-        self._way.close()
+        """Close the connections, once the calls under way have ended. Nothing can be asked then."""
+        self._under_way.close()
 
     def predict(
         self,
@@ -116,19 +116,20 @@ class Client:
         It is tried again only before the first byte of the answer.
         """
         patience = self._patience(timeout)
-        question = self._talk(self._words.streaming(row, model, outputs, patience.timeout), patience)
         events = self._words.events(self._place)
-        with closing(self._begun(question, patience)) as pieces:
-            try:
-                for data in pieces:
-                    for piece in events.feed(data):
-                        yield piece
-                        patience.renew()
-            except Cut as cut:
-                raise patience.broken(cut) from cut
-            except DeadlineExceeded as error:
-                raise patience.stopped(error) from None
-            events.finish()
+        with self._under_way:
+            question = self._converse(self._words.streaming(row, model, outputs, patience.timeout), patience)
+            with closing(self._begun(question, patience)) as pieces:
+                try:
+                    for data in pieces:
+                        for piece in events.feed(data):
+                            yield piece
+                            patience.renew()
+                except Cut as cut:
+                    raise patience.broken(cut) from cut
+                except DeadlineExceeded as error:
+                    raise patience.stopped(error) from None
+                events.finish()
 
     def _begun(self, question: Question, patience: Patience) -> Generator[bytes]:
         """An answer whose head is there."""
@@ -194,18 +195,22 @@ class Client:
         headers = (("idempotency-key", idempotency_key),) if idempotency_key else ()
         safe = method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS") or bool(idempotency_key)
         asked = Question(method, path, body, content_type, headers, safe)
-        return self._ask(asked, self._patience(timeout)).body
+        patience = self._patience(timeout)
+        with self._under_way:
+            return self._ask(asked, patience).body
 
     def _patience(self, timeout: float | None, retries: int | None = None) -> Patience:
-        """That of one call. Raises UsageError where there can be none."""
-        if self._closed:
-            raise UsageError(CLOSED)
+        """That of one call. Raises UsageError."""
         seconds = self._timeout if timeout is None else checked(timeout)
         return Patience(seconds, self._retries if retries is None else retries, self._place)
 
     def _talk(self, conversation: Conversation[T], patience: Patience | None = None) -> T:
-        """Ask what the conversation asks, up to its result."""
         patience = patience or self._patience(None)
+        with self._under_way:
+            return self._converse(conversation, patience)
+
+    def _converse(self, conversation: Conversation[T], patience: Patience) -> T:
+        """Ask what the conversation asks, up to its result."""
         try:
             question = next(conversation)
             while True:
