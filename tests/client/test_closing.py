@@ -31,7 +31,7 @@ class Gate:
         file = Path(rows["file"][0])
         if file.is_absolute():  # no example
             file.with_suffix(".begun").touch()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while file.is_absolute() and not file.exists() and time.monotonic() < until:
             time.sleep(0.005)
         return [1] * len(rows["file"])
@@ -61,7 +61,7 @@ def url(request: pytest.FixtureRequest, server: Server) -> str:
 
 def reach(gate: Path) -> None:
     """Wait until the model stands before it."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not gate.with_suffix(".begun").exists():
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -128,7 +128,7 @@ def test_the_last_call_closes_the_connections() -> None:
         client.close()
         let.set()
         assert call.result() == [{"prediction": 1}]
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while server.open and time.monotonic() < until:
             time.sleep(0.005)
         assert server.open == 0

@@ -124,9 +124,15 @@ def test_errors_are_the_models_before_the_first_piece_and_after(server: Server, 
 
 @wires
 @both
-def test_a_model_that_falls_silent_is_told_with_the_pieces_that_had_come(server: Server, ask: Ask, wire: str) -> None:
+def test_a_model_that_falls_silent_is_told_with_the_pieces_that_had_come(
+    server: Server, folder: Path, ask: Ask, wire: str
+) -> None:
     with pytest.raises(DeadlineExceeded, match=r"; 1 piece had come; timeout= is for each"):
-        ask(over(wire, server), {"prompt": "stuck", "count": 3}, timeout=0.6)
+        ask(over(wire, server), {"prompt": "stuck", "count": 3}, timeout=2)
+    (folder / "free").touch()  # else it keeps its place
+    note(folder, "stuck.closed")
+    for name in ("free", "stuck.closed"):
+        (folder / name).unlink()
 
 
 @both
