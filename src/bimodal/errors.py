@@ -346,9 +346,14 @@ def refused_by_model(error: BaseException, message: str) -> ModelFailed:
     """What a model raised, with its own words beside the message."""
     failed = ModelFailed(message)
     first = (str(error).strip().splitlines() or [""])[0]
-    failed.said = f"{type(error).__name__}: {first}"[:300]
-    failed.where = _where(error)
+    failed.said = _sayable(f"{type(error).__name__}: {first}"[:300])
+    failed.where = _sayable(_where(error))
     return failed
+
+
+def _sayable(text: str) -> str:
+    """With halves of characters, which no wire and no log takes, written out as `\\ud800`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _where(error: BaseException) -> str:
