@@ -26,7 +26,7 @@ from tests.fire.load import Load, Outcome, together
 
 SIGNALS = (signal.SIGSEGV, signal.SIGKILL)
 CODE = '''
-import ctypes, os, pathlib, signal, subprocess, sys, time
+import contextlib, ctypes, multiprocessing, os, pathlib, signal, subprocess, sys, time
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
@@ -60,6 +60,26 @@ def orphan():
     os.abort()
 
 
+def loop():
+    while True:
+        time.sleep(1)
+
+
+def haunted():
+    """A process that it has forked holds all that it held, and goes on."""
+    helper = multiprocessing.get_context("fork").Process(target=loop, daemon=True)
+    helper.start()
+    (HERE / "helper").write_text(str(helper.pid))
+    ctypes.string_at(0)
+
+
+def stray():
+    """Bytes for a file that was closed, whose number is another's by now."""
+    for number in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(number, b"\\x01" * 8)
+
+
 DEATHS = {
     1: lambda: ctypes.string_at(0),
     2: lambda: os._exit(3),
@@ -72,6 +92,9 @@ DEATHS = {
     9: lambda: os.killpg(0, signal.SIGKILL),
     10: lambda: os.killpg(0, signal.SIGTERM),
     11: orphan,
+    12: haunted,
+    13: stray,
+    14: os.fork,  # both come back
 }
 
 

@@ -80,7 +80,16 @@ class Caller:
 
 # -- kinds of dying ----------------------------------------------------------------------------------------------------
 
-SUDDEN = {1: "SIGSEGV", 2: "exit code 3", 3: "SIGABRT", 4: "SIGSEGV", 6: "model_memory", 7: "closed its connection"}
+SUDDEN = {
+    1: "SIGSEGV",
+    2: "exit code 3",
+    3: "SIGABRT",
+    4: "SIGSEGV",
+    6: "model_memory",
+    7: "closed its connection",
+    12: "SIGSEGV",
+    13: "wrote",
+}
 
 
 def test_whatever_a_model_dies_of_its_own_request_alone_hears_of_it(server: Server) -> None:
@@ -111,12 +120,20 @@ def test_a_model_that_signals_its_group_signals_its_own_processes_alone(server: 
     assert workers(server) == before
 
 
-def test_what_a_model_has_started_ends_with_its_process(server: Server, folder: Path) -> None:
-    assert ask(server, 211.0, 11)[0] == 500
+@pytest.mark.parametrize("deed", [11, 12])
+def test_what_a_model_has_started_ends_with_its_process(server: Server, folder: Path, deed: int) -> None:
+    assert ask(server, 200.0 + deed, deed)[0] == 500
     end = time.monotonic() + 60
     while not is_dead(int((folder / "helper").read_text())):
         assert time.monotonic() < end, "it goes on"
         time.sleep(0.05)
+
+
+def test_a_model_that_forks_and_comes_back_twice_answers_once(server: Server) -> None:
+    with Caller(server) as caller:
+        for x in range(20):
+            assert ask(server, float(x), 14) == (200, {"prediction": [2.0 * x]})
+    assert set(caller.statuses) == {200}
 
 
 def test_callers_of_grpc_hear_the_same_and_keep_their_connection(server: Server) -> None:

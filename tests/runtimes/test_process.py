@@ -20,7 +20,7 @@ import pytest
 from bimodal.errors import ModelCrashed, ModelError, ModelFailed
 from bimodal.model import Model, load
 from bimodal.rows import Rows
-from bimodal.runtimes import process, wire
+from bimodal.runtimes import exits, process, wire
 
 pytestmark = pytest.mark.usefixtures("started_anew")
 
@@ -233,7 +233,8 @@ def test_a_process_whose_parent_is_gone_while_it_loads_ends_quietly(tmp_path: Pa
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.5)\n" + MOODY)
     with load(f"{tmp_path}/slow.py:Moody") as model:
         source = model.location.source
-    ours, theirs = socket.socketpair()
+    mine, theirs = socket.socketpair()
+    ours = wire.Line(mine.detach())
     command = [sys.executable, "-P", "-m", "bimodal.runtimes.child", str(theirs.fileno())]
     child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
     wire.send(ours, {"op": "load", "format": "python", "source": msgspec.to_builtins(source), "memory": None})
@@ -247,6 +248,79 @@ def test_a_model_that_kills_its_process_on_loading_is_told(tmp_path: Path) -> No
     (tmp_path / "fatal.py").write_text("import os\nos._exit(7)\n")
     with pytest.raises((ModelCrashed, ModelError), match="exit code 7"):
         load(f"{tmp_path}/fatal.py:Model")
+
+
+HAUNTED = """
+import ctypes, multiprocessing, os, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HOW = {how!r}
+
+def loop():
+    while True:
+        time.sleep(1)
+
+def begin():
+    if HOW == "multiprocessing":
+        helper = multiprocessing.get_context("fork").Process(target=loop, daemon=True)
+        helper.start()
+        return helper.pid
+    pid = os.fork()
+    if not pid:
+        loop()
+    return pid
+
+class Haunted:
+    inputs = {{"x": float}}
+    outputs = {{"prediction": float, "helper": int}}
+    helper = 0
+
+    def __init__(self):
+        if {early}:
+            self.helper = begin()
+
+    def predict(self, rows):
+        self.helper = self.helper or begin()
+        if (rows["x"] == 13).any():
+            ctypes.string_at(0)
+        if (rows["x"] == 17).any():
+            time.sleep(60)
+        return {{"prediction": rows["x"] * 2, "helper": [self.helper] * len(rows["x"])}}
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["told", "waited"])
+@pytest.mark.parametrize("early", [True, False], ids=["init", "call"])
+@pytest.mark.parametrize("how", ["multiprocessing", "fork"])
+def test_a_process_that_the_model_has_started_keeps_no_call_waiting(
+    how: str, early: bool, asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not asked:  # a system that does not tell of the end of a process by a file
+        monkeypatch.setattr(exits, "_file", lambda pid: None)
+    (tmp_path / "haunted.py").write_text(HAUNTED.format(how=how, early=early))
+    with load(f"{tmp_path}/haunted.py:Haunted") as model:
+        helper = int(model.run(rows(1), ("helper",)).array("helper")[0])
+        assert alive(helper)
+        with pytest.raises(ModelCrashed, match="SIGSEGV"):
+            model.run(rows(13))
+        assert model.run(rows(3)).array("prediction").tolist() == [6.0]
+        with pytest.raises(ModelCrashed, match="SIGSEGV"):
+            asyncio.run(model.run_async(rows(13)))
+        assert model.run(rows(4)).array("prediction").tolist() == [8.0]
+        until = time.monotonic() + 60
+        while alive(helper):
+            assert time.monotonic() < until, "it goes on"
+            time.sleep(0.02)
+
+
+def test_what_a_model_raises_is_told_also_where_it_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(
+        "class Half:\n    inputs = {'x': float}\n\n    def predict(self, rows):\n        raise KeyError('\\ud800')\n"
+    )
+    with load(f"{tmp_path}/half.py:Half") as model, pytest.raises(ModelFailed, match="raised KeyError") as caught:
+        model.run(rows(1))
+    assert str(caught.value.said).startswith("KeyError")
 
 
 SHY = """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ from bimodal.formats.contract import Loaded, Source
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.confine import confine
+from bimodal.runtimes.own import Own
 from bimodal.runtimes.process import measure
 
 NICE = 10
@@ -44,7 +44,7 @@ def main() -> None:
     confine()
     logging.disable(logging.CRITICAL)  # what a model raises on made-up rows is no news to anyone
     warnings.simplefilter("ignore")
-    parent = Parent(socket.socket(fileno=int(sys.argv[1])))
+    parent = Parent(Own(int(sys.argv[1])))
     _compile(parent, parent.receive())
     os._exit(0)  # at once: a library's clean-up at exit has nothing to save here
 
@@ -52,7 +52,7 @@ def main() -> None:
 class Parent:
     """The other end; where it is gone, so is this process."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: Own) -> None:
         self._channel = channel
 
     def send(self, message: dict[str, Any], rows: Rows | None = None) -> None:

@@ -17,6 +17,7 @@ from bimodal.rows import Rows
 from bimodal.runtimes import aside, watch, wire
 from bimodal.runtimes.isolation import APART, Isolation, slow
 from bimodal.runtimes.process import Child
+from bimodal.runtimes.wire import Line
 
 if TYPE_CHECKING:
     import pyarrow as pa  # a server does without it
@@ -77,6 +78,8 @@ class _Watch:
     def compiled(self, kind: str, source: Source, wanted: str) -> Report:
         child = Child(MODULE)
         watch.over(child, self._isolation.allowed)
+        if self._isolation.allowed is not None:
+            child.socket.most = self._isolation.allowed
         if aside.wanted():
             aside.lower(child.process.pid)
         ask = {"format": kind, "source": msgspec.to_builtins(source), "folder": str(self._folder), "wanted": wanted}
@@ -89,7 +92,7 @@ class _Watch:
             child.end()
             return self._unfinished(str(stop))
         except (EOFError, OSError) as error:
-            fate = child.fate()
+            fate = child.fate(error)
             if self._report is None:
                 raise ModelCrashed(f"the process that loaded the model {fate}") from error
             return self._unfinished(f"the process that compiled it {fate}")
@@ -97,7 +100,7 @@ class _Watch:
             child.end()
             (self._folder / SAMPLE).unlink(missing_ok=True)
 
-    def _next(self, channel: socket.socket) -> tuple[dict[str, Any], Rows | None]:
+    def _next(self, channel: Line) -> tuple[dict[str, Any], Rows | None]:
         """The next message, unless it is no longer wanted."""
         channel.setblocking(False)
         arriving = wire.Arriving(channel, alone=False)  # one report may follow another before it is read
@@ -120,7 +123,7 @@ class _Watch:
                 slow(self._isolation.load) if self._report is None else f"it took longer than {self._timeout:.0f} s"
             )
 
-    def _answer(self, channel: socket.socket, message: dict[str, Any], rows: Rows | None) -> None:
+    def _answer(self, channel: Line, message: dict[str, Any], rows: Rows | None) -> None:
         if "error" in message:
             raise retold(message["error"])
         if rows is not None:

@@ -26,6 +26,7 @@ from bimodal.runtimes import confine, isolation, memory, wire
 from bimodal.runtimes.aside import lowered
 from bimodal.runtimes.forking import Forking
 from bimodal.runtimes.measuring import measure
+from bimodal.runtimes.own import Own
 from bimodal.runtimes.relay import fault, relay
 
 log = logging.getLogger("bimodal.model")
@@ -42,7 +43,7 @@ def main() -> None:
     log.addFilter(Once())
     guard.install()  # before any code but ours
     sys.dont_write_bytecode = True  # a model's folder stays as it is: in a package, a file more is damage
-    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel = Own(int(sys.argv[1]))
     forking = Forking()
     try:
         _serve(channel, forking)
@@ -56,7 +57,7 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-def _serve(channel: socket.socket, forking: Forking) -> None:
+def _serve(channel: Own, forking: Forking) -> None:
     """Answer the parent, until it is gone."""
     loaded: Loaded | None = None
     allowed: int | None = None
@@ -78,20 +79,19 @@ def _serve(channel: socket.socket, forking: Forking) -> None:
             wire.send(channel, {"code": [[str(folder), str(place)] for folder, place in imported(folders)]})
         elif header["op"] == "streams" and loaded is not None:
             _, (control,), _, _ = socket.recv_fds(channel, 1, 1)
-            threading.Thread(target=relay, args=(socket.socket(fileno=control), loaded.runtime), daemon=True).start()
+            threading.Thread(target=relay, args=(Own(control), loaded.runtime), daemon=True).start()
         elif loaded is not None and rows is not None:
             _tell(channel, *_run(loaded, rows, header["outputs"], allowed))
 
 
-def _fork(channel: socket.socket, forking: Forking, allowed: int | None) -> socket.socket:
+def _fork(channel: Own, forking: Forking, allowed: int | None) -> Own:
     """Where the process goes on: on its own channel, or, as the new one, on the one that came with the question."""
     _, (given,), _, _ = socket.recv_fds(channel, 1, 1)
-    theirs = socket.socket(fileno=given)
-    pid = forking.fork(channel)
+    pid = forking.fork()  # it has none of the connections that are its mother's own
     if not pid:
         confine.bound(allowed)
-        return theirs
-    theirs.close()
+        return Own(given)
+    os.close(given)
     wire.send(channel, {"pid": pid})
     return channel
 
@@ -117,7 +117,7 @@ class Once(logging.Filter):
         return True
 
 
-def _load(header: dict[str, Any], channel: socket.socket, forking: Forking) -> tuple[Loaded | None, dict[str, Any]]:
+def _load(header: dict[str, Any], channel: Own, forking: Forking) -> tuple[Loaded | None, dict[str, Any]]:
     source = replace(Source.retold(header["source"]), trying=Trying(channel))
     try:
         loaded = _loaded(formats.named(header["format"]), source, aside=bool(header.get("aside")))
@@ -153,7 +153,7 @@ def _loaded(kind: Format, source: Source, *, aside: bool) -> Loaded:
 class Trying:
     """Tells the parent, once, that the model is called with made-up rows from now on: what comes is not the loading."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: Own) -> None:
         self._channel = channel
         self._told = False
 
@@ -188,7 +188,7 @@ def _run(loaded: Loaded, rows: Rows, outputs: list[str], allowed: int | None) ->
         return fault(error), None
 
 
-def _tell(channel: socket.socket, reply: dict[str, Any], rows: Rows | None) -> None:
+def _tell(channel: Own, reply: dict[str, Any], rows: Rows | None) -> None:
     try:
         wire.send(channel, reply, rows)
     except UnicodeEncodeError:

@@ -13,15 +13,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from bimodal.errors import ModelCrashed, ModelHung
 from bimodal.hidden import names
 from bimodal.rows import Rows
 from bimodal.runtimes import starter, wire
+from bimodal.runtimes.exits import Life, Process
+from bimodal.runtimes.wire import Garbled, Line
 
 BUFFER = 1 << 20
 CALM = {  # one thread a child unless the user says otherwise: side by side they would only wait for each other
@@ -33,18 +34,6 @@ CALM = {  # one thread a child unless the user says otherwise: side by side they
 SECRET = ("KEY", "KEYS", "PASSWORD", "SECRET", "TOKEN")  # last words of our own variables that no model is to read
 PATIENCE = 5.0  # seconds in which the process that forks others answers
 _LEAVING = 0.2  # seconds in which a process that closed its connection is gone, unless it goes on without one
-
-
-class Process(Protocol):
-    """What is asked of a process."""
-
-    pid: int
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int: ...
-
-    def kill(self) -> None: ...
 
 
 class Child:
@@ -59,19 +48,21 @@ class Child:
         module: str = "bimodal.runtimes.child",
         *,
         work: str | None = None,
-        taken: tuple[Process, socket.socket] | None = None,
+        taken: tuple[Process, Line] | None = None,
     ) -> None:
         process, mine = taken or _started(module, work)
         self.process: Process = process
         self.socket = mine
+        self.life = Life(process, mine)
         self.reason = ""
         self.hung = False
         self.streaming = False
-        self._control: socket.socket | None = None
-        self.end = weakref.finalize(self, _end, os.getpid(), self.process, mine)
+        self._left = False
+        self._control: Line | None = None
+        self.end = weakref.finalize(self, _end, os.getpid(), self.life, mine)
 
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return not self._left and self.process.poll() is None
 
     def kill(self, reason: str = "", *, hung: bool = False) -> None:
         """End it at once; reason: told to those whose calls it had."""
@@ -80,18 +71,19 @@ class Child:
 
     def begin_streams(self) -> None:
         """Hand the child a socket of its own over which the sockets of streams will come."""
-        self._control, theirs = socket.socketpair()
+        self._control, theirs = _pair()
         self.end.detach()
-        self.end = weakref.finalize(self, _end, os.getpid(), self.process, self.socket, self._control)
+        self.end = weakref.finalize(self, _end, os.getpid(), self.life, self.socket, self._control)
         with theirs:
             wire.send(self.socket, {"op": "streams"})
             socket.send_fds(self.socket, [b"c"], [theirs.fileno()])
 
-    def stream(self) -> socket.socket:
+    def stream(self) -> Line:
         """A new socket whose other end the child answers a stream on. Raises OSError where it is gone."""
         assert self._control is not None, "the model does not stream"
-        mine, theirs = socket.socketpair()
+        mine, theirs = _pair(self.socket.most)
         try:
+            self.life.add(mine)
             socket.send_fds(self._control, [b"s"], [theirs.fileno()])
         except OSError:
             mine.close()
@@ -104,7 +96,7 @@ class Child:
         self, loop: asyncio.AbstractEventLoop, message: dict[str, Any], rows: Rows
     ) -> tuple[dict[str, Any], Rows | None]:
         """Send and receive without blocking the loop. The socket must be non-blocking; one call at a time."""
-        await self._send(loop, wire.encode(message, rows))
+        await self._send(loop, wire.framed(self.socket, message, rows))
         arriving = wire.Arriving(self.socket)
         arrived: asyncio.Future[None] = loop.create_future()
         loop.add_reader(self.socket.fileno(), _take_in, arriving, arrived)
@@ -124,8 +116,12 @@ class Child:
         if sent < len(data):
             await loop.sock_sendall(self.socket, memoryview(data)[sent:])
 
-    def fate(self) -> str:
-        """How the child ended, in words. One that goes on without its connection is of no use, and is ended."""
+    def fate(self, cause: Exception | None = None) -> str:
+        """How the child ended, in words. One that goes on without its connection is of no use, and is ended. cause:
+        what its connection came to.
+        """
+        if isinstance(cause, Garbled):
+            self.kill("wrote something else than its answer into its connection")
         closed = False
         try:
             code = self.process.wait(_LEAVING)
@@ -141,11 +137,23 @@ class Child:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
-    def crash(self) -> ModelCrashed:
-        """Why there is no answer."""
-        fate = self.fate()
-        self.end()
+    def crash(self, cause: Exception | None = None) -> ModelCrashed:
+        """Why there is no answer. cause: what its connection came to."""
+        fate = self.fate(cause)
+        self.leave()
         return (ModelHung if self.hung else ModelCrashed)(f"the process that ran the model {fate}")
+
+    def leave(self) -> None:
+        """End it, and all that it has started in its group, and wait for none of it."""
+        self._left = True
+        self.kill()
+        self.socket.shut()
+        threading.Thread(target=self._leave, name="bimodal-leave", daemon=True).start()
+
+    def _leave(self) -> None:
+        self.process.wait()
+        self.life.sweep()
+        self.end()  # not before: it is called, and waited for, where this process ends meanwhile
 
 
 class Mother:
@@ -165,9 +173,7 @@ class Mother:
 
     def fork(self) -> Child:
         """A child that has loaded the model. Raises OSError, EOFError where it cannot be had."""
-        mine, theirs = socket.socketpair()
-        for end in (mine, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        mine, theirs = _pair(self.child.socket.most)
         try:
             with theirs, self._lock:
                 wire.send(self.child.socket, {"op": "fork"})
@@ -231,10 +237,16 @@ class Forked:
         return bool(watched.poll(None if timeout is None else timeout * 1000))
 
 
-def _started(module: str, work: str | None) -> tuple[Process, socket.socket]:
+def _pair(most: int = wire.MOST) -> tuple[Line, socket.socket]:
+    """Two ends of a private connection. most: bytes of the longest answer."""
     mine, theirs = socket.socketpair()
     for end in (mine, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    return Line(mine.detach(), most), theirs
+
+
+def _started(module: str, work: str | None) -> tuple[Process, Line]:
+    mine, theirs = _pair()
 
     def start() -> Process:
         return subprocess.Popen(
@@ -275,25 +287,15 @@ def _take_in(arriving: wire.Arriving, arrived: asyncio.Future[None]) -> None:
         arrived.set_exception(error)
 
 
-def _end(parent: int, process: Process, *channels: socket.socket) -> None:
+def _end(parent: int, life: Life, *channels: socket.socket) -> None:
     """parent: the process that it is a child of; in a fork of that one it is not ended."""
     for channel in channels:
         channel.close()  # the child reads the end of its input and leaves
     if os.getpid() != parent:
         return
     try:
-        process.wait(0.5)
+        life.process.wait(0.5)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    _sweep(process.pid)
-
-
-def _sweep(group: int) -> None:
-    """End what a process that is gone had started in its group, unless it leaves by itself: some tidy up behind it."""
-    until = time.monotonic() + _LEAVING
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or nothing of ours
-        while time.monotonic() < until:
-            os.killpg(group, 0)
-            time.sleep(0.01)
-        os.killpg(group, signal.SIGKILL)
+        life.process.kill()
+        life.process.wait()
+    life.sweep()

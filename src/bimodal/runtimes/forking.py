@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -47,8 +46,8 @@ class Forking:
             return any(place.startswith(_DEVICES) for place in _open().values())
         return False
 
-    def fork(self, channel: socket.socket) -> int:
-        """0 in the new process, which ends with this one. channel: to the process that asks this one."""
+    def fork(self) -> int:
+        """0 in the new process, which ends with this one."""
         if not self._frozen:
             self._frozen = True
             gc.collect()
@@ -60,7 +59,6 @@ class Forking:
         if not pid:
             os.setpgid(0, 0)  # a group of its own, as its mother has
             confine.end_with(mother)
-            channel.close()
         return pid
 
 

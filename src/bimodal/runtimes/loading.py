@@ -57,6 +57,8 @@ class Loading:
         """A model that dies or hangs on the rows that loading makes up is loaded once more without them."""
         child = Child()
         watch.over(child, self.allowed)
+        if self.allowed is not None:
+            child.socket.most = self.allowed
         patience, trying = self._load, False
         try:
             child.socket.settimeout(patience)
@@ -73,7 +75,7 @@ class Loading:
                 return self._start_untried(f"gave no answer within {patience:.3g} s")
             raise ModelError(slow(patience)) from error
         except (EOFError, OSError) as error:
-            fate = child.fate()
+            fate = child.fate(error)
             child.end()
             if trying:
                 return self._start_untried(fate)

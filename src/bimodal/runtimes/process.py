@@ -122,11 +122,10 @@ class ProcessRuntime(Runtime):
                 wire.send(child.socket, {"op": "run", "outputs": list(outputs)}, rows)
                 answer = _answer(*wire.receive(child.socket))
             except TimeoutError as error:
-                child.kill()
-                child.end()
+                child.leave()
                 raise ModelHung(f"the model gave no answer within {allowed:.3g} s") from error
             except (EOFError, OSError) as error:
-                raise child.crash() from error
+                raise child.crash(error) from error
             if self.limit is not None:
                 self.limit.took(rows.count, time.monotonic() - started)
             return answer
@@ -151,12 +150,11 @@ class ProcessRuntime(Runtime):
             try:
                 return _answer(*await child.call(asyncio.get_running_loop(), _run(outputs), rows))
             except (EOFError, OSError) as error:
-                crash = await asyncio.to_thread(child.crash)  # one that closed its connection may go on
+                crash = await asyncio.to_thread(child.crash, error)  # one that closed its connection may go on
                 self._renew()
                 raise crash from error
             except asyncio.CancelledError:
-                child.kill()  # its answer would be taken for the next one's
-                child.end()
+                child.leave()  # its answer would be taken for the next one's
                 self._renew()
                 raise
             finally:
@@ -172,10 +170,9 @@ class ProcessRuntime(Runtime):
         try:
             return _answer(*await child.call(asyncio.get_running_loop(), _run(outputs), rows))
         except (EOFError, OSError) as error:
-            raise await asyncio.to_thread(child.crash) from error
+            raise await asyncio.to_thread(child.crash, error) from error
         finally:
-            child.kill()
-            child.end()
+            child.leave()
 
     def interrupt(self, *, again: bool = True) -> bool:
         if self._calling is None:
@@ -195,7 +192,7 @@ class ProcessRuntime(Runtime):
         try:
             pieces = Stream(child.stream(), child.crash, rows, outputs, patience)
         except OSError as error:
-            raise child.crash() from error
+            raise child.crash(error) from error
         yield from pieces
 
     async def stream_async(self, rows: Rows, outputs: Sequence[str], ended: Callable[[], None]) -> LoopStream:
@@ -208,12 +205,12 @@ class ProcessRuntime(Runtime):
         try:
             channel = child.stream()
         except OSError as error:
-            raise child.crash() from error
+            raise child.crash(error) from error
         open_one = self._opened.begin(child, ended)
         return LoopStream(channel, partial(self._crashed, child), rows, outputs, open_one.over, open_one.stuck)
 
-    def _crashed(self, child: Child) -> BimodalError:
-        crash = child.crash()
+    def _crashed(self, child: Child, cause: Exception | None = None) -> BimodalError:
+        crash = child.crash(cause)
         if child is self._child:
             self._renew()
         return crash
@@ -221,8 +218,7 @@ class ProcessRuntime(Runtime):
     def _replace(self, child: Child) -> None:
         """End a process all of whose streams are stuck."""
         log.error("%s: all its answers in pieces are stuck; its process is replaced", self.label)
-        child.kill()
-        child.end()
+        child.leave()
         if child is self._child:
             self._renew()
 

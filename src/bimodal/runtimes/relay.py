@@ -13,12 +13,13 @@ from bimodal.errors import BimodalError, ModelFailed, refused_by_model, told
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
 from bimodal.runtimes.contract import Runtime
+from bimodal.runtimes.own import Own
 from bimodal.runtimes.streams import WINDOW
 
 log = logging.getLogger("bimodal.model")
 
 
-def relay(control: socket.socket, runtime: Runtime) -> None:
+def relay(control: Own, runtime: Runtime) -> None:
     """Begin a stream for each socket that comes in over `control`, until its other end is gone."""
     while True:
         try:
@@ -27,7 +28,7 @@ def relay(control: socket.socket, runtime: Runtime) -> None:
             return
         if not found:
             return
-        threading.Thread(target=_answer, args=(socket.socket(fileno=found[0]), runtime), daemon=True).start()
+        threading.Thread(target=_answer, args=(Own(found[0]), runtime), daemon=True).start()
 
 
 def fault(error: Exception) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def fault(error: Exception) -> dict[str, Any]:
     return {"error": {**told(error), "said": error.said, "where": error.where}}
 
 
-def _answer(channel: socket.socket, runtime: Runtime) -> None:
+def _answer(channel: Own, runtime: Runtime) -> None:
     with channel, contextlib.suppress(OSError, EOFError):  # the reader is gone
         header, rows = wire.receive(channel)
         if rows is None:
@@ -57,7 +58,7 @@ def _answer(channel: socket.socket, runtime: Runtime) -> None:
             _close(pieces)
 
 
-def _give(channel: socket.socket, pieces: Iterator[Rows]) -> bool:
+def _give(channel: Own, pieces: Iterator[Rows]) -> bool:
     """Send the pieces; False where the reader leaves before the last."""
     credit = WINDOW
     for piece in pieces:

@@ -19,35 +19,35 @@ from typing import Any
 from bimodal.errors import BimodalError, ModelHung, retold
 from bimodal.rows import Rows
 from bimodal.runtimes import wire
+from bimodal.runtimes.wire import Garbled, Line
 
 WINDOW = 8  # pieces that a model may be ahead of its reader
 GRACE = 10.0  # seconds in which a model that was told to stop gives a sign, before it is taken to be stuck
 READ = 64 * 1024  # bytes taken from the socket at once
 
-Died = Callable[[], BimodalError]
+Died = Callable[[Exception | None], BimodalError]  # of what the connection came to
 
 
 class Inbox:
-    """Messages out of the bytes that arrive."""
+    """Messages out of the bytes that arrive on a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._data = bytearray()
 
     def feed(self, data: bytes) -> None:
         self._data += data
 
     def take(self) -> tuple[dict[str, Any], Rows | None] | None:
-        """The next whole message."""
-        if len(self._data) < wire.PREFIX.size:
+        """The next whole message. Raises Garbled."""
+        if len(self._data) < wire.START.size:
             return None
-        head, body = wire.PREFIX.unpack_from(self._data)
-        start = wire.PREFIX.size + head
-        if len(self._data) < start + body:
+        size, head = wire.begun(self._line, self._data)
+        if len(self._data) < size:
             return None
-        message = bytes(self._data[wire.PREFIX.size : start + body])
-        del self._data[: start + body]
-        header = wire.decode_header(message[:head])
-        return header, wire.decode_rows(header, memoryview(message)[head:])
+        rest = memoryview(bytes(self._data[wire.START.size : size]))
+        del self._data[:size]
+        return wire.read(self._line, rest, head)
 
 
 class _Ended(Exception):
@@ -57,15 +57,18 @@ class _Ended(Exception):
 class _Pieces:
     """What both kinds of stream do alike. died: the error of a stream without an end."""
 
-    def __init__(self, channel: socket.socket, died: Died) -> None:
+    def __init__(self, channel: Line, died: Died) -> None:
         self._channel = channel
         self._died = died
-        self._inbox = Inbox()
+        self._inbox = Inbox(channel)
         self._read = 0  # pieces since the last credit
 
     def _next(self) -> Rows | None:
         """The next piece, where it has arrived. Raises _Ended, or the model's error."""
-        message = self._inbox.take()
+        try:
+            message = self._inbox.take()
+        except Garbled as error:
+            raise self._died(error) from error
         if message is None:
             return None
         header, rows = message
@@ -85,7 +88,7 @@ class Stream(_Pieces):
     """A stream that blocks. patience: seconds between two pieces after which the model is taken to hang."""
 
     def __init__(
-        self, channel: socket.socket, died: Died, rows: Rows, outputs: Sequence[str], patience: float | None = None
+        self, channel: Line, died: Died, rows: Rows, outputs: Sequence[str], patience: float | None = None
     ) -> None:
         super().__init__(channel, died)
         channel.settimeout(patience)
@@ -114,7 +117,7 @@ class Stream(_Pieces):
         except OSError:
             data = b""
         if not data:
-            raise self._died()
+            raise self._died(None)
         return data
 
 
@@ -125,7 +128,7 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
 
     def __init__(
         self,
-        channel: socket.socket,
+        channel: Line,
         died: Died,
         rows: Rows,
         outputs: Sequence[str],
@@ -134,7 +137,7 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
     ) -> None:
         super().__init__(channel, died)
         channel.setblocking(False)
-        self._request: bytes | None = b"".join(wire.encode({"outputs": list(outputs)}, rows))
+        self._request: bytes | None = b"".join(wire.framed(channel, {"outputs": list(outputs)}, rows))
         self._ended = ended
         self._stuck = stuck
         self._over = False
@@ -163,7 +166,7 @@ class LoopStream(_Pieces, AsyncIterator[Rows]):
         except OSError:
             data = b""
         if not data:
-            error = self._died()
+            error = self._died(None)
             self._finish()
             raise error
         self._inbox.feed(data)
