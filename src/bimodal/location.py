@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +16,11 @@ from bimodal.formats.contract import Format, Source
 from bimodal.formats.library import library
 from bimodal.local import see_local
 from bimodal.package import Package
+from bimodal.private import PrivateFolder
 from bimodal.runtimes.isolation import APART, NEVER, Isolation
 
 if TYPE_CHECKING:
     from bimodal.field import Field
-
-
-class PrivateFolder:
-    """A folder that only this user can read; it goes when nothing refers to it any more."""
-
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="bimodal-")  # mode 0700
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bimodal import private
+
 VARIABLE = "TMPDIR"  # where libraries that are no Python look
 
-_kept: dict[Path, int] = {}  # those of this process that still stand, and the process that made each
+_kept: dict[Path, tuple[int, int]] = {}  # those that still stand: the process that made each, and its lock's file
 
 
 @contextmanager
@@ -26,12 +27,13 @@ def laid() -> Iterator[None]:
     it stays until the process ends: a model may need it. Where no folder can be made, nothing can be written.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix="bimodal-load-")).resolve()
+        path, lock = private.made(private.DESK)
     except OSError:
         yield
         return
+    folder = Path(path).resolve()
     before, told = tempfile.tempdir, os.environ.get(VARIABLE)
-    _kept[folder] = os.getpid()
+    _kept[folder] = os.getpid(), lock
     tempfile.tempdir = os.environ[VARIABLE] = str(folder)
     try:
         yield
@@ -46,7 +48,7 @@ def laid() -> Iterator[None]:
             os.environ[VARIABLE] = told
         with contextlib.suppress(OSError):  # it is not empty
             folder.rmdir()
-            _kept.pop(folder, None)
+            _remove(folder)
 
 
 def is_on(place: Path) -> bool:
@@ -56,13 +58,13 @@ def is_on(place: Path) -> bool:
 
 def clear() -> None:
     """Remove what is left, at the end of the process that made it; a fork leaves it to its mother."""
-    for folder in [each for each, process in _kept.items() if process == os.getpid()]:
+    for folder in [each for each, (process, _) in _kept.items() if process == os.getpid()]:
         _remove(folder)
 
 
 def _remove(folder: Path) -> None:
-    _kept.pop(folder, None)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder in _kept:
+        private.remove(str(folder), _kept.pop(folder)[1])
 
 
 atexit.register(clear)

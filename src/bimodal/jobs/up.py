@@ -31,7 +31,7 @@ from bimodal.jobs.schedule import Schedule
 from bimodal.jobs.scheduler import Scheduler
 from bimodal.jobs.store import JobStore
 from bimodal.jobs.work import UNREACHABLE, Worker, owner_of
-from bimodal.location import PrivateFolder
+from bimodal.private import PrivateFolder
 from bimodal.realtime import serving
 from bimodal.realtime.server import Server
 from bimodal.realtime.serving import Prepared

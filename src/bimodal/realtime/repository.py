@@ -23,7 +23,7 @@ from pathlib import Path
 from bimodal import package as packages
 from bimodal.errors import ModelFailed, NotFound, UsageError
 from bimodal.formats import FILES, FORMATS, PACKED
-from bimodal.location import PrivateFolder
+from bimodal.private import PrivateFolder
 from bimodal.realtime.states import STATISTICS, TAKEN
 
 ALIASES = "aliases.toml"

@@ -15,7 +15,8 @@ from bimodal.errors import UsageError
 from bimodal.formats import trust as trusts
 from bimodal.formats.library import library
 from bimodal.keys import beside as keys_beside
-from bimodal.location import Location, PrivateFolder
+from bimodal.location import Location
+from bimodal.private import PrivateFolder
 from bimodal.realtime import access, tracing
 from bimodal.realtime import repository as repositories
 from bimodal.realtime.access import STANDARD

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bimodal.errors import BimodalError, ModelFailed, Overloaded
-from bimodal.location import Location, PrivateFolder
+from bimodal.location import Location
+from bimodal.private import PrivateFolder
 from bimodal.realtime.named import Named, look
 from bimodal.realtime.repository import DEFAULT, Found, Stamp, chosen
 from bimodal.realtime.states import astray
