@@ -361,3 +361,18 @@ def test_a_model_that_dies_while_it_loads_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "shy.py").write_text(SHY)
     with pytest.raises(ModelCrashed, match="the process that loaded the model ended with exit code 3"):
         load(f"{tmp_path}/shy.py:Broken")
+
+
+def test_a_process_that_ends_with_its_parent_is_told_to_nobody() -> None:
+    """What waits for it may be slower than the parent's own end."""
+    script = (
+        "import atexit, time\n"
+        "atexit.register(time.sleep, 1.0)\n"  # comes last
+        "from bimodal.runtimes import exits\n"
+        "from bimodal.runtimes.children import Child\n"
+        "take = exits.Exits._take\n"
+        "exits.Exits._take = lambda self, file: time.sleep(0.3) or take(self, file)\n"
+        "child = Child()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -45,7 +45,7 @@ class Life:
         self._lock = threading.Lock()
         self._over = False
         if self.file is not None:
-            weakref.finalize(self, os.close, self.file)
+            weakref.finalize(self, os.close, self.file).atexit = False  # it may be waited for to the very end
         watch(self)
 
     def add(self, line: Line) -> None:
