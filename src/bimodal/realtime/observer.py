@@ -17,7 +17,7 @@ from itertools import chain, count
 from math import inf
 from random import random
 from time import gmtime, monotonic, strftime, time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,13 +27,11 @@ from bimodal.realtime.access import AccessLog
 from bimodal.realtime.calls import Status
 from bimodal.realtime.exchange import Request, Response
 from bimodal.realtime.head import Head, unquoted
+from bimodal.realtime.metrics import Metrics
 from bimodal.realtime.note import NOTHING, Note
 from bimodal.realtime.refusal import id_of
 from bimodal.realtime.sight import Sight, tell_of
 from bimodal.realtime.tracing import Parent, Sampler, new_trace, parent_of, sampler_of
-
-if TYPE_CHECKING:
-    from bimodal.realtime.metrics import Metrics  # the process that has a stand-in does without NumPy
 
 log = logging.getLogger("bimodal.realtime")
 

@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,7 +30,9 @@ from bimodal.realtime.http2.frames import (
     head_of,
 )
 from bimodal.realtime.refusal import REQUEST_ID, new_id
-from bimodal.realtime.tally import Tally
+
+if TYPE_CHECKING:
+    from bimodal.realtime.tally import Tally
 
 PATIENCE = 1.0  # seconds that a caller has for the head of its request, and then to read its answer
 CALLERS = 512  # that are told at once

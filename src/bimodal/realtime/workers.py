@@ -31,7 +31,6 @@ from bimodal.realtime.job import Job, Report
 from bimodal.realtime.limits import Limits
 from bimodal.realtime.reload import Reload
 from bimodal.realtime.standin import StandIn
-from bimodal.realtime.tally import Tally
 
 log = logging.getLogger("bimodal.realtime")
 
@@ -253,7 +252,8 @@ class Workers:
         log.error("no worker serves; callers are told 503 until one does")
         sockets = dict.fromkeys([each for worker in self._workers for each in worker.listening])
         seal = None if self._tls is None else sealing(self._tls)
-        return StandIn(list(sockets), self._next_try, Tally(self._spec), seal)
+        tally = library("bimodal.realtime.tally").Tally(self._spec)  # it needs much that this process does without
+        return StandIn(list(sockets), self._next_try, tally, seal)
 
     def _next_try(self) -> int:
         """Whole seconds in which some worker is started again."""
