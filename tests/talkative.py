@@ -72,7 +72,9 @@ class Chat:
 def note(folder: Path, name: str, within: float = 60.0) -> int:
     """What a model wrote when its generator was closed, or amid its answer."""
     until = time.monotonic() + within
-    while not (folder / name).exists() or not (folder / name).read_text():
-        assert time.monotonic() < until, f"no {name} within {within} s"
+    while time.monotonic() < until:
+        told = (folder / name).read_text() if (folder / name).exists() else ""
+        if told:  # it may be writing it anew at this moment
+            return int(told)
         time.sleep(0.01)
-    return int((folder / name).read_text())
+    raise AssertionError(f"no {name} within {within} s")

@@ -150,6 +150,7 @@ def test_a_signal_drains_and_answers_what_is_in_flight(number: signal.Signals) -
     (port,) = json.loads(parent.stdout.readline())
     with Client(port) as client, Client(port) as unused:
         client.in_hand("/later1.0?done")
+        wait_for(lambda: hears(parent.pid))
         parent.send_signal(number)
         wait_for(lambda: is_refused(port))
         answer = client.answer()
@@ -165,6 +166,7 @@ def test_a_second_signal_ends_at_once() -> None:
     port, *pids = json.loads(parent.stdout.readline())
     with Client(port) as client:
         client.in_hand("/never")
+        wait_for(lambda: hears(parent.pid))
         parent.terminate()
         wait_for(lambda: is_refused(port))
         assert parent.poll() is None
@@ -193,6 +195,12 @@ def start_parent(then: str) -> subprocess.Popen[bytes]:
         f"server = Server({TRY_OUT!r}, workers=2, grace={10 * PATIENCE})\n{then}\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+
+
+def hears(pid: int) -> bool:
+    """Whether it has come to `wait`, which takes SIGHUP last of its signals."""
+    (caught,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught.split()[1], 16) & 1 << signal.SIGHUP - 1)
 
 
 def is_refused(port: int) -> bool:
