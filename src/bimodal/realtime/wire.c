@@ -373,92 +373,35 @@ static PyObject *reply_call(PyObject *self, PyObject *args, PyObject *named) {
 
 /* ---- the types ---- */
 
-static int hub_traverse(PyObject *self, visitproc visit, void *arg) {
-  Hub *hub = (Hub *)self;
-  Py_VISIT(hub->call);
-  Py_VISIT(hub->routes);
-  Py_VISIT(hub->guard);
-  Py_VISIT(hub->observer);
-  Py_VISIT(hub->heads);
-  Py_VISIT(hub->connections);
-  Py_VISIT(hub->rendering);
-  return 0;
-}
-
-static int hub_clear(PyObject *self) {
-  Hub *hub = (Hub *)self;
-  Py_CLEAR(hub->call);
-  Py_CLEAR(hub->routes);
-  Py_CLEAR(hub->guard);
-  Py_CLEAR(hub->observer);
-  Py_CLEAR(hub->heads);
-  Py_CLEAR(hub->connections);
-  Py_CLEAR(hub->rendering);
-  Py_CLEAR(hub->ending);
-  Py_CLEAR(hub->start);
-  Py_CLEAR(hub->start_type);
-  return 0;
-}
-
-static int wire_traverse(PyObject *self, visitproc visit, void *arg) {
-  Wire *wire = (Wire *)self;
-  Py_VISIT(wire->listener);
-  Py_VISIT(wire->write);
-  Py_VISIT(wire->queue);
-  Py_VISIT(wire->head);
-  Py_VISIT(wire->cork);
-  Py_VISIT(wire->body);
-  Py_VISIT(wire->verdict);
-  return 0;
-}
-
-static int wire_clear(PyObject *self) {
-  Wire *wire = (Wire *)self;
-  Py_CLEAR(wire->listener);
-  Py_CLEAR(wire->write);
-  Py_CLEAR(wire->queue);
-  Py_CLEAR(wire->held);
-  Py_CLEAR(wire->last);
-  Py_CLEAR(wire->head);
-  Py_CLEAR(wire->cork);
-  Py_CLEAR(wire->body);
-  Py_CLEAR(wire->peer);
-  Py_CLEAR(wire->verdict);
-  return 0;
-}
-
-static int reply_traverse(PyObject *self, visitproc visit, void *arg) {
-  Reply *reply = (Reply *)self;
-  Py_VISIT(reply->connection);
-  Py_VISIT(reply->head);
-  Py_VISIT(reply->cancel);
-  Py_VISIT(reply->intake);
-  Py_VISIT(reply->kept);
-  Py_VISIT(reply->begun);
-  return 0;
-}
-
-static int reply_clear(PyObject *self) {
-  Reply *reply = (Reply *)self;
-  Py_CLEAR(reply->connection);
-  Py_CLEAR(reply->head);
-  Py_CLEAR(reply->name);
-  Py_CLEAR(reply->cancel);
-  Py_CLEAR(reply->intake);
-  Py_CLEAR(reply->kept);
-  Py_CLEAR(reply->begun);
-  return 0;
-}
-
-#define DEALLOC(name)                                                                                                  \
+/* What each holds: the collector is shown all of it, and its end lets go of all of it. */
+#define OF_HUB(EACH)                                                                                                   \
+  EACH(call) EACH(routes) EACH(guard) EACH(observer) EACH(heads) EACH(connections) EACH(rendering) EACH(ending)         \
+  EACH(start_type) EACH(start)
+#define OF_WIRE(EACH)                                                                                                  \
+  EACH(listener) EACH(write) EACH(queue) EACH(held) EACH(last) EACH(head) EACH(cork) EACH(body) EACH(peer) EACH(verdict)
+#define OF_REPLY(EACH)                                                                                                 \
+  EACH(connection) EACH(head) EACH(name) EACH(cancel) EACH(intake) EACH(kept) EACH(begun)
+#define SHOW(field) Py_VISIT(its->field);
+#define LET_GO(field) Py_CLEAR(its->field);
+#define LIFE(name, type, OF)                                                                                           \
+  static int name##_traverse(PyObject *self, visitproc visit, void *arg) {                                             \
+    type *its = (type *)self;                                                                                          \
+    OF(SHOW)                                                                                                           \
+    return 0;                                                                                                          \
+  }                                                                                                                    \
+  static int name##_clear(PyObject *self) {                                                                            \
+    type *its = (type *)self;                                                                                          \
+    OF(LET_GO)                                                                                                         \
+    return 0;                                                                                                          \
+  }                                                                                                                    \
   static void name##_dealloc(PyObject *self) {                                                                         \
     PyObject_GC_UnTrack(self);                                                                                         \
     name##_clear(self);                                                                                                \
     Py_TYPE(self)->tp_free(self);                                                                                      \
   }
-DEALLOC(hub)
-DEALLOC(wire)
-DEALLOC(reply)
+LIFE(hub, Hub, OF_HUB)
+LIFE(wire, Wire, OF_WIRE)
+LIFE(reply, Reply, OF_REPLY)
 
 static int reply_init(PyObject *object, PyObject *args, PyObject *named) {
   static char *names[] = {"connection", "head", "closes", "received", "name", "state", NULL};
