@@ -18,7 +18,7 @@ from bimodal.client.patience import Cut, Patience, checked
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.sync import CONNECTIONS, RETRIES
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
+from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -107,15 +107,11 @@ class AsyncClient:
             streaming = self._words.streaming(row, model, outputs, patience.timeout)
             question = await self._converse(way, streaming, patience)
             async with aclosing(await self._begun(way, question, patience)) as pieces:
-                try:
+                with patience.telling():
                     async for data in pieces:
                         for piece in events.feed(data):
                             yield piece
                             patience.renew()
-                except Cut as cut:
-                    raise patience.broken(cut) from cut
-                except DeadlineExceeded as error:
-                    raise patience.stopped(error) from None
                 events.finish()
 
     async def _begun(self, way: Way, question: Question, patience: Patience) -> AsyncGenerator[bytes, None]:

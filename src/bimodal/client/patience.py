@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable, UsageError
@@ -125,12 +127,18 @@ class Patience:
         self._pieces += 1
         self.deadline = monotonic() + self.timeout
 
-    def stopped(self, error: DeadlineExceeded) -> DeadlineExceeded:
-        """The end of a stream for want of a piece, whoever did not wait for it, with what had come."""
-        came = f"{self._pieces} piece{' had' if self._pieces == 1 else 's had'} come"
-        return DeadlineExceeded(
-            f"{error}; {came}; timeout= is for each, and may be raised up to the server's --deadline"
-        )
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Of a stream: what its end before its time means, for want of a piece with what had come."""
+        try:
+            yield
+        except Cut as cut:
+            raise self.broken(cut) from cut
+        except DeadlineExceeded as error:  # whoever did not wait for it
+            came = f"{self._pieces} piece{' had' if self._pieces == 1 else 's had'} come"
+            raise DeadlineExceeded(
+                f"{error}; {came}; timeout= is for each, and may be raised up to the server's --deadline"
+            ) from None
 
     def distrusted(self, error: ssl.SSLCertVerificationError) -> ServerUnreachable:
         """The server's certificate is not good, which no further try will mend."""

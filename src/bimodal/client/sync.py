@@ -16,7 +16,7 @@ from bimodal.client.patience import Cut, Patience, checked
 from bimodal.client.pool import Pool
 from bimodal.client.question import JSON, Answer, Conversation, Question
 from bimodal.client.words import Words
-from bimodal.errors import BimodalError, DeadlineExceeded, Overloaded, ServerUnreachable, Unavailable
+from bimodal.errors import BimodalError, Overloaded, ServerUnreachable, Unavailable
 from bimodal.formats.library import library
 
 T = TypeVar("T")
@@ -120,15 +120,11 @@ class Client:
         with self._under_way:
             question = self._converse(self._words.streaming(row, model, outputs, patience.timeout), patience)
             with closing(self._begun(question, patience)) as pieces:
-                try:
+                with patience.telling():
                     for data in pieces:
                         for piece in events.feed(data):
                             yield piece
                             patience.renew()
-                except Cut as cut:
-                    raise patience.broken(cut) from cut
-                except DeadlineExceeded as error:
-                    raise patience.stopped(error) from None
                 events.finish()
 
     def _begun(self, question: Question, patience: Patience) -> Generator[bytes]:
